@@ -1,0 +1,22 @@
+"""Non-local neural networks (Wang et al., CVPR 2018) for Detectron2.
+
+Importing the package registers its backbones, its keypoint head and its data sets with Detectron2.
+"""
+
+try:
+    import detectron2  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "nl_detectron extends Detectron2, which does not import here "
+        f"({error}). Install it from its repository, or run `python tools/setup_env.py --here` in "
+        "a clone of nl_detectron for a wheel that needs no compiler."
+    ) from error
+
+from . import modeling
+from .config import add_nonlocal_config
+from .data import register_relay
+
+register_relay()
+
+__version__ = "0.1.0"
+__all__ = ["add_nonlocal_config", "modeling"]

@@ -1,0 +1,43 @@
+"""Every config key of the package, once, with its choices."""
+
+from typing import Any
+
+from detectron2.config import CfgNode
+
+
+def add_nonlocal_config(cfg: CfgNode) -> None:
+    """Add the keys below to a Detectron2 config, in place."""
+    node = cfg.MODEL.NONLOCAL = CfgNode()
+    # gaussian (Eq. 2), embedded_gaussian (Eq. 3), dot_product (Eq. 4), concatenation (Eq. 5)
+    node.PAIRWISE = "embedded_gaussian"
+    # channels of x over channels of theta, phi and g (Sec. 3.3: 2)
+    node.REDUCTION = 2
+    # before: pool x, then phi and g (released code); after: phi and g, then pool (Sec. 3.3); none
+    node.SUBSAMPLE = "before"
+    # divide theta . phi by the root of its channels, in embedded_gaussian only (released code)
+    node.USE_SCALE = True
+    # after W_z: "" (W_z starts at zero) or BN, SyncBN, naiveSyncBN, GN, LN (scale starts at zero)
+    node.NORM = ""
+
+    node.BACKBONE = CfgNode()
+    # after which residual blocks: "res4.-2" (last but one of res4), "res3.*" (every one), "res3.1"
+    node.BACKBONE.AFTER = []
+
+    node.KEYPOINT_HEAD = CfgNode()
+    # after which of the head's convs, counted from 1: [2, 4, 6, 8] is Table 6's head
+    node.KEYPOINT_HEAD.AFTER = []
+
+    # SGD is Detectron2's; AdamW suits short runs from scratch (the Demo configs)
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
+
+def block_options(cfg: CfgNode) -> dict[str, Any]:
+    """MODEL.NONLOCAL as the keyword arguments that all blocks of a model share."""
+    node = cfg.MODEL.NONLOCAL
+    return {
+        "pairwise": node.PAIRWISE,
+        "reduction": node.REDUCTION,
+        "subsample": node.SUBSAMPLE,
+        "use_scale": node.USE_SCALE,
+        "norm": node.NORM,
+    }

@@ -1,0 +1,111 @@
+"""Detectron2's checkpointer, saying in one line what was loaded and what starts fresh."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlparse
+
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from ..modeling import find_blocks
+from .errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpointer(DetectionCheckpointer):
+    """Reads what Detectron2 reads: zoo ``.pkl`` in its own and Caffe2's names, and ``.pth``.
+
+    Every tensor of a baseline keeps its name in a non-local model, so a baseline's checkpoint
+    leaves just the non-local tensors (and heads it never had) fresh.
+
+    After :meth:`load`, ``path`` is the file, ``fresh`` lists the model's tensors that it did not
+    give, and ``unused`` its tensors that the model lacks.
+    """
+
+    path: str = ""
+    fresh: Sequence[str] = ()
+    unused: Sequence[str] = ()
+
+    def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
+        """As Detectron2's.
+
+        Raises:
+            UsageError: no such file, or a damaged one.
+        """
+        # Its table of renamed tensors, one line a tensor, is for whoever debugs the renaming.
+        renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
+        level, self.path = renaming.level, path
+        renaming.setLevel(logging.ERROR)
+        try:
+            return super().load(path, *args, **kwargs)
+        finally:
+            renaming.setLevel(level)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            loaded = super()._load_file(filename)
+        except Exception as error:  # zip, pickle and torch each raise their own
+            reason = str(error).strip().split("\n")[0][:200]
+            raise UsageError(
+                f"checkpoint {filename!r} cannot be read ({type(error).__name__}: {reason}); it is "
+                "damaged or of another format: fetch or save it again"
+            ) from error
+        if not isinstance(loaded.get("model"), dict) or not loaded["model"]:
+            raise UsageError(f"checkpoint {filename!r} holds no model weights")
+        return loaded
+
+    def _log_incompatible_keys(self, incompatible) -> None:
+        wrong = {name: shapes for name, *shapes in incompatible.incorrect_shapes}
+        self.fresh = [k for k in incompatible.missing_keys if k not in wrong]
+        self.unused = list(incompatible.unexpected_keys)
+        total = len(self.model.state_dict())
+        logger.info(
+            "Loaded %d of %d tensors from %s. Fresh: %s. Not used of the file: %s.",
+            total - len(self.fresh) - len(wrong),
+            total,
+            self.path,
+            _summary(self.fresh, self.model) or "none",
+            _summary(self.unused, self.model) or "none",
+        )
+        for name, (in_file, in_model) in wrong.items():
+            logger.warning(
+                "%s starts fresh: it is %s in the file, %s here", name, in_file, in_model
+            )
+
+
+def read_checkpoint(path: str) -> None:
+    """Read a checkpoint and throw it away, to know that it can be.
+
+    Raises:
+        UsageError: it is not there, cannot be fetched, or is damaged.
+    """
+    checkpointer = Checkpointer(nn.Identity())
+    try:
+        local = checkpointer.path_manager.get_local_path(path.split("?")[0])
+    except Exception as error:  # a handler's own: HTTP, a lost connection
+        raise UsageError(f"checkpoint {path!r} cannot be fetched: {error}") from error
+    if not os.path.isfile(local):
+        raise UsageError(f"checkpoint {path!r} does not exist")
+    checkpointer._parsed_url_during_load = urlparse(path)  # load() sets it for _load_file()
+    checkpointer._load_file(local)
+
+
+def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:
+    """Tensors that the last load left fresh, those of non-local blocks (identities) apart."""
+    blocks = tuple(f"{name}." for name in find_blocks(checkpointer.model))
+    return [name for name in checkpointer.fresh if not name.startswith(blocks)]
+
+
+def _summary(names: list[str], model: nn.Module) -> str:
+    """Tensor names counted by part: a non-local block, or a head or FPN by its first two names."""
+    blocks = list(find_blocks(model))
+
+    def part(name: str) -> str:
+        block = next((b for b in blocks if name.startswith(f"{b}.")), None)
+        return block or ".".join(name.split(".")[:-1][:2]) or name
+
+    return ", ".join(f"{part} ({n})" for part, n in Counter(map(part, names)).items())

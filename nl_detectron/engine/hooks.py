@@ -1,0 +1,81 @@
+"""Hooks that Detectron2 lacks: the best checkpoint across resumes, and a summary of the run."""
+
+import json
+import os
+import platform
+import resource
+from typing import Any
+
+import detectron2
+import numpy
+import torch
+import torchvision
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase, hooks
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils.file_io import PathManager
+
+
+class BestCheckpointer(hooks.BestCheckpointer):
+    """Detectron2's, remembering the best result when a run is resumed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_metric": self.best_metric, "best_iter": self.best_iter}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
+
+
+class RunSummary(HookBase):
+    """Writes ``summary.json`` in OUTPUT_DIR when training ends; after the evaluation hook."""
+
+    def __init__(self, cfg: CfgNode):
+        self.cfg = cfg
+
+    def after_train(self) -> None:
+        trainer = self.trainer
+        if trainer.iter + 1 < trainer.max_iter:  # it was stopped
+            return
+        seconds = trainer.storage.histories().get("time")
+        write_summary(
+            os.path.join(self.cfg.OUTPUT_DIR, "summary.json"),
+            self.cfg,
+            getattr(trainer, "_last_eval_results", {}),
+            iterations=trainer.max_iter,
+            seconds_per_iteration=seconds.global_avg() if seconds else None,
+        )
+
+
+def write_summary(path: str, cfg: CfgNode, results: dict, **more) -> None:
+    """Write results (AP in percent), versions, peak memory (MiB) and the whole config as JSON."""
+    summary = {
+        "results": flatten_results_dict(results),
+        **more,
+        "peak_memory_mib": peak_memory_mib(cfg.MODEL.DEVICE),
+        "device": cfg.MODEL.DEVICE,
+        "versions": versions(),
+        "config": cfg.dump(),
+    }
+    with PathManager.open(path, "w") as file:
+        json.dump(summary, file, indent=2)
+
+
+def peak_memory_mib(device: str) -> float:
+    """Most memory of this process so far: allocated on a CUDA device, resident on the CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    from .. import __version__
+
+    return {
+        "nl_detectron": __version__,
+        "detectron2": detectron2.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,168 @@
+"""From command line to a config that will run: a user's mistakes are told here, before any work."""
+
+import difflib
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+
+from ..config import add_nonlocal_config
+from ..modeling import build_model
+from .checkpoint import read_checkpoint
+from .errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
+    """Detectron2's defaults, ours, a YAML file and ``KEY VALUE`` overrides, frozen.
+
+    Where there is no CUDA and no explicit MODEL.DEVICE, the device is the CPU.
+
+    Raises:
+        UsageError: a file that is missing or no config, an unknown key, a value of a wrong type.
+    """
+    cfg = get_cfg()
+    add_nonlocal_config(cfg)
+    if not config_file:
+        raise UsageError("no config: give --config-file FILE, one of those below configs/")
+    if not PathManager.isfile(config_file):
+        raise UsageError(f"config file {config_file!r} does not exist; those we ship: configs/")
+    try:
+        written = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
+    except Exception as error:  # yaml raises a family of its own
+        raise UsageError(f"config file {config_file!r} cannot be read: {error}") from error
+    _merge(cfg, lambda: cfg.merge_from_file(config_file), f"config file {config_file!r}")
+    if len(opts) % 2:
+        raise UsageError(
+            f"overrides come as KEY VALUE pairs, got {len(opts)} words: {' '.join(opts)}"
+        )
+    _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "override")
+    explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
+    _choose_device(cfg, explicit)
+    cfg.freeze()
+    return cfg
+
+
+def _merge(cfg: CfgNode, merge, source: str) -> None:
+    try:
+        merge()
+    except KeyError as error:  # yacs: "Non-existent config key: MODEL.X"
+        key = str(error.args[0]).rsplit(" ", 1)[-1]
+        near = difflib.get_close_matches(key, _keys(cfg), n=3, cutoff=0.7)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"{source}: there is no config key {key!r}{hint}") from error
+    except (ValueError, AssertionError) as error:
+        raise UsageError(f"{source}: {error}") from error
+
+
+def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield prefix + name
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _choose_device(cfg: CfgNode, explicit: bool) -> None:
+    if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
+        return
+    if explicit:
+        raise UsageError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but torch sees no CUDA device; "
+            "use MODEL.DEVICE cpu, or mend the driver"
+        )
+    cfg.MODEL.DEVICE = "cpu"
+
+
+def preflight(cfg: CfgNode, args: Namespace) -> None:
+    """Check devices, data sets and weights of a run before it starts.
+
+    Args:
+        cfg: of :func:`load_config`.
+        args: of Detectron2's ``default_argument_parser``.
+
+    Raises:
+        UsageError: what is missing, and what to do about it.
+    """
+    on_cpu = cfg.MODEL.DEVICE == "cpu"
+    if args.num_gpus * args.num_machines > 1 and args.num_gpus > torch.cuda.device_count():
+        raise UsageError(
+            f"--num-gpus {args.num_gpus}: torch sees {torch.cuda.device_count()} CUDA devices here"
+        )
+    if cfg.SOLVER.AMP.ENABLED and on_cpu and not args.eval_only:
+        raise UsageError("SOLVER.AMP.ENABLED needs CUDA; set it to False to train on the CPU")
+    train = () if args.eval_only else cfg.DATASETS.TRAIN
+    if not (args.eval_only or train):
+        raise UsageError("DATASETS.TRAIN is empty: name a registered data set to train on")
+    if args.eval_only and not cfg.DATASETS.TEST:
+        raise UsageError("--eval-only, but DATASETS.TEST is empty: name a registered data set")
+    for name in (*train, *cfg.DATASETS.TEST):
+        _check_dataset(name)
+    _check_model(cfg)
+    _check_weights(cfg, args)
+
+
+def start_run(cfg: CfgNode, args: Namespace) -> None:
+    """Detectron2's ``default_setup`` (log files, seed, config.yaml) and our own log lines."""
+    default_setup(cfg, args)
+    log = setup_logger(
+        cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="nl_detectron", abbrev_name="nl"
+    )
+    if cfg.MODEL.DEVICE == "cpu":
+        log.info("Running on the CPU")
+
+
+def _check_dataset(name: str) -> None:
+    if name not in DatasetCatalog.list():
+        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
+        hint = f" (near it: {', '.join(near)})" if near else ""
+        raise UsageError(
+            f"data set {name!r} is not registered{hint}; register your own with "
+            "detectron2.data.datasets.register_coco_instances"
+        )
+    meta = MetadataCatalog.get(name)
+    if meta.get("made_on_demand", False):
+        return
+    for kind, path in (("annotations", meta.get("json_file")), ("images", meta.get("image_root"))):
+        if path and not PathManager.exists(path):
+            raise UsageError(
+                f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; set the "
+                "environment variable DETECTRON2_DATASETS to the folder that holds coco/ (now "
+                f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')})"
+            )
+
+
+def _check_weights(cfg: CfgNode, args: Namespace) -> None:
+    last = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
+    path = cfg.MODEL.WEIGHTS
+    if args.resume:
+        if PathManager.isfile(last):
+            with PathManager.open(last) as file:
+                path = os.path.join(cfg.OUTPUT_DIR, file.read().strip())
+        else:
+            logger.warning("--resume: no checkpoint in %s, so a new run starts", cfg.OUTPUT_DIR)
+    if not path:
+        if args.eval_only:
+            raise UsageError("--eval-only needs MODEL.WEIGHTS, or --resume and its OUTPUT_DIR")
+        return
+    read_checkpoint(path)
+
+
+def _check_model(cfg: CfgNode) -> None:
+    """Build it where tensors have shapes but no memory, which takes a fraction of a second."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    try:
+        with torch.device("meta"):
+            build_model(cfg)
+    except (ValueError, KeyError, AssertionError) as error:
+        raise UsageError(f"this config describes no model: {error.args[0]}") from error

@@ -1,0 +1,111 @@
+"""Detectron2's trainer with COCO evaluation, our checkpointer and a choice of optimizer."""
+
+import os
+import weakref
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.evaluation import COCOEvaluator
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from torch import nn
+
+from ..modeling import build_model
+from .checkpoint import Checkpointer, fresh_outside_blocks
+from .errors import UsageError
+from .hooks import BestCheckpointer, RunSummary, write_summary
+
+OPTIMIZERS = ("SGD", "AdamW")
+
+
+class Trainer(DefaultTrainer):
+    """Trains what a config describes and evaluates it by COCO's metrics.
+
+    Beside Detectron2's own files, OUTPUT_DIR gets ``model_best.pth`` (by :func:`best_metric`) and
+    ``summary.json``.
+    """
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        return build_model(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """SOLVER.OPTIMIZER: Detectron2's SGD, or AdamW over the same parameter groups."""
+        name = cfg.SOLVER.OPTIMIZER
+        if name not in OPTIMIZERS:
+            raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")
+        if name == "SGD":
+            return super().build_optimizer(cfg, model)
+        groups = get_default_optimizer_params(
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        )
+        adamw = torch.optim.AdamW(
+            groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY
+        )
+        return maybe_add_gradient_clipping(cfg, adamw)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
+        """Boxes, and masks and keypoints where the model predicts them."""
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        return COCOEvaluator(
+            dataset_name,
+            output_dir=folder,
+            use_fast_impl=False,
+            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        )
+
+    def build_hooks(self) -> list[HookBase]:
+        # Detectron2 has no factory for its checkpointer; these hooks are the first to hold it.
+        self.checkpointer = Checkpointer(
+            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        built = super().build_hooks()
+        if not comm.is_main_process():
+            return built
+        *others, writer = built  # the writer last, so that it writes what the others put
+        if self.cfg.DATASETS.TEST:
+            others.append(
+                BestCheckpointer(
+                    self.cfg.TEST.EVAL_PERIOD, self.checkpointer, best_metric(self.cfg)
+                )
+            )
+        return [*others, RunSummary(self.cfg), writer]
+
+
+def best_metric(cfg: CfgNode) -> str:
+    """What decides the best checkpoint: AP of keypoints, else masks, else boxes, first test set."""
+    task = "keypoints" if cfg.MODEL.KEYPOINT_ON else "segm" if cfg.MODEL.MASK_ON else "bbox"
+    prefix = f"{cfg.DATASETS.TEST[0]}/" if len(cfg.DATASETS.TEST) > 1 else ""
+    return f"{prefix}{task}/AP"
+
+
+def evaluate(cfg: CfgNode, resume: bool = False) -> dict:
+    """Evaluate MODEL.WEIGHTS (with ``resume``, the last checkpoint in OUTPUT_DIR).
+
+    A baseline's weights do for a non-local model: its blocks are then identities.
+    Writes ``evaluation.json`` in OUTPUT_DIR.
+
+    Raises:
+        UsageError: weights that lack more than the non-local blocks.
+    """
+    model = Trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    lacking = fresh_outside_blocks(checkpointer)
+    if lacking:
+        raise UsageError(
+            f"checkpoint {checkpointer.path!r} lacks {len(lacking)} of this model's tensors (such "
+            f"as {lacking[0]}), so an evaluation would mean nothing; give MODEL.WEIGHTS a trained "
+            "model's checkpoint"
+        )
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        write_summary(os.path.join(cfg.OUTPUT_DIR, "evaluation.json"), cfg, results)
+    return results

@@ -1,0 +1,140 @@
+"""The non-local block of "Non-local Neural Networks" (Wang et al., CVPR 2018), Sec. 3.3.
+
+Axes: B images or RoIs, C channels of x, D inner channels, S space (or time and space),
+N positions of x, M positions after subsampling.
+"""
+
+from detectron2.layers import CNNBlockBase, get_norm
+from torch import Tensor, nn
+
+from .pairwise import build_pairwise
+
+SUBSAMPLES = ("before", "after", "none")
+NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "GN", "LN")
+
+CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+# 2x2 in space only: a video keeps its frames (Sec. 3.3)
+POOLS = {1: (nn.MaxPool1d, 2), 2: (nn.MaxPool2d, (2, 2)), 3: (nn.MaxPool3d, (1, 2, 2))}
+
+
+class NonLocalBlock(CNNBlockBase):
+    """z = W_z y + x (Eq. 6) with y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1).
+
+    It starts as the identity: W_z is zero, or the norm after it starts with scale zero (Sec. 4.1).
+
+    Args:
+        in_channels: C, of x and z.
+        inner_channels: D, of theta, phi and g; half of C by default (Sec. 3.3).
+        pairwise: f, one of ``gaussian``, ``embedded_gaussian``, ``dot_product``,
+            ``concatenation`` (Eqs. 2-5).
+        subsample: ``before`` pools x, then computes phi and g (the released code), ``after`` pools
+            phi and g (the text of Sec. 3.3), ``none`` keeps every position.
+        use_scale: divide theta . phi by sqrt(D), in ``embedded_gaussian`` only.
+        norm: after W_z, one of ``NORMS``; "" is none.
+        ndim: 1, 2 or 3 dimensions after (B,C): a sequence, an image, a video (T,H,W).
+
+    Raises:
+        ValueError: an argument outside these choices.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        inner_channels: int | None = None,
+        pairwise: str = "embedded_gaussian",
+        subsample: str = "before",
+        use_scale: bool = True,
+        norm: str = "",
+        ndim: int = 2,
+    ):
+        if in_channels < 1:
+            raise ValueError(f"in_channels: expected 1 or more, got {in_channels}")
+        super().__init__(in_channels, in_channels, stride=1)
+        inner = max(in_channels // 2, 1) if inner_channels is None else inner_channels
+        if inner < 1:
+            raise ValueError(f"inner_channels: expected 1 or more, or None, got {inner}")
+        _check_choice("subsample", subsample, SUBSAMPLES)
+        _check_choice("ndim", ndim, tuple(CONVS))
+        _check_norm(norm)
+
+        self.inner_channels = inner
+        self.pairwise_name = pairwise
+        self.subsample = subsample
+        self.ndim = ndim
+
+        # gaussian compares x with itself: its embedding is x, of all C channels
+        embeds = pairwise != "gaussian"
+        self.pairwise = build_pairwise(pairwise, inner if embeds else in_channels, use_scale)
+        conv, (pool, window) = CONVS[ndim], POOLS[ndim]
+        self.pool = nn.Identity() if subsample == "none" else pool(window)
+        for name in ("theta", "phi"):
+            embedded = name in self.pairwise.embeddings
+            self.add_module(name, conv(in_channels, inner, 1) if embedded else nn.Identity())
+        self.g = conv(in_channels, inner, 1)
+        self.w_z = conv(inner, in_channels, 1, bias=not norm)
+        self.norm = get_norm(norm, in_channels)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """Gaussian of std 0.01 (released code); the last layer zero, so that z = x (Sec. 4.1)."""
+        for module in self.children():
+            if isinstance(module, tuple(CONVS.values())):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.w_z.weight if self.norm is None else self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B,C,S) to z (B,C,S), S of ``ndim`` dimensions.
+
+        Raises:
+            ValueError: x of another shape, or smaller than the pool.
+        """
+        self._check_input(x)
+        x_hat = self.pool(x) if self.subsample == "before" else x
+        theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
+        if self.subsample == "after":
+            phi, g = self.pool(phi), self.pool(g)
+        y = self.pairwise(_positions(theta), _positions(phi), _positions(g))  # (B,N,D)
+        z = self.w_z(y.transpose(1, 2).unflatten(2, x.shape[2:]))
+        if self.norm is not None:
+            # Norms of images serve every ndim: positions become a (N,1) image.
+            z = self.norm(z.flatten(2).unsqueeze(-1)).view_as(z)
+        return x + z
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.dim() != self.ndim + 2 or x.shape[1] != self.in_channels:
+            space = ("T", "H", "W")[-self.ndim :]
+            raise ValueError(
+                f"expected x of shape (B,{self.in_channels},{','.join(space)}), "
+                f"got {tuple(x.shape)}"
+            )
+        if self.subsample != "none" and min(x.shape[2:][-2:]) < 2:
+            raise ValueError(
+                f"expected at least 2 positions a side for the 2x2 pool, got {tuple(x.shape)}; "
+                "use subsample='none' or larger inputs"
+            )
+
+    def extra_repr(self) -> str:
+        return f"subsample={self.subsample}, ndim={self.ndim}"
+
+
+def _positions(x: Tensor) -> Tensor:
+    """(B,C,S) to (B,N,C), a view."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _check_choice(name: str, value: object, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
+
+
+def _check_norm(norm: str) -> None:
+    if norm == "FrozenBN":
+        raise ValueError(
+            "norm: FrozenBN after W_z would start with scale zero and stay there, so no gradient "
+            "would ever reach the block; use '' (W_z starts at zero) or one of "
+            f"{', '.join(NORMS[1:])}"
+        )
+    _check_choice("norm", norm, NORMS)

@@ -1,0 +1,18 @@
+"""Where blocks stand: Detectron2's own backbones and heads, with non-local blocks added by name."""
+
+from .backbone import (
+    add_backbone_blocks,
+    build_nonlocal_resnet_backbone,
+    build_nonlocal_resnet_fpn_backbone,
+)
+from .build import build_model, find_blocks
+from .keypoint_head import NonLocalKeypointHead
+
+__all__ = [
+    "NonLocalKeypointHead",
+    "add_backbone_blocks",
+    "build_model",
+    "build_nonlocal_resnet_backbone",
+    "build_nonlocal_resnet_fpn_backbone",
+    "find_blocks",
+]

@@ -1,0 +1,88 @@
+"""Backbones: Detectron2's own ResNet and FPN, with non-local blocks after named residual blocks."""
+
+import re
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet, build_resnet_backbone
+from detectron2.modeling.backbone.fpn import build_resnet_fpn_backbone
+
+from ..config import block_options
+from .placement import insert_after, log_blocks, make_block, own_random_numbers
+
+KEY = "MODEL.NONLOCAL.BACKBONE.AFTER"
+
+
+@BACKBONE_REGISTRY.register()
+def build_nonlocal_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """Detectron2's ``build_resnet_backbone`` with blocks at MODEL.NONLOCAL.BACKBONE.AFTER."""
+    resnet = build_resnet_backbone(cfg, input_shape)
+    add_backbone_blocks(resnet, cfg.MODEL.NONLOCAL.BACKBONE.AFTER, **block_options(cfg))
+    return resnet
+
+
+@BACKBONE_REGISTRY.register()
+def build_nonlocal_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's ``build_resnet_fpn_backbone`` with blocks at MODEL.NONLOCAL.BACKBONE.AFTER."""
+    fpn = build_resnet_fpn_backbone(cfg, input_shape)
+    add_backbone_blocks(fpn.bottom_up, cfg.MODEL.NONLOCAL.BACKBONE.AFTER, **block_options(cfg))
+    return fpn
+
+
+def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None:
+    """Add a block behind each named residual block of a ResNet, in place.
+
+    The block behind ``res4.4`` becomes ``res4.nonlocal4``. Blocks are added after FREEZE_AT has
+    done its work, so one in a frozen stage stays trainable.
+
+    Args:
+        resnet: Detectron2's, any depth.
+        after: places such as ``"res4.-2"``, ``"res3.*"``, ``"res3.1"``.
+        options: ``make_block``'s keyword arguments.
+
+    Raises:
+        ValueError: no place, a place that does not exist, or one named twice.
+    """
+    lengths = {
+        name: len(stage) for name, stage in zip(resnet.stage_names, resnet.stages, strict=True)
+    }
+    blocks = {}
+    with own_random_numbers():
+        for stage, index in parse_places(after, lengths):
+            sequential = getattr(resnet, stage)
+            block = make_block(sequential.get_submodule(str(index)).out_channels, **options)
+            insert_after(sequential, str(index), f"nonlocal{index}", block)
+            blocks[f"{stage}.nonlocal{index}"] = block
+    log_blocks("backbone", blocks)
+
+
+def parse_places(after: Sequence[str], lengths: dict[str, int]) -> list[tuple[str, int]]:
+    """``["res3.*", "res4.-2"]`` with ``{"res3": 2, "res4": 6}`` to (stage, index) pairs, in order.
+
+    Raises:
+        ValueError: see :func:`add_backbone_blocks`.
+    """
+    exist = ", ".join(f"{stage}.0 to {stage}.{n - 1}" for stage, n in lengths.items())
+    if not after:
+        raise ValueError(
+            f"{KEY} is empty, so this non-local backbone would be a baseline. Name places "
+            f"({exist}; res4.-2 is the paper's), or use Detectron2's own backbone"
+        )
+    places = []
+    for place in after:
+        match = re.fullmatch(r"(res\d)\.(\*|-?\d+)", str(place))
+        stage, index = match.groups() if match else (None, None)
+        n = lengths.get(stage, 0)
+        found = range(n) if index == "*" else [int(index or 0)]
+        if not n or not all(-n <= i < n for i in found):
+            raise ValueError(
+                f"{KEY}: there is no {place!r}; this backbone has {exist} (negative numbers count "
+                f"from the end, {next(iter(lengths))}.* is every one; OUT_FEATURES decides which "
+                "stages are built)"
+            )
+        places += [(stage, i % n) for i in found]
+    twice = sorted({f"{stage}.{i}" for stage, i in places if places.count((stage, i)) > 1})
+    if twice:
+        raise ValueError(f"{KEY}: {', '.join(twice)} named more than once in {list(after)}")
+    return places

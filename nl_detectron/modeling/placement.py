@@ -1,0 +1,68 @@
+"""Placing blocks inside an ``nn.Sequential`` that already stands, every existing name kept.
+
+A checkpoint knows tensors by name, so a block must not shift its neighbours: it joins under a
+name of its own, and ``res4.5.conv1.weight`` stays what it was.
+"""
+
+import logging
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from ..layers import NonLocalBlock
+
+logger = logging.getLogger(__name__)
+
+
+def make_block(
+    in_channels: int,
+    *,
+    pairwise: str,
+    reduction: int,
+    subsample: str,
+    use_scale: bool,
+    norm: str,
+) -> NonLocalBlock:
+    """A 2-D block whose inner channels are ``in_channels // reduction``."""
+    if reduction < 1 or in_channels // reduction < 1:
+        raise ValueError(
+            f"MODEL.NONLOCAL.REDUCTION: expected 1 to {in_channels} here, got {reduction}"
+        )
+    return NonLocalBlock(
+        in_channels,
+        inner_channels=in_channels // reduction,
+        pairwise=pairwise,
+        subsample=subsample,
+        use_scale=use_scale,
+        norm=norm,
+    )
+
+
+def insert_after(sequential: nn.Sequential, child: str, name: str, module: nn.Module) -> None:
+    """Make ``module`` a child called ``name``, run right after the child called ``child``."""
+    names = [existing for existing, _ in sequential.named_children()]
+    sequential.add_module(name, module)
+    for later in names[names.index(child) + 1 :]:  # step behind the new one, in order
+        moved = getattr(sequential, later)
+        delattr(sequential, later)
+        sequential.add_module(later, moved)
+
+
+@contextmanager
+def own_random_numbers():
+    """Leave the global generator as it was: a twin without blocks then starts equal elsewhere."""
+    seed = torch.initial_seed() + 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def log_blocks(where: str, blocks: dict[str, NonLocalBlock]) -> None:
+    """One line: which blocks stand where, with pairwise form, channels and parameters."""
+    described = (
+        f"{name} ({block.pairwise_name}, {block.in_channels} -> {block.inner_channels} channels, "
+        f"{sum(p.numel() for p in block.parameters()):,} parameters)"
+        for name, block in blocks.items()
+    )
+    logger.info("Non-local blocks in the %s: %s", where, "; ".join(described))

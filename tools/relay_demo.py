@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Train a Demo config on the relay data set, print its AP beside its twin's, draw predictions.
+
+python tools/relay_demo.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml --seeds 1 2 3
+"""
+
+import argparse
+import json
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Instances
+from detectron2.utils.visualizer import ColorMode, Visualizer
+from tabulate import tabulate
+
+from nl_detectron.engine import Trainer, UsageError, load_config, preflight, start_run
+
+RECORD = Path(__file__).parent.parent / "docs" / "relay_demo.json"
+TASKS = {"box": "bbox/AP", "mask": "segm/AP", "keypoint": "keypoints/AP"}
+SCORE = 0.5  # of the detections drawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--output", default="output/relay_demo", help="folder of all runs")
+    parser.add_argument("--record", action="store_true", help=f"keep the results in {RECORD.name}")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides")
+    args = parser.parse_args()
+    name = Path(args.config_file).stem
+    for seed in args.seeds:
+        folder = Path(args.output) / name / f"seed{seed}"
+        cfg = load_config(
+            args.config_file, [*args.opts, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+        )
+        results = run(cfg, Namespace(config_file="", num_gpus=1, num_machines=1, eval_only=False))
+        if args.record:
+            record(name, seed, results)
+        print(f"\n{table(name, seed, results)}\n\nPredictions beside the truth: {folder}/*.png")
+
+
+def run(cfg: CfgNode, args: Namespace) -> dict[str, float]:
+    """Train, evaluate and draw; returns AP in percent by task, and minutes."""
+    args.resume = False
+    preflight(cfg, args)
+    start_run(cfg, args)
+    began = time.perf_counter()
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    summary = json.loads(Path(cfg.OUTPUT_DIR, "summary.json").read_text())
+    picture = Path(cfg.OUTPUT_DIR, "predictions.png")
+    draw_predictions(cfg, trainer.model, picture)
+    found = {task: summary["results"].get(key) for task, key in TASKS.items()}
+    return {
+        **{task: round(ap, 1) for task, ap in found.items() if ap is not None},
+        "minutes": round((time.perf_counter() - began) / 60, 1),
+        "versions": summary["versions"],
+    }
+
+
+def record(name: str, seed: int, results: dict) -> None:
+    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    kept.setdefault(name, {})[str(seed)] = results
+    RECORD.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def table(name: str, seed: int, results: dict) -> str:
+    """This run's AP beside the recorded runs of the same config and of its twin."""
+    twin = name.removesuffix("_nl") if name.endswith("_nl") else f"{name}_nl"
+    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    tasks = [task for task in TASKS if task in results]
+    rows = [[f"{name}, seed {seed}, this run", *(f"{results[t]:.1f}" for t in tasks)]]
+    for other in (name, twin):
+        runs = kept.get(other, {}).values()
+        if runs:
+            values = [[r[t] for r in runs] for t in tasks]
+            spread = (f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in values)
+            rows.append([f"{other}, recorded, seeds {', '.join(kept[other])}", *spread])
+    return tabulate(rows, headers=["held-out images", *(f"{t} AP" for t in tasks)])
+
+
+@torch.no_grad()
+def draw_predictions(cfg: CfgNode, model: torch.nn.Module, path: Path, count: int = 6) -> None:
+    """Truth (above) and predictions (below) on the first validation images, as one PNG."""
+    name = cfg.DATASETS.TEST[0]
+    meta = MetadataCatalog.get(name)
+    model.eval()
+    columns = []
+    for record in DatasetCatalog.get(name)[:count]:
+        image = cv2.imread(record["file_name"])[
+            :, :, ::-1
+        ]  # RGB, as the Demo configs' INPUT.FORMAT
+        tensor = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        found = model([{"image": tensor}])[0]["instances"].to("cpu")
+        truth = Visualizer(image, meta, scale=2, instance_mode=ColorMode.SEGMENTATION)
+        drawn = Visualizer(image, meta, scale=2, instance_mode=ColorMode.SEGMENTATION)
+        record = {**record, "annotations": [_drawable(cfg, a) for a in record["annotations"]]}
+        truth = truth.draw_dataset_dict(record).get_image()
+        drawn = drawn.draw_instance_predictions(_confident(found)).get_image()
+        columns.append(np.vstack([truth, drawn]))
+    cv2.imwrite(str(path), np.hstack(columns)[:, :, ::-1])
+
+
+def _confident(instances: Instances) -> Instances:
+    return instances[instances.scores > SCORE]
+
+
+def _drawable(cfg: CfgNode, annotation: dict) -> dict:
+    """The truth about what the model predicts, no more."""
+    hidden = set()
+    if not cfg.MODEL.KEYPOINT_ON:
+        hidden.add("keypoints")
+    if not cfg.MODEL.MASK_ON:
+        hidden.add("segmentation")
+    return {key: value for key, value in annotation.items() if key not in hidden}
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UsageError as error:
+        sys.exit(f"relay_demo.py: error: {error}")
