@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -31,25 +32,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--start-from", metavar="FILE", help="a Demo config to train first")
     parser.add_argument("--output", default="output/relay_demo", help="folder of all runs")
     parser.add_argument("--record", action="store_true", help=f"keep the results in {RECORD.name}")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides")
     args = parser.parse_args()
-    name = Path(args.config_file).stem
     for seed in args.seeds:
-        folder = Path(args.output) / name / f"seed{seed}"
-        cfg = load_config(
-            args.config_file, [*args.opts, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
-        )
-        results = run(cfg, Namespace(config_file="", num_gpus=1, num_machines=1, eval_only=False))
-        if args.record:
-            record(name, seed, results)
-        print(f"\n{table(name, seed, results)}\n\nPredictions beside the truth: {folder}/*.png")
+        opts = list(args.opts)
+        if args.start_from:
+            weights = Path(args.output) / Path(args.start_from).stem / f"seed{seed}/model_final.pth"
+            if not weights.exists():
+                demonstrate(args.start_from, seed, args)
+            opts += ["MODEL.WEIGHTS", str(weights)]
+        demonstrate(args.config_file, seed, args, opts)
 
 
-def run(cfg: CfgNode, args: Namespace) -> dict[str, float]:
+def demonstrate(config_file: str, seed: int, args: Namespace, opts: Sequence[str] = ()) -> None:
+    """Run a config, print its table and say where its picture is."""
+    name = Path(config_file).stem
+    folder = Path(args.output) / name / f"seed{seed}"
+    cfg = load_config(config_file, [*opts, "SEED", str(seed), "OUTPUT_DIR", str(folder)])
+    results = run(cfg)
+    if args.record:
+        record(name, seed, results)
+    print(
+        f"\n{table(name, seed, results)}\n\nPredictions beside the truth: {folder}/predictions.png"
+    )
+
+
+def run(cfg: CfgNode) -> dict[str, float]:
     """Train, evaluate and draw; returns AP in percent by task, and minutes."""
-    args.resume = False
+    args = Namespace(config_file="", num_gpus=1, num_machines=1, eval_only=False, resume=False)
     preflight(cfg, args)
     start_run(cfg, args)
     began = time.perf_counter()

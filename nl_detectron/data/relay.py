@@ -22,7 +22,7 @@ from detectron2.data.datasets.coco import load_coco_json
 from PIL import Image
 
 SHAPES = ("bar", "diamond", "ellipse")
-COLOURS = {"red": (220, 40, 40), "green": (40, 190, 40), "blue": (50, 70, 230)}  # RGB
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}  # RGB
 KEYPOINTS = ("head", "centre", "tail")
 HEAD_UP, HEAD_DOWN = "red", "blue"  # in the keypoint variant
 SPLITS = ("train", "val")
@@ -47,6 +47,13 @@ class Relay:
     val: int = 150
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not (32 <= self.size and 1 <= self.signal <= self.size // 5):
+            raise ValueError(
+                "expected a size of 32 or more and a signal of at most a fifth of it, so that it "
+                f"stays clear of the object; got size={self.size}, signal={self.signal}"
+            )
+
     @property
     def classes(self) -> tuple[str, ...]:
         return ("thing",) if self.keypoints else tuple(COLOURS)
@@ -58,20 +65,24 @@ class Relay:
         key = sha256(source + json.dumps(asdict(self)).encode()).hexdigest()[:12]
         return Path(root).expanduser() / f"relay-{key}"
 
-    def write(self) -> Path:
+    def write(self, folder: Path | None = None) -> Path:
         """Write the PNGs and COCO-format JSON unless they stand already; returns the folder."""
-        folder = self.folder()
+        folder = folder or self.folder()
         if folder.exists():
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Written aside and renamed, so that a folder that exists is always whole.
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".relay-"))
-        for split in SPLITS:
-            self._write_split(aside, split)
+        aside.chmod(0o755)  # a cache may be shared
         try:
+            for split in SPLITS:
+                self._write_split(aside, split)
             aside.rename(folder)
-        except OSError:  # another process was first
-            shutil.rmtree(aside)
+        except OSError:
+            if not folder.exists():  # no other process was first
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         return folder
 
     def _write_split(self, folder: Path, split: str) -> None:
@@ -103,7 +114,7 @@ class Relay:
         image = _noise(rng, self.size)
         outline, angle, length = _outline(rng, self.size, corner)
         mask = _fill(outline, self.size)
-        grey = rng.choice([rng.uniform(25, 60), rng.uniform(180, 225)])
+        grey = rng.choice([rng.uniform(40, 70), rng.uniform(170, 200)])
         image += mask[..., None] * (grey - image) * 0.9  # some of the noise shows through
 
         x, y = np.where(corner == 1, 0, self.size - self.signal)
@@ -192,7 +203,7 @@ def register_split(name: str, relay: Relay, split: str) -> None:
     json_file, image_root = str(folder / f"{split}.json"), str(folder / split)
 
     def load() -> list[dict]:
-        relay.write()
+        relay.write(folder)  # the one registered, wherever the cache is by now
         return load_coco_json(json_file, image_root, name)
 
     DatasetCatalog.register(name, load)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -39,11 +40,16 @@ class Checkpointer(DetectionCheckpointer):
         # Its table of renamed tensors, one line a tensor, is for whoever debugs the renaming.
         renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
         level, self.path = renaming.level, path
-        renaming.setLevel(logging.ERROR)
+        renaming.setLevel(logging.WARNING)
+        if not path:  # Detectron2 then leaves the model as it is
+            self.fresh = list(self.model.state_dict())
         try:
             return super().load(path, *args, **kwargs)
+        except AssertionError as error:  # "Checkpoint … not found!"
+            raise UsageError(f"checkpoint {path!r} does not exist") from error
         finally:
             renaming.setLevel(level)
+            self._parsed_url_during_load = None  # Detectron2 forgets it after a failure
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
@@ -54,21 +60,22 @@ class Checkpointer(DetectionCheckpointer):
                 f"checkpoint {filename!r} cannot be read ({type(error).__name__}: {reason}); it is "
                 "damaged or of another format: fetch or save it again"
             ) from error
-        if not isinstance(loaded.get("model"), dict) or not loaded["model"]:
+        model = loaded.get("model")
+        if not isinstance(model, dict) or not any(hasattr(v, "shape") for v in model.values()):
             raise UsageError(f"checkpoint {filename!r} holds no model weights")
         return loaded
 
     def _log_incompatible_keys(self, incompatible) -> None:
         wrong = {name: shapes for name, *shapes in incompatible.incorrect_shapes}
-        self.fresh = [k for k in incompatible.missing_keys if k not in wrong]
+        self.fresh = list(incompatible.missing_keys)  # with those of a wrong shape
         self.unused = list(incompatible.unexpected_keys)
         total = len(self.model.state_dict())
         logger.info(
             "Loaded %d of %d tensors from %s. Fresh: %s. Not used of the file: %s.",
-            total - len(self.fresh) - len(wrong),
+            total - len(self.fresh),
             total,
             self.path,
-            _summary(self.fresh, self.model) or "none",
+            _summary([k for k in self.fresh if k not in wrong], self.model) or "none",
             _summary(self.unused, self.model) or "none",
         )
         for name, (in_file, in_model) in wrong.items():
@@ -102,10 +109,9 @@ def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:
 
 def _summary(names: list[str], model: nn.Module) -> str:
     """Tensor names counted by part: a non-local block, or a head or FPN by its first two names."""
-    blocks = list(find_blocks(model))
 
     def part(name: str) -> str:
-        block = next((b for b in blocks if name.startswith(f"{b}.")), None)
-        return block or ".".join(name.split(".")[:-1][:2]) or name
+        block = re.match(r".*\.nonlocal\d+(?=\.)", name)
+        return block[0] if block else ".".join(name.split(".")[:-1][:2]) or name
 
     return ", ".join(f"{part} ({n})" for part, n in Counter(map(part, names)).items())

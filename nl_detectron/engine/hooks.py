@@ -1,6 +1,7 @@
 """Hooks that Detectron2 lacks: the best checkpoint across resumes, and a summary of the run."""
 
 import json
+import math
 import os
 import platform
 import resource
@@ -19,6 +20,14 @@ from detectron2.utils.file_io import PathManager
 class BestCheckpointer(hooks.BestCheckpointer):
     """Detectron2's, remembering the best result when a run is resumed."""
 
+    def _best_checking(self) -> None:
+        nothing = (math.nan, None)
+        metric, iteration = self.trainer.storage.latest().get(self._val_metric, nothing)
+        best = -math.inf if self.best_metric is None else self.best_metric
+        if metric > best:
+            self.best_metric, self.best_iter = metric, iteration  # first: the file remembers it
+            self._checkpointer.save(self._file_prefix)
+
     def state_dict(self) -> dict[str, Any]:
         return {"best_metric": self.best_metric, "best_iter": self.best_iter}
 
@@ -34,7 +43,7 @@ class RunSummary(HookBase):
 
     def after_train(self) -> None:
         trainer = self.trainer
-        if trainer.iter + 1 < trainer.max_iter:  # it was stopped
+        if trainer.iter < trainer.max_iter:  # it was stopped
             return
         seconds = trainer.storage.histories().get("time")
         write_summary(
@@ -49,7 +58,8 @@ class RunSummary(HookBase):
 def write_summary(path: str, cfg: CfgNode, results: dict, **more) -> None:
     """Write results (AP in percent), versions, peak memory (MiB) and the whole config as JSON."""
     summary = {
-        "results": flatten_results_dict(results),
+        # NaN, of a size that has no objects, is no JSON
+        "results": {k: None if v != v else v for k, v in flatten_results_dict(results).items()},
         **more,
         "peak_memory_mib": peak_memory_mib(cfg.MODEL.DEVICE),
         "device": cfg.MODEL.DEVICE,

@@ -18,6 +18,7 @@ from ..config import add_nonlocal_config
 from ..modeling import build_model
 from .checkpoint import read_checkpoint
 from .errors import UsageError
+from .trainer import check_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +39,20 @@ def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
         raise UsageError(f"config file {config_file!r} does not exist; those we ship: configs/")
     try:
         written = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
-    except Exception as error:  # yaml raises a family of its own
-        raise UsageError(f"config file {config_file!r} cannot be read: {error}") from error
+    except Exception as error:  # yaml raises a family of its own, over several lines
+        reason = " ".join(str(error).split())
+        raise UsageError(f"config file {config_file!r} cannot be read: {reason}") from error
+    if not isinstance(written, dict):
+        raise UsageError(f"config file {config_file!r} cannot be read: it holds no KEY: VALUE")
     _merge(cfg, lambda: cfg.merge_from_file(config_file), f"config file {config_file!r}")
     if len(opts) % 2:
         raise UsageError(
             f"overrides come as KEY VALUE pairs, got {len(opts)} words: {' '.join(opts)}"
         )
+    known = set(_keys(cfg))
+    for key in opts[::2]:
+        if key not in known:
+            raise _unknown_key(cfg, key, "override")
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "override")
     explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
     _choose_device(cfg, explicit)
@@ -56,12 +64,15 @@ def _merge(cfg: CfgNode, merge, source: str) -> None:
     try:
         merge()
     except KeyError as error:  # yacs: "Non-existent config key: MODEL.X"
-        key = str(error.args[0]).rsplit(" ", 1)[-1]
-        near = difflib.get_close_matches(key, _keys(cfg), n=3, cutoff=0.7)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"{source}: there is no config key {key!r}{hint}") from error
-    except (ValueError, AssertionError) as error:
+        raise _unknown_key(cfg, str(error.args[0]).rsplit(" ", 1)[-1], source) from error
+    except (ValueError, TypeError, AssertionError) as error:  # TypeError: a value for a section
         raise UsageError(f"{source}: {error}") from error
+
+
+def _unknown_key(cfg: CfgNode, key: str, source: str) -> UsageError:
+    near = difflib.get_close_matches(key, _keys(cfg), n=3, cutoff=0.7)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return UsageError(f"{source}: there is no config key {key!r}{hint}")
 
 
 def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -99,6 +110,8 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
         )
     if cfg.SOLVER.AMP.ENABLED and on_cpu and not args.eval_only:
         raise UsageError("SOLVER.AMP.ENABLED needs CUDA; set it to False to train on the CPU")
+    if not args.eval_only:
+        check_optimizer(cfg)
     train = () if args.eval_only else cfg.DATASETS.TRAIN
     if not (args.eval_only or train):
         raise UsageError("DATASETS.TRAIN is empty: name a registered data set to train on")
@@ -134,9 +147,10 @@ def _check_dataset(name: str) -> None:
     for kind, path in (("annotations", meta.get("json_file")), ("images", meta.get("image_root"))):
         if path and not PathManager.exists(path):
             raise UsageError(
-                f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; set the "
-                "environment variable DETECTRON2_DATASETS to the folder that holds coco/ (now "
-                f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')})"
+                f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; for COCO set "
+                "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (now "
+                f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')}), for your own "
+                "correct the path that it was registered with"
             )
 
 

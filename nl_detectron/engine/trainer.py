@@ -2,6 +2,7 @@
 
 import os
 import weakref
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -33,10 +34,8 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """SOLVER.OPTIMIZER: Detectron2's SGD, or AdamW over the same parameter groups."""
-        name = cfg.SOLVER.OPTIMIZER
-        if name not in OPTIMIZERS:
-            raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")
-        if name == "SGD":
+        check_optimizer(cfg)
+        if cfg.SOLVER.OPTIMIZER == "SGD":
             return super().build_optimizer(cfg, model)
         groups = get_default_optimizer_params(
             model,
@@ -61,6 +60,10 @@ class Trainer(DefaultTrainer):
             kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        # After the last iteration the counter is one further, and a resumed run would skip one.
+        return {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
+
     def build_hooks(self) -> list[HookBase]:
         # Detectron2 has no factory for its checkpointer; these hooks are the first to hold it.
         self.checkpointer = Checkpointer(
@@ -77,6 +80,13 @@ class Trainer(DefaultTrainer):
                 )
             )
         return [*others, RunSummary(self.cfg), writer]
+
+
+def check_optimizer(cfg: CfgNode) -> None:
+    """Raises UsageError for a SOLVER.OPTIMIZER that there is not."""
+    name = cfg.SOLVER.OPTIMIZER
+    if name not in OPTIMIZERS:
+        raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")
 
 
 def best_metric(cfg: CfgNode) -> str:

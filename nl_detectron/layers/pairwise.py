@@ -69,7 +69,7 @@ class Gaussian(Pairwise):
     embeddings = ()
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
-        return torch.softmax(theta @ phi.transpose(1, 2), dim=-1)
+        return _softmax_over_j(theta, phi)
 
 
 class EmbeddedGaussian(Pairwise):
@@ -78,7 +78,15 @@ class EmbeddedGaussian(Pairwise):
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         # The scale is the released code's, not the paper's; on theta, the smaller tensor.
         scale = 1 / math.sqrt(self.channels) if self.use_scale else 1.0
-        return torch.softmax((theta * scale) @ phi.transpose(1, 2), dim=-1)
+        return _softmax_over_j(theta * scale, phi)
+
+
+def _softmax_over_j(theta: Tensor, phi: Tensor) -> Tensor:
+    """softmax_j(theta_i . phi_j), scores in float32 at least: x_i . x_i passes fp16's 65,504."""
+    exact = torch.promote_types(theta.dtype, torch.float32)
+    with torch.autocast(theta.device.type, enabled=False):
+        scores = theta.to(exact) @ phi.to(exact).transpose(1, 2)
+    return torch.softmax(scores, dim=-1).to(theta.dtype)
 
 
 class DotProduct(Pairwise):

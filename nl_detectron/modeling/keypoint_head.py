@@ -67,7 +67,7 @@ def _check_places(after: Sequence[int], convs: int) -> None:
             f"{convs}; [2, 4, 6, 8] is the paper's), or use KRCNNConvDeconvUpsampleHead"
         )
     for conv in after:
-        if conv not in range(1, convs + 1):
+        if type(conv) is not int or conv not in range(1, convs + 1):
             raise ValueError(f"{KEY}: there is no conv {conv!r}; this head has 1 to {convs}")
     if len(set(after)) < len(after):
         raise ValueError(f"{KEY}: a conv is named more than once in {list(after)}")

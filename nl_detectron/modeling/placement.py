@@ -52,9 +52,9 @@ def insert_after(sequential: nn.Sequential, child: str, name: str, module: nn.Mo
 @contextmanager
 def own_random_numbers():
     """Leave the global generator as it was: a twin without blocks then starts equal elsewhere."""
-    seed = torch.initial_seed() + 1
+    seed = (torch.initial_seed() + 1) % 2**64
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's only: those of GPUs go on
         yield
 
 

@@ -1,0 +1,50 @@
+# Every target that needs the environment sets it up first, once: the stamp file remembers.
+VENV ?= .venv
+PYTHON ?= python3
+
+BIN := $(VENV)/bin/python
+STAMP := $(VENV)/.nl_detectron-setup
+DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin test test-gpu lint clean
+
+help: ## list these targets
+	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-22s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make the environment (or complete your own: VENV=path), several GB the first time
+
+$(STAMP): requirements.txt requirements-dev.txt requirements-detectron2.txt pyproject.toml setup.py tools/setup_env.py
+	@command -v $(PYTHON) > /dev/null || { \
+		echo "There is no '$(PYTHON)' here. Name your Python 3.10 or newer: make PYTHON=python3.11 setup" >&2; exit 1; }
+	@$(PYTHON) tools/setup_env.py --venv $(VENV) --dev
+	@touch $@
+
+demo: $(STAMP) ## train Mask R-CNN with non-local blocks on the relay data set and draw what it sees
+	$(DEMO)/relay_mask_rcnn_nl.yaml $(ARGS)
+
+demo-twin: $(STAMP) ## the same without non-local blocks, to compare
+	$(DEMO)/relay_mask_rcnn.yaml $(ARGS)
+
+demo-keypoints: $(STAMP) ## train Keypoint R-CNN with non-local blocks on the relay data set
+	$(DEMO)/relay_keypoint_rcnn_nl.yaml --start-from configs/Demo/relay_mask_rcnn_nl.yaml $(ARGS)
+
+demo-keypoints-twin: $(STAMP) ## the same without non-local blocks, to compare
+	$(DEMO)/relay_keypoint_rcnn.yaml --start-from configs/Demo/relay_mask_rcnn.yaml $(ARGS)
+
+test: $(STAMP) ## run the tests and show which lines they miss
+	$(BIN) -m pytest --cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
+
+test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
+	@cuda=$$($(BIN) -c 'import torch; print(torch.cuda.is_available())') || exit 1; \
+	if [ "$$cuda" = True ]; then $(BIN) -m pytest -m gpu $(ARGS); \
+	else echo "no CUDA device here: nothing to run"; fi
+
+lint: $(STAMP) ## check style and formatting
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+
+clean: ## delete output/ and caches; the environment stays
+	rm -rf output .pytest_cache .ruff_cache .coverage htmlcov
+	find nl_detectron tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""Nothing near the object tells what the signal tells: a classifier of its crop finds chance.
+
+Each view goes through the same classifier, and the signal's own crop shows that it can succeed.
+"""
+
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+
+from nl_detectron.data import Relay
+from nl_detectron.data.relay import COLOURS
+
+RELAYS = {"classes": Relay(), "keypoints": Relay(keypoints=True)}
+TRAIN, HELD_OUT = 600, 300
+MARGIN = 6  # pixels around the object's box
+
+variants = pytest.mark.parametrize("variant", RELAYS)
+
+
+@cache
+def samples(variant):
+    """Images, annotations and what is to be told, first TRAIN then HELD_OUT."""
+    relay = RELAYS[variant]
+    numbers = [("train", i) for i in range(TRAIN)] + [("val", i) for i in range(HELD_OUT)]
+    images, annotations = zip(*(relay.draw(*number) for number in numbers), strict=True)
+    if relay.keypoints:
+        told = [a["keypoints"][1] < a["keypoints"][7] for a in annotations]  # the head is up
+    else:
+        told = [a["category_id"] - 1 for a in annotations]
+    return images, annotations, np.array(told, dtype=int)
+
+
+def crop(image, box, margin):
+    """The pixels of a box and its margin, resized to (16, 16, 3)."""
+    x, y, w, h = box
+    top, left = max(int(y) - margin, 0), max(int(x) - margin, 0)
+    window = image[top : int(np.ceil(y + h)) + margin, left : int(np.ceil(x + w)) + margin]
+    return cv2.resize(window.astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA)
+
+
+def view(name, image, annotation):
+    """What a classifier is shown."""
+    if name == "signal":
+        return crop(image, annotation["signal"], 0).ravel()
+    if name == "object":
+        return crop(image, annotation["bbox"], MARGIN).ravel()
+    if name == "object's brightness":  # its distribution, wherever in the crop
+        return np.sort(crop(image, annotation["bbox"], MARGIN).reshape(-1, 3), axis=0).ravel()
+    # where it lies and how large it is, with squares and products; which end is the head, left out
+    centre = annotation["keypoints"][3:5]
+    place = np.array([*annotation["bbox"], *centre, annotation["area"] ** 0.5, 160.0]) / 160
+    return np.outer(place, place)[np.triu_indices(len(place))]
+
+
+def accuracy(features, told):
+    """Of ridge regression onto one-hot answers, on the held-out part."""
+    train, test = features[:TRAIN], features[TRAIN:]
+    mean, std = train.mean(axis=0), train.std(axis=0) + 1e-6
+    train, test = (train - mean) / std, (test - mean) / std
+    answers = np.eye(told.max() + 1)[told[:TRAIN]]
+    kernel = train @ train.T / train.shape[1]
+    weights = np.linalg.solve(kernel + 0.1 * np.eye(TRAIN), answers - answers.mean(axis=0))
+    scores = test @ train.T / train.shape[1] @ weights + answers.mean(axis=0)
+    return (scores.argmax(axis=1) == told[TRAIN:]).mean()
+
+
+def accuracy_from(name, variant):
+    images, annotations, told = samples(variant)
+    features = [view(name, *pair) for pair in zip(images, annotations, strict=True)]
+    return accuracy(np.array(features, dtype=float), told)
+
+
+@variants
+@pytest.mark.parametrize("name", ["object", "object's brightness", "object's place and size"])
+def test_the_object_alone_tells_nothing(name, variant):
+    chance = 1 / (2 if RELAYS[variant].keypoints else len(COLOURS))
+    error = np.sqrt(chance * (1 - chance) / HELD_OUT)
+    assert accuracy_from(name, variant) == pytest.approx(chance, abs=3 * error)
+
+
+@variants
+def test_the_signal_tells_it(variant):
+    assert accuracy_from("signal", variant) > 0.95
+
+
+@variants
+def test_a_faint_leak_would_be_found(variant):
+    images, annotations, told = samples(variant)
+    features = np.array(
+        [view("object", *pair) for pair in zip(images, annotations, strict=True)], dtype=float
+    )
+    features[:, 1::3] += 4.0 * told[:, None]  # four grey levels of 255, in the green channel
+    chance = 1 / (told.max() + 1)
+    assert accuracy(features, told) > chance + 0.2
+
+
+@variants
+def test_all_but_the_signal_is_grey(variant):
+    for image, annotation in zip(*samples(variant)[:2], strict=True):
+        x, y, w, h = annotation["signal"]
+        rest = image.copy()
+        rest[y : y + h, x : x + w] = 0
+        assert (rest == rest[..., :1]).all()
+
+
+@variants
+def test_answers_are_even_and_independent_of_the_corner(variant):
+    _, annotations, told = samples(variant)
+    n = told.max() + 1
+    corner = np.array([2 * (a["signal"][0] < 80) + (a["signal"][1] < 80) for a in annotations])
+    expected = len(told) / (4 * n)
+    counts = np.array([((corner == c) & (told == t)).sum() for c in range(4) for t in range(n)])
+    assert (np.abs(counts - expected) < 4 * np.sqrt(expected)).all()

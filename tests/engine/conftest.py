@@ -1,0 +1,114 @@
+"""Tiny relay data sets and thin models, so that a training takes a second."""
+
+import logging
+import os
+from argparse import Namespace
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_argument_parser
+
+from nl_detectron.data import Relay
+from nl_detectron.data.relay import SPLITS, register_split
+from nl_detectron.engine import Trainer, load_config, start_run
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "tiny": Relay(train=8, val=4, size=64, signal=9),
+    "tiny_keypoints": Relay(keypoints=True, train=8, val=4, size=64, signal=9),
+}
+THIN = [
+    *("MODEL.DEVICE", "cpu"),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
+    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
+    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_relay(tmp_path_factory):
+    """Data sets tiny_train, tiny_val and the same of tiny_keypoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NL_DETECTRON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        names = [f"{name}_{split}" for name in TINY for split in SPLITS]
+        for name, relay in TINY.items():
+            relay.write()
+            for split in SPLITS:
+                register_split(f"{name}_{split}", relay, split)
+        yield
+        for name in names:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_relay):
+    """Makes a Demo config thin, on tiny data: ``tiny_config(output, *overrides, config=...)``."""
+
+    def make(output, *overrides, config="relay_mask_rcnn_nl") -> CfgNode:
+        data = "tiny_keypoints" if "keypoint" in config else "tiny"
+        sets = ["DATASETS.TRAIN", f"('{data}_train',)", "DATASETS.TEST", f"('{data}_val',)"]
+        words = [*THIN, *sets, "OUTPUT_DIR", str(output), *map(str, overrides)]
+        return load_config(str(ROOT / "configs" / "Demo" / f"{config}.yaml"), words)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def arguments():
+    """Command line words as Detectron2's parser gives them to ``preflight``."""
+
+    def parse(*words) -> Namespace:
+        return default_argument_parser().parse_args(list(words))
+
+    return parse
+
+
+@contextmanager
+def _loggers_left_alone():
+    """Detectron2 gives loggers handlers and stops their propagation: caplog would see nothing."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "nl_detectron")]
+    before = [(log.level, log.propagate, log.handlers[:]) for log in loggers]
+    try:
+        yield
+    finally:
+        for log, (level, log.propagate, log.handlers[:]) in zip(loggers, before, strict=True):
+            log.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def train(arguments):
+    """Runs a training as train_net.py does and returns the trainer."""
+
+    def run(cfg: CfgNode, *words) -> Trainer:
+        args = arguments(*words)
+        with _loggers_left_alone():
+            start_run(cfg, args)
+            trainer = Trainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+            trainer.train()
+        return trainer
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_config, train, tmp_path_factory):
+    """A finished run of 4 iterations of the non-local model: its ``cfg`` and ``folder``."""
+    folder = tmp_path_factory.mktemp("trained")
+    cfg = tiny_config(folder, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
+    train(cfg)
+    return SimpleNamespace(cfg=cfg, folder=folder)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real COCO images and ImageNet weights, which is no part of the project."""
+    folder = Path(os.environ.get("NL_DETECTRON_SHARED") or ROOT.parent / "shared").resolve()
+    if not (folder / "coco_mini").is_dir():
+        pytest.skip(f"no real images at {folder}; NL_DETECTRON_SHARED names their folder")
+    return folder

@@ -1,0 +1,212 @@
+"""What is told before a run starts, rather than in the middle of it."""
+
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+
+from nl_detectron.engine import UsageError, preflight
+
+
+@pytest.fixture
+def refusal(tiny_config, tmp_path, arguments):
+    """The error's text, for overrides of the tiny config and words of the command line."""
+
+    def check(*overrides, words=()) -> str:
+        cfg = tiny_config(tmp_path / "run", *overrides)
+        with pytest.raises(UsageError) as caught:
+            preflight(cfg, arguments(*words))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return check
+
+
+def test_a_good_run_passes_and_writes_nothing(tiny_config, tmp_path, arguments, caplog):
+    cfg = tiny_config(tmp_path / "run")
+    before = cfg.dump()
+    preflight(cfg, arguments())
+    assert cfg.dump() == before
+    assert not (tmp_path / "run").exists()
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+# --- data sets -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["DATASETS.TRAIN", "DATASETS.TEST"])
+def test_an_unregistered_data_set_is_told_with_near_names(refusal, key):
+    message = refusal(key, "('tiny_trian',)")
+    assert "'tiny_trian' is not registered" in message
+    assert "tiny_train" in message
+    assert "register_coco_instances" in message
+
+
+@pytest.fixture
+def absent(tmp_path):
+    """A registered data set whose files are not there."""
+    register_coco_instances("absent", {}, str(tmp_path / "absent.json"), str(tmp_path / "images"))
+    yield tmp_path
+    DatasetCatalog.remove("absent")
+    MetadataCatalog.remove("absent")
+
+
+def test_a_data_set_without_files_says_where_it_looked(refusal, absent, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data/sets")
+    message = refusal("DATASETS.TRAIN", "('absent',)")
+    assert f"annotations are not at {absent / 'absent.json'}" in message
+    assert "DETECTRON2_DATASETS" in message and "/data/sets" in message
+    (absent / "absent.json").write_text("{}")
+    assert f"images are not at {absent / 'images'}" in refusal("DATASETS.TEST", "('absent',)")
+
+
+def test_coco_without_files_names_the_environment_variable(refusal, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # no ./datasets here
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    meta = MetadataCatalog.get("coco_2017_val")
+    if "datasets/coco" not in meta.json_file:
+        pytest.skip("DETECTRON2_DATASETS was set before Detectron2 was imported")
+    message = refusal("DATASETS.TEST", "('coco_2017_val',)")
+    assert str(tmp_path / "datasets" / "coco") in message
+    assert "DETECTRON2_DATASETS" in message and "unset" in message
+
+
+def test_nothing_to_train_on_is_told(refusal):
+    assert "DATASETS.TRAIN is empty" in refusal("DATASETS.TRAIN", "()")
+
+
+def test_nothing_to_evaluate_on_is_told(refusal):
+    assert "DATASETS.TEST is empty" in refusal("DATASETS.TEST", "()", words=["--eval-only"])
+
+
+def test_an_evaluation_needs_no_training_set(trained, tiny_config, tmp_path, arguments):
+    weights = ("MODEL.WEIGHTS", trained.folder / "model_final.pth")
+    cfg = tiny_config(tmp_path, "DATASETS.TRAIN", "('no_such',)", *weights)
+    preflight(cfg, arguments("--eval-only"))
+
+
+# --- devices ---------------------------------------------------------------------------------
+
+
+def test_mixed_precision_on_the_cpu_is_refused(refusal, trained, tiny_config, arguments):
+    assert "SOLVER.AMP.ENABLED" in refusal("SOLVER.AMP.ENABLED", "True")
+    # which an evaluation does not look at
+    weights = ("MODEL.WEIGHTS", trained.folder / "model_final.pth")
+    cfg = tiny_config(trained.folder, "SOLVER.AMP.ENABLED", "True", *weights)
+    preflight(cfg, arguments("--eval-only"))
+
+
+def test_more_gpus_than_there_are_is_refused(refusal, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    message = refusal(words=["--num-gpus", "4"])
+    assert "--num-gpus 4" in message and "2 CUDA devices" in message
+
+
+# --- the model -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res9.0']", "there is no 'res9.0'"),
+        ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.6']", "there is no 'res4.6'"),
+        ("MODEL.NONLOCAL.BACKBONE.AFTER", "[]", "is empty"),
+        ("MODEL.NONLOCAL.PAIRWISE", "cosine", "'cosine'"),
+        ("MODEL.NONLOCAL.SUBSAMPLE", "twice", "'twice'"),
+        ("MODEL.NONLOCAL.NORM", "FrozenBN", "FrozenBN"),
+        ("MODEL.NONLOCAL.REDUCTION", "0", "MODEL.NONLOCAL.REDUCTION"),
+        ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "places no block"),
+        ("MODEL.BACKBONE.NAME", "build_nothing", "'build_nothing'"),
+        ("MODEL.META_ARCHITECTURE", "Nothing", "'Nothing'"),
+        ("MODEL.ROI_HEADS.NAME", "NoHeads", "'NoHeads'"),
+        ("MODEL.ROI_MASK_HEAD.NAME", "NoHead", "'NoHead'"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_told(refusal, key, value, said):
+    assert said in refusal(key, value)
+
+
+def test_an_unknown_optimizer_is_told(refusal):
+    message = refusal("SOLVER.OPTIMIZER", "Adamm")
+    assert "'Adamm'" in message and "AdamW" in message
+
+
+# --- weights ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoints(trained, tmp_path_factory):
+    """Files that are no checkpoints, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    whole = (trained.folder / "model_final.pth").read_bytes()
+    state = torch.load(trained.folder / "model_final.pth", weights_only=False)
+    pickled = pickle.dumps({"model": {k: v.numpy() for k, v in state["model"].items()}})
+
+    (folder / "truncated.pth").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.pth").write_text("<html>404: not found</html>")
+    (folder / "empty.pth").touch()
+    (folder / "truncated.pkl").write_bytes(pickled[: len(pickled) // 2])
+    (folder / "text.pkl").write_text("<html>404: not found</html>")
+    (folder / "empty.pkl").touch()
+    (folder / "a_list.pkl").write_bytes(pickle.dumps([1, 2]))
+    torch.save({"model": {}}, folder / "no_weights.pth")
+    torch.save({}, folder / "no_keys.pth")
+    torch.save(["weights"], folder / "a_list.pth")
+    torch.save({"optimizer": {"lr": 0.1}, "iteration": 3}, folder / "no_model.pth")
+    (folder / "no_weights.pkl").write_bytes(pickle.dumps({"model": {}, "__author__": "me"}))
+    (folder / "a_folder.pth").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("truncated.pth", "text.pth", "empty.pth", "truncated.pkl", "text.pkl", "empty.pkl"),
+        *("no_weights.pth", "no_keys.pth", "a_list.pth", "no_model.pth"),
+        *("no_weights.pkl", "a_list.pkl", "a_folder.pth"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(refusal, checkpoints, name):
+    message = refusal("MODEL.WEIGHTS", checkpoints / name)
+    assert f"checkpoint {str(checkpoints / name)!r}" in message
+
+
+def test_a_missing_checkpoint_is_named(refusal):
+    assert "'nowhere/model.pth' does not exist" in refusal("MODEL.WEIGHTS", "nowhere/model.pth")
+
+
+def test_a_checkpoint_that_cannot_be_fetched_is_named(refusal, monkeypatch, tmp_path):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    url = "http://127.0.0.1:9/model.pth"  # the discard port: nothing answers
+    message = refusal("MODEL.WEIGHTS", url)
+    assert url in message and "cannot be fetched" in message
+
+
+def test_a_good_checkpoint_of_either_format_passes(tiny_config, tmp_path, trained, arguments):
+    zoo = {"model": {"backbone.stem": np.zeros(3)}, "__author__": "Detectron2 Model Zoo"}
+    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(zoo))
+    for weights in (trained.folder / "model_final.pth", tmp_path / "zoo.pkl"):
+        preflight(tiny_config(tmp_path / "run", "MODEL.WEIGHTS", weights), arguments())
+
+
+def test_an_evaluation_without_weights_is_refused(refusal):
+    assert "--eval-only needs MODEL.WEIGHTS" in refusal(words=["--eval-only"])
+
+
+def test_resuming_without_a_checkpoint_warns(tiny_config, tmp_path, arguments, caplog):
+    preflight(tiny_config(tmp_path / "run"), arguments("--resume"))
+    (record,) = (r for r in caplog.records if r.levelno == logging.WARNING)
+    assert "--resume" in record.message and str(tmp_path / "run") in record.message
+
+
+def test_resuming_checks_the_last_checkpoint_of_the_run(refusal, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    last = str(tmp_path / "run" / "model_0000001.pth")
+    assert f"{last!r} does not exist" in refusal(words=["--resume"])
+    torch.save({"model": {}}, last)
+    assert "holds no model weights" in refusal(words=["--resume"])

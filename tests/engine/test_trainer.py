@@ -1,0 +1,337 @@
+"""Whole runs on a tiny relay: what they leave, how they resume, what an evaluation repeats."""
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.evaluation.testing import flatten_results_dict
+
+from nl_detectron.engine import Trainer, UsageError, evaluate, load_config
+from nl_detectron.engine.trainer import best_metric
+from nl_detectron.modeling import build_model, find_blocks
+
+
+def metrics(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def summary(folder, name="summary.json") -> dict:
+    return json.loads((folder / name).read_text())
+
+
+def detections(folder) -> list[dict]:
+    (file,) = folder.rglob("coco_instances_results.json")
+    return json.loads(file.read_text())
+
+
+def same(results) -> dict:
+    """Comparable: AP is NaN where there is no object of that size, and NaN is not NaN."""
+    return {name: repr(value) for name, value in flatten_results_dict(results).items()}
+
+
+# --- a run from start to end -----------------------------------------------------------------
+
+
+def test_a_run_leaves_its_files(trained):
+    files = {path.name for path in trained.folder.iterdir()}
+    expected = {"model_0000001.pth", "model_final.pth", "model_best.pth", "last_checkpoint"}
+    expected |= {"metrics.json", "summary.json", "log.txt", "config.yaml"}
+    assert expected <= files
+
+
+def test_the_summary_tells_results_and_what_they_depend_on(trained):
+    told = summary(trained.folder)
+    for key in ("bbox/AP", "segm/AP"):
+        assert 0 <= told["results"][key] <= 100
+    assert told["results"]["bbox/AP"] == metrics(trained.folder)[-1]["bbox/AP"]
+    assert told["iterations"] == 4
+    assert 0 < told["seconds_per_iteration"] < 60
+    assert 50 < told["peak_memory_mib"] < 1e5
+    assert told["device"] == "cpu"
+    assert told["versions"]["torch"] == torch.__version__
+    assert {"nl_detectron", "detectron2", "torchvision", "numpy", "python"} <= set(told["versions"])
+
+
+def test_the_summarys_config_repeats_the_run(trained, tmp_path):
+    (tmp_path / "config.yaml").write_text(summary(trained.folder)["config"])
+    again = load_config(str(tmp_path / "config.yaml"))
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(trained.cfg.dump())
+
+
+def test_metrics_hold_finite_losses_of_every_head(trained):
+    steps = [record for record in metrics(trained.folder) if "total_loss" in record]
+    assert steps
+    for name in ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"):
+        assert all(torch.tensor(record[name]).isfinite() for record in steps)
+
+
+def test_the_log_says_once_where_it_runs_and_where_the_blocks_stand(trained):
+    log = (trained.folder / "log.txt").read_text()
+    assert log.count("Running on the CPU") == 1
+    assert log.count("Non-local blocks in the backbone: res4.nonlocal4 (embedded_gaussian") == 1
+
+
+def test_training_moves_the_blocks_off_the_identity(trained):
+    model = build_model(trained.cfg)
+    DetectionCheckpointer(model).load(str(trained.folder / "model_final.pth"))
+    blocks = find_blocks(model)
+    assert blocks and all(block.w_z.weight.abs().max() > 0 for block in blocks.values())
+
+
+def test_keypoints_are_trained_evaluated_and_decide_the_best(tiny_config, train, tmp_path):
+    cfg = tiny_config(tmp_path, "SOLVER.MAX_ITER", 2, config="relay_keypoint_rcnn_nl")
+    train(cfg)
+    assert "keypoints/AP" in summary(tmp_path)["results"]
+    assert "loss_keypoint" in metrics(tmp_path)[0]
+    assert (tmp_path / "model_best.pth").exists()
+
+
+def test_several_test_sets_are_told_apart_and_the_first_decides_the_best(
+    tiny_config, train, tmp_path
+):
+    both = ("DATASETS.TEST", "('tiny_val', 'tiny_train')")
+    train(tiny_config(tmp_path, "SOLVER.MAX_ITER", 1, *both))
+    assert {"tiny_val/segm/AP", "tiny_train/segm/AP"} <= set(summary(tmp_path)["results"])
+    assert (tmp_path / "model_best.pth").exists()
+
+
+def test_a_run_without_a_test_set_ends_well(tiny_config, train, tmp_path):
+    train(tiny_config(tmp_path, "SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()"))
+    assert (tmp_path / "model_final.pth").exists()
+    assert summary(tmp_path)["results"] == {}
+
+
+def test_equal_seeds_train_equal_models(tiny_config, train, tmp_path):
+    weights = []
+    for name in ("one", "two"):
+        cfg = tiny_config(tmp_path / name, "SOLVER.MAX_ITER", 2, "DATASETS.TEST", "()")
+        train(cfg)
+        weights.append(torch.load(tmp_path / name / "model_final.pth")["model"])
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+# --- optimizers and the best metric ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_the_optimizer_is_the_configs(tiny_config, tmp_path, name):
+    keys = ("SOLVER.OPTIMIZER", name, "SOLVER.WEIGHT_DECAY", 0.25, "SOLVER.WEIGHT_DECAY_NORM", 0.0)
+    cfg = tiny_config(tmp_path, *keys, "SOLVER.BASE_LR", 0.125)
+    model = build_model(cfg)
+    optimizer = Trainer.build_optimizer(cfg, model)
+    assert isinstance(optimizer, getattr(torch.optim, name))
+    assert {group["lr"] for group in optimizer.param_groups} == {0.125}
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert set(decay) == {id(p) for p in model.parameters()}
+    assert decay[id(model.backbone.bottom_up.res4.nonlocal4.theta.weight)] == 0.25
+    assert decay[id(model.backbone.bottom_up.res4[0].conv1.norm.weight)] == 0
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_gradients_are_clipped_as_the_config_says(tiny_config, tmp_path, name):
+    cfg = tiny_config(tmp_path, "SOLVER.OPTIMIZER", name, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.5)
+    model = torch.nn.Linear(3, 1)
+    optimizer = Trainer.build_optimizer(cfg, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    optimizer.step()
+    assert model.weight.grad.norm() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_an_unknown_optimizer_is_refused(tiny_config, tmp_path):
+    cfg = tiny_config(tmp_path, "SOLVER.OPTIMIZER", "adam")
+    with pytest.raises(UsageError, match=r"SOLVER\.OPTIMIZER.*SGD.*AdamW.*'adam'"):
+        Trainer.build_optimizer(cfg, torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    "masks, keypoints, sets, expected",
+    [
+        (False, False, ("a",), "bbox/AP"),
+        (True, False, ("a",), "segm/AP"),
+        (False, True, ("a",), "keypoints/AP"),
+        (True, True, ("a",), "keypoints/AP"),
+        (True, False, ("a", "b"), "a/segm/AP"),
+    ],
+)
+def test_the_hardest_task_of_the_first_set_decides_the_best(masks, keypoints, sets, expected):
+    model = SimpleNamespace(MASK_ON=masks, KEYPOINT_ON=keypoints)
+    cfg = SimpleNamespace(MODEL=model, DATASETS=SimpleNamespace(TEST=sets))
+    assert best_metric(cfg) == expected
+
+
+# --- the best checkpoint, and resuming -------------------------------------------------------
+
+
+class Stopped(Exception):
+    """In place of a machine that went away."""
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Evaluations give these AP, one after the other."""
+
+    def script(*values):
+        left = iter(values)
+        results = lambda cls, cfg, model: {"segm": {"AP": float(next(left))}}  # noqa: E731
+        monkeypatch.setattr(Trainer, "test", classmethod(results))
+
+    return script
+
+
+@pytest.fixture
+def run(tiny_config, train, tmp_path, monkeypatch):
+    """Trains to an iteration, evaluating and saving every second one; may stop before another."""
+    step = Trainer.run_step
+
+    def go(iterations, *words, stop=None, period=2):
+        def run_step(self):
+            if self.iter == stop:
+                raise Stopped
+            step(self)
+
+        monkeypatch.setattr(Trainer, "run_step", run_step)
+        periods = ("TEST.EVAL_PERIOD", period, "SOLVER.CHECKPOINT_PERIOD", 2)
+        return train(tiny_config(tmp_path, "SOLVER.MAX_ITER", iterations, *periods), *words)
+
+    return go
+
+
+def iteration(path) -> int:
+    return torch.load(path, weights_only=False)["trainer"]["iteration"]
+
+
+def best_of(trainer) -> float:
+    (best,) = (hook.best_metric for hook in trainer._hooks if hasattr(hook, "best_metric"))
+    return best
+
+
+def test_the_best_checkpoint_is_that_of_the_best_evaluation(scripted, run, tmp_path):
+    scripted(10, 30, 20)
+    assert best_of(run(6)) == 30
+    assert iteration(tmp_path / "model_best.pth") == 3
+    assert iteration(tmp_path / "model_final.pth") == 5
+
+
+def test_a_finished_run_goes_on_where_it_ended(scripted, run, tmp_path):
+    scripted(10, 10, 10, 10)
+    run(4)
+    resumed = run(6, "--resume")
+    assert (resumed.start_iter, resumed.iter) == (4, 6)
+    assert iteration(tmp_path / "model_final.pth") == 5
+
+
+@pytest.mark.parametrize("period", [0, 2], ids=["evaluated at the end", "evaluated twice"])
+def test_a_run_whose_last_model_was_its_best_goes_on_where_it_ended(scripted, run, period):
+    scripted(10, 20, 30, 40)
+    run(4, period=period)
+    assert run(6, "--resume", period=period).start_iter == 4
+
+
+def test_a_stopped_run_goes_on_from_its_last_checkpoint(scripted, run, tmp_path):
+    scripted(10, 5, 5)
+    with pytest.raises(Stopped):
+        run(6, stop=3)
+    resumed = run(6, "--resume")
+    assert resumed.start_iter == 2
+    assert summary(tmp_path)["iterations"] == 6
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_stopped_run_has_no_summary(scripted, run, tmp_path, stop):
+    scripted(10, 5)
+    with pytest.raises(Stopped):
+        run(4, stop=stop)
+    assert (tmp_path / "metrics.json").exists()
+    assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize("stop, values", [(3, (20,)), (5, (10, 20)), (5, (20, 10))])
+def test_a_resumed_run_remembers_the_best_result(scripted, run, tmp_path, stop, values):
+    scripted(*values, 15, 15, 15)
+    with pytest.raises(Stopped):
+        run(8, stop=stop)
+    best = iteration(tmp_path / "model_best.pth")
+    assert best_of(run(8, "--resume")) == 20
+    assert iteration(tmp_path / "model_best.pth") == best  # no worse model took its place
+
+
+def test_a_resumed_run_takes_the_steps_of_one_that_was_never_stopped(scripted, run, tmp_path):
+    scripted(1, 2, 3, 4)
+    with pytest.raises(Stopped):
+        run(6, stop=4)
+    run(6, "--resume")
+    state = torch.load(tmp_path / "model_final.pth", weights_only=False)["trainer"]
+    assert state["iteration"] == 5
+    steps = {int(s["step"]) for s in state["_trainer"]["optimizer"]["state"].values()}
+    assert max(steps) == 6
+    assert state["hooks"]["LRScheduler"]["last_epoch"] == 6
+
+
+# --- evaluation ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weighted(tiny_config, tmp_path):
+    """A config that evaluates a checkpoint."""
+
+    def make(weights, *overrides):
+        return tiny_config(tmp_path / "evaluated", "MODEL.WEIGHTS", weights, *overrides)
+
+    return make
+
+
+def test_an_evaluation_repeats_the_end_of_training(trained, weighted):
+    cfg = weighted(trained.folder / "model_final.pth")
+    results = evaluate(cfg)
+    ended = summary(trained.folder)["results"]
+    assert ended["bbox/AP"] > 0  # else equality would say little
+    assert same(results) == same(ended)
+    folder = Path(cfg.OUTPUT_DIR)
+    assert same(summary(folder, "evaluation.json")["results"]) == same(ended)
+    assert detections(folder) == detections(trained.folder) != []
+
+
+def test_an_evaluation_resumes_the_last_checkpoint(trained, caplog):
+    with caplog.at_level(logging.INFO):
+        results = evaluate(trained.cfg, resume=True)
+    assert same(results) == same(summary(trained.folder)["results"])
+    assert f"from {trained.folder / 'model_'}" in caplog.text
+
+
+def test_a_baseline_evaluated_as_a_non_local_model_is_the_baseline(
+    tiny_config, train, tmp_path, caplog
+):
+    baseline, blocks = tmp_path / "baseline", tmp_path / "blocks"
+    train(tiny_config(baseline, "SOLVER.MAX_ITER", 4, config="relay_mask_rcnn"))
+    with caplog.at_level(logging.INFO):
+        results = evaluate(tiny_config(blocks, "MODEL.WEIGHTS", baseline / "model_final.pth"))
+    ended = summary(baseline)["results"]
+    assert ended["bbox/AP"] > 0
+    assert same(results) == same(ended)
+    assert detections(blocks) == detections(baseline) != []
+    assert "Fresh: backbone.bottom_up.res4.nonlocal4 (8)." in caplog.text
+
+
+def test_an_evaluation_of_a_model_that_was_never_trained_is_refused(trained, weighted, tmp_path):
+    state = torch.load(trained.folder / "model_final.pth", weights_only=False)["model"]
+    resnet = {k: v for k, v in state.items() if k.startswith("backbone.bottom_up.")}
+    torch.save({"model": resnet}, tmp_path / "resnet.pth")
+    with pytest.raises(UsageError, match=r"lacks .* of this model's tensors"):
+        evaluate(weighted(tmp_path / "resnet.pth"))
+
+
+def test_an_evaluation_with_a_head_for_other_classes_is_refused(trained, weighted):
+    cfg = weighted(trained.folder / "model_final.pth", "MODEL.ROI_HEADS.NUM_CLASSES", 2)
+    with pytest.raises(UsageError, match=r"lacks .* of this model's tensors"):
+        evaluate(cfg)
+
+
+def test_an_evaluation_without_weights_is_refused(weighted):
+    with pytest.raises(UsageError, match=r"MODEL\.WEIGHTS"):
+        evaluate(weighted(""))
