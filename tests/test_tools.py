@@ -80,3 +80,14 @@ def test_the_demos_table_sets_a_run_beside_the_recorded_ones(tmp_path, monkeypat
     assert "seed 3, this run" in lines[2] and lines[2].endswith("82.0                 91.5")
     assert "82.0 (80.0 to 84.0)" in lines[3] and "91.0 (90.0 to 92.0)" in lines[3]
     assert lines[4].startswith("relay, recorded") and "30.0 (30.0 to 30.0)" in lines[4]
+
+
+def test_the_readmes_table_is_of_the_recorded_runs():
+    record = json.loads((TOOLS.parent / "docs/relay_demo.json").read_text())
+    readme = (TOOLS.parent / "README.md").read_text()
+    for name in ("relay_mask_rcnn_nl", "relay_mask_rcnn"):
+        runs = record[name].values()
+        assert len(runs) == 3
+        for task in ("box", "mask"):
+            aps = [run[task] for run in runs]
+            assert f"{sum(aps) / 3:.1f} ({min(aps):.1f} to {max(aps):.1f})" in readme

@@ -83,6 +83,7 @@ def run(cfg: CfgNode) -> dict[str, float]:
 def record(name: str, seed: int, results: dict) -> None:
     kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     kept.setdefault(name, {})[str(seed)] = results
+    RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
 
 
@@ -109,9 +110,7 @@ def draw_predictions(cfg: CfgNode, model: torch.nn.Module, path: Path, count: in
     model.eval()
     columns = []
     for record in DatasetCatalog.get(name)[:count]:
-        image = cv2.imread(record["file_name"])[
-            :, :, ::-1
-        ]  # RGB, as the Demo configs' INPUT.FORMAT
+        image = cv2.imread(record["file_name"])[:, :, ::-1]  # RGB, the Demo configs' INPUT.FORMAT
         tensor = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
         found = model([{"image": tensor}])[0]["instances"].to("cpu")
         truth = Visualizer(image, meta, scale=2, instance_mode=ColorMode.SEGMENTATION)
@@ -119,8 +118,12 @@ def draw_predictions(cfg: CfgNode, model: torch.nn.Module, path: Path, count: in
         record = {**record, "annotations": [_drawable(cfg, a) for a in record["annotations"]]}
         truth = truth.draw_dataset_dict(record).get_image()
         drawn = drawn.draw_instance_predictions(_confident(found)).get_image()
-        columns.append(np.vstack([truth, drawn]))
+        columns.append(np.vstack([_framed(truth), _framed(drawn)]))
     cv2.imwrite(str(path), np.hstack(columns)[:, :, ::-1])
+
+
+def _framed(image: np.ndarray) -> np.ndarray:
+    return np.pad(image, ((4, 4), (4, 4), (0, 0)), constant_values=255)
 
 
 def _confident(instances: Instances) -> Instances:

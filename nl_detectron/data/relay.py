@@ -213,6 +213,7 @@ def register_split(name: str, relay: Relay, split: str) -> None:
         evaluator_type="coco",
         made_on_demand=True,
         thing_classes=list(relay.classes),
+        thing_colors=[COLOURS.get(name, (255, 160, 0)) for name in relay.classes],
         keypoint_names=list(KEYPOINTS),
         keypoint_flip_map=[],
         keypoint_connection_rules=[
