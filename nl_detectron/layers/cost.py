@@ -1,0 +1,32 @@
+"""What a way to a non-local sum costs: multiply-adds in matrix products, and passes over memory."""
+
+from typing import NamedTuple
+
+# An element read or written outside a matrix product takes as long as this many multiply-adds
+# inside one (benchmarks/README.md says how it was measured).
+PASS = 40
+
+
+class Sizes(NamedTuple):
+    """Of one sum: B images, N positions i, D channels of theta, M positions j, E channels of g."""
+
+    b: int
+    n: int
+    d: int
+    m: int
+    e: int
+
+    @property
+    def pairs(self) -> int:
+        return self.b * self.n * self.m
+
+
+class Cost(NamedTuple):
+    """Multiply-adds in matrix products, and elements passed through memory outside of them."""
+
+    macs: float
+    passed: float
+
+    @property
+    def total(self) -> float:
+        return self.macs + PASS * self.passed
