@@ -135,7 +135,7 @@ def test_no_tensor_is_larger_than_one_weight_per_pair(form):
             "softmax",
             4,
             "expected one of gaussian, embedded_gaussian, dot_product, concatenation, "
-            "got 'softmax'",
+            "global_context, got 'softmax'",
         ),
         ("Gaussian", 4, "got 'Gaussian'"),
         ("gaussian", 0, "channels: expected 1 or more, got 0"),
