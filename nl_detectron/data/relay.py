@@ -42,7 +42,7 @@ class Relay:
 
     keypoints: bool = False
     size: int = 160
-    signal: int = 23
+    signal: int = 32
     train: int = 2000
     val: int = 150
     seed: int = 0
