@@ -41,9 +41,7 @@ def test_both_ways_are_one_function(form, sizes):
     tensors = [*tensors, *pairwise.parameters()]
     plain, fast = pairwise.plain(theta, phi, g), pairwise.fast(theta, phi, g)
     torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
-    for of_fast, of_plain in zip(
-        gradients(fast, tensors), gradients(plain, tensors), strict=True
-    ):
+    for of_fast, of_plain in zip(gradients(fast, tensors), gradients(plain, tensors), strict=True):
         if of_plain is not None and of_fast is not None:
             torch.testing.assert_close(of_fast, of_plain, rtol=1e-9, atol=1e-11)
         else:  # the theta of a form that is the same for all
