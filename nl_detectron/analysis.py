@@ -186,7 +186,7 @@ def _watch_ways(model: nn.Module) -> dict[str, str]:
 
         def note(pairwise, args, name=name):
             theta, _, g = args
-            fast = pairwise.takes_fast(Sizes(*theta.shape, *g.shape[1:]))
+            fast = pairwise.takes_fast(Sizes(*theta.shape, *g.shape[1:], theta.device.type))
             ways[name] = "fast" if fast else "plain"
 
         block.pairwise.register_forward_pre_hook(note)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .cost import Cost, Sizes
+from .cost import MOST_PAIRS, TILED_WELL, Cost, Sizes
 from .sorted_sum import sorted_relu_sum
 
 
@@ -71,7 +71,7 @@ class Pairwise(nn.Module):
 
     def takes_fast(self, s: Sizes) -> bool:
         """Whether :meth:`forward` takes :meth:`fast` for these sizes."""
-        return self.fast_cost(s).total < self.plain_cost(s).total
+        return s.pairs > MOST_PAIRS or self.fast_cost(s).total <= self.plain_cost(s).total
 
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
@@ -82,10 +82,11 @@ class Pairwise(nn.Module):
             ValueError: shapes that do not fit together.
         """
         self._check(theta, phi, g)
-        way = self.fast if self.takes_fast(Sizes(*theta.shape, *g.shape[1:])) else self.plain
+        device = theta.device.type
+        sizes = Sizes(*theta.shape, *g.shape[1:], device)
+        way = self.fast if self.takes_fast(sizes) else self.plain
         if self.averages:
             return way(theta, phi, g)
-        device = theta.device.type
         with torch.autocast(device, enabled=False):
             y = way(*map(_to_float32, (theta, phi, g)))
         return y if torch.is_autocast_enabled(device) else y.to(g.dtype)
@@ -137,7 +138,10 @@ class Gaussian(Pairwise):
         return y[:, 0, :, :channels]
 
     def fast_cost(self, s: Sizes) -> Cost:
-        return Cost(macs=s.pairs * 2 * max(s.d, s.e), passed=s.pairs / 2)
+        if s.device != "cpu":
+            return Cost(macs=s.pairs * (s.d + s.e), passed=0)
+        slower = 1 if s.n >= TILED_WELL else 2
+        return Cost(macs=slower * s.pairs * 2 * max(s.d, s.e), passed=s.pairs / 2)
 
 
 class EmbeddedGaussian(Gaussian):

@@ -169,7 +169,8 @@ ROIS, ROIS_POOLED = (100, 196, 256, 196, 256), (100, 196, 256, 49, 256)
     [
         ("dot_product", [RES4, RES4_POOLED, RES3, RES3_POOLED], [ROIS, ROIS_POOLED]),
         ("concatenation", [RES4, RES3, RES3_POOLED], [ROIS, ROIS_POOLED]),
-        ("embedded_gaussian", [RES4, RES3], []),
+        ("embedded_gaussian", [RES4, RES4_POOLED, RES3, RES3_POOLED], [ROIS, ROIS_POOLED]),
+        ("gaussian", [(1, 16800, 512, 16800, 256)], [(1, 4200, 1024, 1050, 512)]),
         ("global_context", [RES4, RES4_POOLED, RES3, RES3_POOLED, ROIS, ROIS_POOLED], []),
     ],
 )
@@ -179,6 +180,17 @@ def test_the_cheaper_way_is_taken(form, fast, plain):
         assert pairwise.takes_fast(Sizes(*sizes)), sizes
     for sizes in plain:
         assert not pairwise.takes_fast(Sizes(*sizes)), sizes
+
+
+def test_a_gpu_needs_no_padding_of_g():
+    sizes = (1, 4200, 1024, 4200, 512)
+    gaussian = build_pairwise("gaussian", 4)
+    assert gaussian.takes_fast(Sizes(*sizes, "cuda")) and not gaussian.takes_fast(Sizes(*sizes))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_huge_matrix_is_never_made(form):
+    assert build_pairwise(form, 4).takes_fast(Sizes(1, 16_800, 2048, 16_800, 8))
 
 
 @pytest.mark.parametrize("form", FORMS)
