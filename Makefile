@@ -4,10 +4,11 @@ PYTHON ?= python3
 
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.nl_detectron-setup
+BENCH_STAMP := $(VENV)/.nl_detectron-bench
 DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin test test-gpu lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin test test-gpu bench bench-report lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -41,10 +42,22 @@ test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
 	if [ "$$cuda" = True ]; then $(BIN) -m pytest -m gpu $(ARGS); \
 	else echo "no CUDA device here: nothing to run"; fi
 
+# Without its own list mmcv-lite would bring a second OpenCV, which needs X11 libraries.
+$(BENCH_STAMP): $(STAMP) benchmarks/requirements.txt
+	$(BIN) -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(BENCH_STAMP) ## measure everything into benchmarks/results.md, in under 25 minutes on two cores
+	$(BIN) -W ignore -m benchmarks.run $(ARGS)
+	$(BIN) -m benchmarks.report
+
+bench-report: $(STAMP) ## make benchmarks/results.md and its plot from benchmarks/results/*.json
+	$(BIN) -m benchmarks.report $(ARGS)
+
 lint: $(STAMP) ## check style and formatting
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 
 clean: ## delete output/ and caches; the environment stays
 	rm -rf output .pytest_cache .ruff_cache .coverage htmlcov
-	find nl_detectron tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find nl_detectron tools tests configs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

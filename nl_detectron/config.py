@@ -8,7 +8,8 @@ from detectron2.config import CfgNode
 def add_nonlocal_config(cfg: CfgNode) -> None:
     """Add the keys below to a Detectron2 config, in place."""
     node = cfg.MODEL.NONLOCAL = CfgNode()
-    # gaussian (Eq. 2), embedded_gaussian (Eq. 3), dot_product (Eq. 4), concatenation (Eq. 5)
+    # gaussian (Eq. 2), embedded_gaussian (Eq. 3), dot_product (Eq. 4), concatenation (Eq. 5),
+    # global_context (Cao et al. 2019)
     node.PAIRWISE = "embedded_gaussian"
     # channels of x over channels of theta, phi and g (Sec. 3.3: 2)
     node.REDUCTION = 2
@@ -18,6 +19,8 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     node.USE_SCALE = True
     # after W_z: "" (W_z starts at zero) or BN, SyncBN, naiveSyncBN, GN, LN (scale starts at zero)
     node.NORM = ""
+    # keep only x of a block for the backward pass, and compute the rest again there
+    node.CHECKPOINT = False
 
     node.BACKBONE = CfgNode()
     # after which residual blocks: "res4.-2" (last but one of res4), "res3.*" (every one), "res3.1"
@@ -40,4 +43,5 @@ def block_options(cfg: CfgNode) -> dict[str, Any]:
         "subsample": node.SUBSAMPLE,
         "use_scale": node.USE_SCALE,
         "norm": node.NORM,
+        "checkpoint": node.CHECKPOINT,
     }

@@ -2,13 +2,14 @@
 
 from .checkpoint import Checkpointer
 from .errors import UsageError
-from .setup import load_config, preflight, start_run
+from .setup import build_on_meta, load_config, preflight, start_run
 from .trainer import Trainer, evaluate
 
 __all__ = [
     "Checkpointer",
     "Trainer",
     "UsageError",
+    "build_on_meta",
     "evaluate",
     "load_config",
     "preflight",

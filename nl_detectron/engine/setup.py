@@ -13,6 +13,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
+from torch import nn
 
 from ..config import add_nonlocal_config
 from ..modeling import build_model
@@ -119,7 +120,7 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
         raise UsageError("--eval-only, but DATASETS.TEST is empty: name a registered data set")
     for name in (*train, *cfg.DATASETS.TEST):
         _check_dataset(name)
-    _check_model(cfg)
+    build_on_meta(cfg)
     _check_weights(cfg, args)
 
 
@@ -170,13 +171,17 @@ def _check_weights(cfg: CfgNode, args: Namespace) -> None:
     read_checkpoint(path)
 
 
-def _check_model(cfg: CfgNode) -> None:
-    """Build it where tensors have shapes but no memory, which takes a fraction of a second."""
+def build_on_meta(cfg: CfgNode) -> nn.Module:
+    """Build it where tensors have shapes but no memory, which takes a fraction of a second.
+
+    Raises:
+        UsageError: a config that describes no model.
+    """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
     try:
         with torch.device("meta"):
-            build_model(cfg)
+            return build_model(cfg)
     except (ValueError, KeyError, AssertionError) as error:
         raise UsageError(f"this config describes no model: {error.args[0]}") from error

@@ -4,8 +4,13 @@ Axes: B images or RoIs, C channels of x, D inner channels, S space (or time and 
 N positions of x, M positions after subsampling.
 """
 
+from collections.abc import Sequence
+
+import torch
 from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from .pairwise import build_pairwise
 
@@ -26,11 +31,12 @@ class NonLocalBlock(CNNBlockBase):
         in_channels: C, of x and z.
         inner_channels: D, of theta, phi and g; half of C by default (Sec. 3.3).
         pairwise: f, one of ``gaussian``, ``embedded_gaussian``, ``dot_product``,
-            ``concatenation`` (Eqs. 2-5).
+            ``concatenation`` (Eqs. 2-5), ``global_context`` (Cao et al. 2019).
         subsample: ``before`` pools x, then computes phi and g (the released code), ``after`` pools
             phi and g (the text of Sec. 3.3), ``none`` keeps every position.
         use_scale: divide theta . phi by sqrt(D), in ``embedded_gaussian`` only.
         norm: after W_z, one of ``NORMS``; "" is none.
+        checkpoint: keep only x for the backward pass, and compute the rest again there.
         ndim: 1, 2 or 3 dimensions after (B,C): a sequence, an image, a video (T,H,W).
 
     Raises:
@@ -47,6 +53,7 @@ class NonLocalBlock(CNNBlockBase):
         use_scale: bool = True,
         norm: str = "",
         ndim: int = 2,
+        checkpoint: bool = False,
     ):
         if in_channels < 1:
             raise ValueError(f"in_channels: expected 1 or more, got {in_channels}")
@@ -62,6 +69,7 @@ class NonLocalBlock(CNNBlockBase):
         self.pairwise_name = pairwise
         self.subsample = subsample
         self.ndim = ndim
+        self.checkpoint = checkpoint
 
         # gaussian compares x with itself: its embedding is x, of all C channels
         embeds = pairwise != "gaussian"
@@ -92,16 +100,30 @@ class NonLocalBlock(CNNBlockBase):
             ValueError: x of another shape, or smaller than the pool.
         """
         self._check_input(x)
-        x_hat = self.pool(x) if self.subsample == "before" else x
-        theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
-        if self.subsample == "after":
-            phi, g = self.pool(phi), self.pool(g)
-        y = self.pairwise(_positions(theta), _positions(phi), _positions(g))  # (B,N,D)
-        z = self.w_z(y.transpose(1, 2).unflatten(2, x.shape[2:]))
+        if self.checkpoint and torch.is_grad_enabled():
+            z = checkpoint(self._w_z_y, x, use_reentrant=False)
+        else:
+            z = self._w_z_y(x)
         if self.norm is not None:
             # Norms of images serve every ndim: positions become a (N,1) image.
-            z = self.norm(z.flatten(2).unsqueeze(-1)).view_as(z)
+            z = self.norm(z.expand_as(x).flatten(2).unsqueeze(-1)).view_as(x)
         return x + z
+
+    def _w_z_y(self, x: Tensor) -> Tensor:
+        """W_z y, (B,C,S); or (B,C,1,...), where all positions share one y."""
+        rows = _rows(x)
+        x_hat = _rows(self.pool(x)) if self.subsample == "before" else rows
+        theta, phi, g = _conv(self.theta, rows), _conv(self.phi, x_hat), _conv(self.g, x_hat)
+        if self.subsample == "after":
+            phi, g = (_rows(self.pool(_image(t, x.shape[2:]))) for t in (phi, g))
+        if self.pairwise.same_for_all:
+            theta = phi[:, :1]
+        y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
+        space = [1] * self.ndim if self.pairwise.same_for_all else x.shape[2:]
+        # a sum in float32 under autocast may pass what half precision holds
+        halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.averages
+        with torch.autocast(x.device.type, enabled=halves):
+            return _image(_conv(self.w_z, y), space)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != self.ndim + 2 or x.shape[1] != self.in_channels:
@@ -120,9 +142,21 @@ class NonLocalBlock(CNNBlockBase):
         return f"subsample={self.subsample}, ndim={self.ndim}"
 
 
-def _positions(x: Tensor) -> Tensor:
-    """(B,C,S) to (B,N,C), a view."""
-    return x.flatten(2).transpose(1, 2)
+def _rows(x: Tensor) -> Tensor:
+    """(B,C,S) to (B,N,C), a row for each position: a view of channels-last memory."""
+    return x.flatten(2).transpose(1, 2).contiguous()
+
+
+def _image(rows: Tensor, space: Sequence[int]) -> Tensor:
+    """(B,N,C) to (B,C,S), a view in channels-last memory."""
+    return rows.transpose(1, 2).unflatten(2, space)
+
+
+def _conv(conv: nn.Module, rows: Tensor) -> Tensor:
+    """A 1x1 conv as the matrix product that it is, of rows (B,N,C)."""
+    if isinstance(conv, nn.Identity):
+        return rows
+    return F.linear(rows, conv.weight.flatten(1), conv.bias)
 
 
 def _check_choice(name: str, value: object, choices: tuple) -> None:

@@ -1,9 +1,12 @@
 """The pairwise functions f of "Non-local Neural Networks" (Wang et al., CVPR 2018), Eqs. 2-5.
 
-Each is a module with two readings of Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j):
+Each is a module with three readings of Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j):
 
 - ``weights(theta, phi)``: f / C for every pair, the definition;
-- ``forward(theta, phi, g)``: the sum.
+- ``plain(theta, phi, g)``: the weights times g;
+- ``fast(theta, phi, g)``: the same sum in another order, without a matrix of all pairs.
+
+``forward`` takes the cheaper of the last two, by ``plain_cost`` and ``fast_cost``.
 
 Axes: B images or RoIs, N positions i, M positions j (fewer than N under subsampling),
 D channels of the embedding (of x itself for gaussian), E channels of g.
@@ -13,6 +16,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .cost import MOST_PAIRS, TILED_WELL, Cost, Sizes
+from .sorted_sum import sorted_relu_sum
 
 
 class Pairwise(nn.Module):
@@ -22,11 +29,20 @@ class Pairwise(nn.Module):
         channels: D.
         use_scale: divide theta . phi by sqrt(D); only embedded_gaussian looks at it.
 
-    A subclass gives :meth:`weights`. ``embeddings`` names the 1x1 convs it wants of the block;
-    what it does not name comes as x itself.
+    A subclass gives :meth:`weights`, and what is cheaper than it: :meth:`fast` with its cost.
+
+    Attributes:
+        embeddings: the 1x1 convs it wants of the block; what is not named comes as x itself.
+        passes: over the (N,M) weights, outside the matrix products of :meth:`plain`.
+        averages: its weights sum to one over j, so that y is never larger than g. Where they do
+            not, half precision could overflow, and the sum is done in float32.
+        same_for_all: f does not look at x_i, so that one position i tells y for all.
     """
 
     embeddings: tuple[str, ...] = ("theta", "phi")
+    passes = 1
+    averages = True
+    same_for_all = False
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__()
@@ -37,14 +53,43 @@ class Pairwise(nn.Module):
         """f(x_i, x_j) / C(x) for every pair of positions, (B,N,M)."""
         raise NotImplementedError
 
+    def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """The sum by its definition, (B,N,E)."""
+        return self.weights(theta, phi) @ g
+
+    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """The same sum without the (B,N,M) weights, (B,N,E)."""
+        raise NotImplementedError
+
+    def plain_cost(self, s: Sizes) -> Cost:
+        """Of :meth:`plain`: two matrix products, and the weights written and read."""
+        return Cost(macs=s.pairs * (s.d + s.e), passed=self.passes * s.pairs)
+
+    def fast_cost(self, s: Sizes) -> Cost:
+        """Of :meth:`fast`."""
+        raise NotImplementedError
+
+    def takes_fast(self, s: Sizes) -> bool:
+        """Whether :meth:`forward` takes :meth:`fast` for these sizes."""
+        return s.pairs > MOST_PAIRS or self.fast_cost(s).total <= self.plain_cost(s).total
+
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
+
+        In the dtype of g; under autocast, forms that do not average give float32.
 
         Raises:
             ValueError: shapes that do not fit together.
         """
         self._check(theta, phi, g)
-        return self.weights(theta, phi) @ g
+        device = theta.device.type
+        sizes = Sizes(*theta.shape, *g.shape[1:], device)
+        way = self.fast if self.takes_fast(sizes) else self.plain
+        if self.averages:
+            return way(theta, phi, g)
+        with torch.autocast(device, enabled=False):
+            y = way(*map(_to_float32, (theta, phi, g)))
+        return y if torch.is_autocast_enabled(device) else y.to(g.dtype)
 
     def _check(self, theta: Tensor, phi: Tensor, g: Tensor) -> None:
         fits = (
@@ -67,40 +112,74 @@ class Gaussian(Pairwise):
     """exp(x_i . x_j), normalised over j (Eq. 2): no theta, no phi, no scale."""
 
     embeddings = ()
+    passes = 3
+
+    @property
+    def scale(self) -> float:
+        return 1.0
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
-        return _softmax_over_j(theta, phi)
+        # x_i . x_i passes fp16's 65,504, so scores are float32 at least
+        with torch.autocast(theta.device.type, enabled=False):
+            # on theta, the smaller tensor
+            scores = (_to_float32(theta) * self.scale) @ _to_float32(phi).transpose(1, 2)
+        return torch.softmax(scores, dim=-1)
+
+    def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        return self.weights(theta, phi).to(g.dtype) @ g
+
+    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """Torch's fused attention, whose scores are float32 inside, whatever comes."""
+        channels = g.shape[2]
+        if theta.device.type == "cpu" and channels < self.channels:
+            g = F.pad(g, (0, self.channels - channels))  # the CPU's kernel wants D = E
+        theta, phi, g = (t[:, None] for t in (theta.to(g.dtype), phi.to(g.dtype), g))
+        y = F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)
+        return y[:, 0, :, :channels]
+
+    def fast_cost(self, s: Sizes) -> Cost:
+        if s.device != "cpu":
+            return Cost(macs=s.pairs * (s.d + s.e), passed=0)
+        slower = 1 if s.n >= TILED_WELL else 2
+        return Cost(macs=slower * s.pairs * 2 * max(s.d, s.e), passed=s.pairs / 2)
 
 
-class EmbeddedGaussian(Pairwise):
+class EmbeddedGaussian(Gaussian):
     """exp(theta(x_i) . phi(x_j)), normalised over j (Eq. 3)."""
 
-    def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
-        # The scale is the released code's, not the paper's; on theta, the smaller tensor.
-        scale = 1 / math.sqrt(self.channels) if self.use_scale else 1.0
-        return _softmax_over_j(theta * scale, phi)
+    embeddings = ("theta", "phi")
 
-
-def _softmax_over_j(theta: Tensor, phi: Tensor) -> Tensor:
-    """softmax_j(theta_i . phi_j), scores in float32 at least: x_i . x_i passes fp16's 65,504."""
-    exact = torch.promote_types(theta.dtype, torch.float32)
-    with torch.autocast(theta.device.type, enabled=False):
-        scores = theta.to(exact) @ phi.to(exact).transpose(1, 2)
-    return torch.softmax(scores, dim=-1).to(theta.dtype)
+    @property
+    def scale(self) -> float:
+        # the released code's, not the paper's
+        return 1 / math.sqrt(self.channels) if self.use_scale else 1.0
 
 
 class DotProduct(Pairwise):
     """theta(x_i) . phi(x_j), divided by the number of positions j (Eq. 4)."""
 
+    averages = False
+
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
-        return theta @ phi.transpose(1, 2) / phi.shape[1]
+        return theta / phi.shape[1] @ phi.transpose(1, 2)
+
+    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """theta (phi^T g) / M: linear in positions."""
+        return theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
+
+    def fast_cost(self, s: Sizes) -> Cost:
+        return Cost(macs=s.b * (s.n + s.m) * s.d * s.e, passed=s.b * s.d * s.e)
 
 
 class Concatenation(Pairwise):
     """ReLU(w_f . [theta(x_i), phi(x_j)]), divided by the number of positions j (Eq. 5).
 
-    w_f . [theta, phi] = w_theta . theta + w_phi . phi, so that no (2D,N,M) tensor is needed.
+    w_f . [theta, phi] = w_theta . theta + w_phi . phi = a_i + b_j, so that no (2D,N,M) tensor is
+    needed.
     """
+
+    averages = False
+    passes = 3
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)
@@ -108,9 +187,61 @@ class Concatenation(Pairwise):
         nn.init.normal_(self.w_f, std=0.01)
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
-        w_theta, w_phi = self.w_f.split(self.channels)
-        a, b = theta @ w_theta, phi @ w_phi  # (B,N), (B,M)
+        a, b = self._terms(theta, phi)
         return torch.relu(a[:, :, None] + b[:, None, :]) / phi.shape[1]
+
+    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        return sorted_relu_sum(*self._terms(theta, phi), g / phi.shape[1])
+
+    def fast_cost(self, s: Sizes) -> Cost:
+        prefix_sums, gathered = 5 * s.m * s.e, 4 * s.n * s.e
+        return Cost(macs=0, passed=s.b * (prefix_sums + gathered + s.m * math.log2(s.m + 1)))
+
+    def plain_cost(self, s: Sizes) -> Cost:
+        return Cost(macs=s.pairs * s.e, passed=self.passes * s.pairs)
+
+    def _terms(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """a (B,N) and b (B,M)."""
+        w_theta, w_phi = self.w_f.to(theta.dtype).split(self.channels)
+        return theta @ w_theta, phi @ w_phi
+
+
+class GlobalContext(Pairwise):
+    """exp(w . phi(x_j)), normalised over j: the same for every i.
+
+    The query-independent simplification of Cao et al., "GCNet", ICCV Workshops 2019.
+    """
+
+    embeddings = ("phi",)
+    same_for_all = True
+
+    def __init__(self, channels: int, use_scale: bool = True):
+        super().__init__(channels, use_scale)
+        self.w = nn.Parameter(torch.empty(channels))
+        nn.init.normal_(self.w, std=0.01)
+
+    def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
+        return self._weights_of_one(phi).expand(-1, theta.shape[1], -1)
+
+    def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        return self.weights(theta, phi).to(g.dtype) @ g
+
+    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        return (self._weights_of_one(phi).to(g.dtype) @ g).expand(-1, theta.shape[1], -1)
+
+    def fast_cost(self, s: Sizes) -> Cost:
+        return Cost(macs=s.b * s.m * (s.d + s.e), passed=s.b * s.m)
+
+    def _weights_of_one(self, phi: Tensor) -> Tensor:
+        """(B,1,M), in float32 at least."""
+        with torch.autocast(phi.device.type, enabled=False):
+            scores = _to_float32(phi) @ _to_float32(self.w)
+        return torch.softmax(scores, dim=-1)[:, None]
+
+
+def _to_float32(x: Tensor) -> Tensor:
+    """At least: float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 PAIRWISE: dict[str, type[Pairwise]] = {
@@ -118,6 +249,7 @@ PAIRWISE: dict[str, type[Pairwise]] = {
     "embedded_gaussian": EmbeddedGaussian,
     "dot_product": DotProduct,
     "concatenation": Concatenation,
+    "global_context": GlobalContext,
 }
 
 

@@ -23,6 +23,7 @@ def make_block(
     subsample: str,
     use_scale: bool,
     norm: str,
+    checkpoint: bool,
 ) -> NonLocalBlock:
     """A 2-D block whose inner channels are ``in_channels // reduction``."""
     if reduction < 1 or in_channels // reduction < 1:
@@ -36,6 +37,7 @@ def make_block(
         subsample=subsample,
         use_scale=use_scale,
         norm=norm,
+        checkpoint=checkpoint,
     )
 
 

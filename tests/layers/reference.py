@@ -14,17 +14,18 @@ from nl_detectron.layers import NonLocalBlock
 
 def naive_block(block: NonLocalBlock, x: np.ndarray) -> np.ndarray:
     """z = W_z y + x (Eq. 6) of x (B,C,S), with the block's parameters."""
-    embedded = block.pairwise_name != "gaussian"
     y = []
     for image in x:
         pooled = naive_pool(image) if block.subsample == "before" else image
-        theta = naive_conv(block.theta, image) if embedded else image
-        phi = naive_conv(block.phi, pooled) if embedded else pooled
+        form = block.pairwise_name
+        # global_context looks at no x_i: any theta does
+        theta = image if form in ("gaussian", "global_context") else naive_conv(block.theta, image)
+        phi = pooled if form == "gaussian" else naive_conv(block.phi, pooled)
         g = naive_conv(block.g, pooled)
         if block.subsample == "after":
             phi, g = naive_pool(phi), naive_pool(g)
         theta, phi, g = (a.reshape(len(a), -1).T for a in (theta, phi, g))  # (N,D), (M,D), (M,D)
-        y.append(naive_weights(block.pairwise, block.pairwise_name, theta, phi) @ g)
+        y.append(naive_weights(block.pairwise, form, theta, phi) @ g)
     z = np.stack([naive_conv(block.w_z, y_of_image.T) for y_of_image in y])  # (B,C,N)
     if block.norm is not None:
         z = naive_norm(block.norm, z)
@@ -35,7 +36,7 @@ def naive_weights(pairwise: nn.Module, name: str, theta: np.ndarray, phi: np.nda
     """f(x_i, x_j) / C(x) (Eqs. 1-5) of theta (N,D) and phi (M,D), as (N,M)."""
     f = np.zeros((len(theta), len(phi)))
     for i, j in product(range(len(theta)), range(len(phi))):
-        dot = float(theta[i] @ phi[j])
+        dot = float(theta[i] @ phi[j]) if name != "global_context" else 0.0
         if name == "gaussian":
             f[i, j] = math.exp(dot)
         elif name == "embedded_gaussian":
@@ -46,7 +47,9 @@ def naive_weights(pairwise: nn.Module, name: str, theta: np.ndarray, phi: np.nda
         elif name == "concatenation":
             w_f = pairwise.w_f.detach().numpy()
             f[i, j] = max(0.0, float(w_f @ np.concatenate([theta[i], phi[j]])))
-    if "gaussian" in name:
+        elif name == "global_context":
+            f[i, j] = math.exp(float(pairwise.w.detach().numpy() @ phi[j]))
+    if name in ("gaussian", "embedded_gaussian", "global_context"):
         return f / f.sum(axis=1, keepdims=True)
     return f / len(phi)
 

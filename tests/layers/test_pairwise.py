@@ -1,4 +1,4 @@
-"""The four pairwise functions (Eqs. 2-5), alone."""
+"""The pairwise functions (Eqs. 2-5, and one more), alone."""
 
 import math
 
@@ -84,14 +84,14 @@ def test_forward_is_the_sum_of_weights_times_g(form):
     torch.testing.assert_close(pairwise(theta, phi, g), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", ["gaussian", "embedded_gaussian"])
+@pytest.mark.parametrize("form", ["gaussian", "embedded_gaussian", "global_context"])
 def test_softmax_weights_sum_to_one(form):
     theta, phi, _ = inputs()
     sums = build(form).weights(3 * theta, 3 * phi).sum(dim=-1)
     torch.testing.assert_close(sums, torch.ones_like(sums), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("form", ["gaussian", "dot_product", "concatenation"])
+@pytest.mark.parametrize("form", ["gaussian", "dot_product", "concatenation", "global_context"])
 def test_only_embedded_gaussian_is_scaled(form):
     theta, phi, g = inputs()
     scaled, plain = build(form, use_scale=True), build(form, use_scale=False)
@@ -135,7 +135,7 @@ def test_no_tensor_is_larger_than_one_weight_per_pair(form):
             "softmax",
             4,
             "expected one of gaussian, embedded_gaussian, dot_product, concatenation, "
-            "got 'softmax'",
+            "global_context, got 'softmax'",
         ),
         ("Gaussian", 4, "got 'Gaussian'"),
         ("gaussian", 0, "channels: expected 1 or more, got 0"),

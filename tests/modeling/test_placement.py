@@ -29,6 +29,7 @@ OPTIONS = {
     "subsample": "before",
     "use_scale": True,
     "norm": "",
+    "checkpoint": False,
 }
 
 
@@ -194,6 +195,7 @@ def test_one_block_stands_before_the_last_of_res4_at_every_depth(depth, groups, 
 def test_every_key_reaches_the_blocks():
     cfg = tiny_cfg(task="keypoint")
     keys = {"PAIRWISE": "dot_product", "REDUCTION": 4, "SUBSAMPLE": "after", "NORM": "LN"}
+    keys["CHECKPOINT"] = True
     model = build_on_meta(with_blocks(cfg, ["res4.-2"], [2], USE_SCALE=False, **keys))
     blocks = find_blocks(model)
     assert len(blocks) == 2
@@ -202,6 +204,7 @@ def test_every_key_reaches_the_blocks():
         assert block.inner_channels == block.in_channels // 4
         assert block.subsample == "after"
         assert block.pairwise.use_scale is False
+        assert block.checkpoint is True
         assert type(block.norm).__name__ == "LayerNorm"
 
 

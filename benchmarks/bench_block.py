@@ -1,0 +1,98 @@
+"""Our ``NonLocalBlock`` against mmcv's ``NonLocal2d``, with the same weights and the same outputs.
+
+What mmcv calls sub_sample pools phi and g after their convs: our subsample="after". Our "before"
+(the released code's, and our default) is another function of x, and is timed beside them.
+mmcv has no global_context.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from nl_detectron.layers import NonLocalBlock
+
+from . import cases, fresh
+from .cases import DEVICE, small  # noqa: F401
+from .timing import Call, compare
+
+FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
+ALIKE = ("mmcv", "none", "after")
+STD = 0.1  # of x and of every weight: exponents are a few units
+
+
+def records(quick: bool) -> Iterator[dict]:
+    for case in cases.all_cases(FORMS, quick):
+        ways = ("mmcv", "after", "before") if case["pooled"] else ("mmcv", "none")
+        yield compare(__name__, case, ways, cases.budget(case))
+
+
+def build(way: str, **case) -> Call:
+    """``way`` is mmcv, or the subsample of our block."""
+    torch.manual_seed(0)
+    channels = case["channels"]
+    ours = NonLocalBlock(
+        channels,
+        pairwise=case["form"],
+        subsample=way if way != "mmcv" else "after" if case["pooled"] else "none",
+    )
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=STD)
+    block = (as_mmcv(ours) if way == "mmcv" else ours).to(DEVICE)
+    shape = (case["images"], channels, case["height"], case["width"])
+    torch.manual_seed(1)  # mmcv has drawn numbers of its own
+    x, dz = (STD * torch.randn(shape, device=DEVICE) for _ in range(2))
+
+    def forward():
+        with torch.no_grad():
+            return (block(x),)
+
+    def train():
+        z = block(x)
+        dx, *_ = torch.autograd.grad(z, wanted, dz)
+        return z.detach(), dx
+
+    if case["mode"] == "forward":
+        return forward
+    wanted = [x.requires_grad_(), *block.parameters()]
+    return train
+
+
+def as_mmcv(ours: NonLocalBlock) -> nn.Module:
+    """mmcv's block with our weights."""
+    from mmcv.cnn.bricks import NonLocal2d
+
+    theirs = NonLocal2d(
+        ours.in_channels,
+        reduction=ours.in_channels // ours.inner_channels,
+        sub_sample=ours.subsample == "after",
+        mode=ours.pairwise_name,
+    )
+    for name, module in (("theta", ours.theta), ("phi", ours.phi), ("g", ours.g)):
+        if isinstance(module, nn.Conv2d):
+            conv = getattr(theirs, name)  # followed by its pool, where there is one
+            conv = conv[0] if isinstance(conv, nn.Sequential) else conv
+            conv.conv.load_state_dict(module.state_dict())
+    theirs.conv_out.conv.load_state_dict(ours.w_z.state_dict())
+    if ours.pairwise_name == "concatenation":
+        _copy(ours.pairwise.w_f[None, :, None, None], theirs.concat_project.conv.weight)
+    return theirs
+
+
+@torch.no_grad()
+def _copy(source: Tensor, target: Tensor) -> None:
+    target.copy_(source)
+
+
+def refuse(way: str, case: dict) -> str:
+    """mmcv's concatenation builds (2D,N,M): theta and phi repeated, beside each other, as input.
+
+    With the inner channels D = C/2 that is C channels, once repeated and once concatenated, and a
+    copy of it for the conv; the backward pass would hold them twice.
+    """
+    if way != "mmcv":
+        return ""
+    pairs = cases.pairs(case)
+    if case["form"] == "concatenation":
+        return fresh.too_large(4 * pairs * case["channels"] * 3)
+    return fresh.too_large(4 * pairs * (6 if case["mode"] == "train" else 3))

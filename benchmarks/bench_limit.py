@@ -1,0 +1,66 @@
+"""How far from the machine's limit: the same multiply-adds as large square matrix products.
+
+share = seconds of the products over seconds of the form, both within the same turns.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from nl_detectron.layers import build_pairwise
+from nl_detectron.layers.cost import Sizes
+
+from . import bench_op, cases
+from .cases import DEVICE
+from .timing import Budget, Call, compare
+
+SQUARE, QUICK_SQUARE = 2048, 64
+FORMS = ("gaussian", "embedded_gaussian", "dot_product")
+BUDGET = Budget(seconds=4.0, at_least=5)
+
+
+def records(quick: bool) -> Iterator[dict]:
+    square = QUICK_SQUARE if quick else SQUARE
+    for case in cases.all_cases(FORMS, quick):
+        if case["shape"] != "res4":
+            continue
+        case = {**case, "square": square}
+        record = compare(__name__, case, ("sgemm", "forward"), BUDGET, memory=False)
+        work = multiply_adds(case)
+        once = record.pop("ratio")["forward"]
+        share = {key: value * work["counted"] / square**3 for key, value in once.items()}
+        yield {**record, "macs": work, "share": share}
+
+
+def multiply_adds(case: dict) -> dict[str, float]:
+    """Those of the formula, and those done: the fused backward pass makes its scores again.
+
+    A matrix product has a forward pass and two like it backward. The fused one has five products
+    backward, and on the CPU all its channels are as many as the most of theta's and g's.
+    """
+    s = bench_op.sizes(case)
+    pairwise = build_pairwise(case["form"], s.d)
+    train, fast = case["mode"] == "train", pairwise.takes_fast(s)
+    if case["form"] == "dot_product":
+        way = pairwise.fast_cost if fast else pairwise.plain_cost
+        counted = done = way(s).macs * (3 if train else 1)
+    else:
+        counted = s.pairs * (s.d + s.e) * (3 if train else 1)
+        done = _fused(s, train) if fast else counted
+    return {"takes": "fast" if fast else "plain", "counted": counted, "done": done}
+
+
+def _fused(s: Sizes, train: bool) -> float:
+    d, e = (max(s.d, s.e),) * 2 if DEVICE == "cpu" else (s.d, s.e)
+    return s.pairs * (4 * d + 3 * e if train else d + e)
+
+
+ALIKE = ()  # a matrix product of its own is nobody's equal
+
+
+def build(way: str, *, square: int, **case) -> Call:
+    if way == "forward":
+        return bench_op.build("forward", **case)
+    torch.manual_seed(0)
+    a, b = (torch.randn(square, square, device=DEVICE) for _ in range(2))
+    return lambda: (torch.mm(a, b),)

@@ -1,0 +1,107 @@
+"""Whole models: what non-local blocks add to Mask R-CNN and Keypoint R-CNN of Detectron2.
+
+Random weights, the same ones in both, and a made-up image. The blocks start as identities, so the
+two see the same proposals and RoIs and return the same losses and boxes: that is checked.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from nl_detectron.engine import load_config
+from nl_detectron.modeling import build_model
+
+from .timing import Budget, Call, compare
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+MASK, KEYPOINTS = "COCO-InstanceSegmentation/mask_rcnn_R_50", "COCO-Keypoints/keypoint_rcnn_R_50"
+MODELS = {
+    "Mask R-CNN R50-FPN, 1 block": (f"{MASK}_FPN_nl_1x.yaml", f"{MASK}_FPN_1x.yaml"),
+    "Keypoint R-CNN R50-FPN, 1 + 4 blocks": (
+        f"{KEYPOINTS}_FPN_nl_nlhead_1x.yaml",
+        f"{KEYPOINTS}_FPN_1x.yaml",
+    ),
+}
+WAYS = ("nonlocal", "baseline")
+OBJECTS = 8
+IMAGE, QUICK_IMAGE = (800, 1344), (64, 96)
+BUDGET, QUICK_BUDGET = Budget(seconds=20.0), Budget(seconds=1.0, at_least=1)
+
+
+def records(quick: bool, image: tuple[int, int] | None = None) -> Iterator[dict]:
+    height, width = image or (QUICK_IMAGE if quick else IMAGE)
+    mask, keypoints = MODELS
+    for model, mode in ((mask, "inference"), (mask, "train"), (keypoints, "train")):
+        case = {"model": model, "mode": mode, "height": height, "width": width}
+        yield compare(__name__, case, WAYS, QUICK_BUDGET if quick else BUDGET)
+
+
+def build(way: str, *, model: str, mode: str, height: int, width: int) -> Call:
+    torch.manual_seed(0)
+    config, twin = MODELS[model]
+    network = load(twin)
+    if way == "nonlocal":
+        weights = network.state_dict()
+        network = load(config)
+        unknown = network.load_state_dict(weights, strict=False).unexpected_keys
+        if unknown:
+            raise ValueError(f"the twin has tensors of its own: {unknown}")
+    batch = [made_up(height, width)]
+
+    def train():
+        torch.manual_seed(1)  # proposals are sampled
+        network.zero_grad(set_to_none=True)
+        with EventStorage():
+            losses = network(batch)
+        sum(losses.values()).backward()
+        return (torch.stack([losses[name].detach() for name in sorted(losses)]),)
+
+    def inference():
+        with torch.no_grad():
+            return (network(batch)[0]["instances"].pred_boxes.tensor,)
+
+    network.train(mode == "train")
+    return train if mode == "train" else inference
+
+
+def load(config: str) -> nn.Module:
+    """An untrained model that does a trained one's work.
+
+    Its features grow from block to block, as no statistics of a data set tame them: a faint image
+    keeps the proposals near their anchors, so that as many are left. It is sure of nothing: every
+    score counts, so that there are 100 boxes.
+    """
+    overrides = {
+        "MODEL.WEIGHTS": "",
+        "MODEL.PIXEL_STD": "[1000.0, 1000.0, 1000.0]",
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0",
+    }
+    words = [word for pair in overrides.items() for word in pair]
+    return build_model(load_config(str(CONFIGS / config), words))
+
+
+def made_up(height: int, width: int) -> dict:
+    """An image of noise with objects that have boxes, masks and keypoints."""
+    torch.manual_seed(2)
+    size = torch.tensor([width, height])
+    corner = torch.rand(OBJECTS, 2) * size / 2
+    opposite = corner + (0.1 + 0.4 * torch.rand(OBJECTS, 2)) * size
+    boxes = torch.cat([corner, opposite], dim=1)
+    inside = corner[:, None] + torch.rand(OBJECTS, 17, 2) * (opposite - corner)[:, None]
+    target = Instances((height, width))
+    target.gt_boxes = Boxes(boxes)
+    target.gt_classes = torch.zeros(OBJECTS, dtype=torch.long)
+    outlines = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()
+    target.gt_masks = PolygonMasks([[outline] for outline in outlines])
+    target.gt_keypoints = Keypoints(torch.cat([inside, torch.full((OBJECTS, 17, 1), 2.0)], dim=2))
+    image = torch.randint(0, 256, (3, height, width)).float()
+    return {"image": image, "height": height, "width": width, "instances": target}
+
+
+def small(case: dict) -> dict:
+    height, width = QUICK_IMAGE
+    return {**case, "height": height, "width": width}

@@ -1,0 +1,59 @@
+"""The sum alone: ``Pairwise.forward``, which chooses its way, against ``Pairwise.plain``."""
+
+from collections.abc import Iterator
+
+import torch
+
+from nl_detectron.layers import PAIRWISE, build_pairwise
+from nl_detectron.layers.cost import Sizes
+
+from . import cases, fresh
+from .cases import DEVICE, small  # noqa: F401
+from .timing import Call, compare
+
+WAYS = ("plain", "forward")
+MATRICES = {"forward": 3, "train": 6}  # of all pairs, that plain holds at most at one time
+
+
+def records(quick: bool) -> Iterator[dict]:
+    for case in cases.all_cases(tuple(PAIRWISE), quick):
+        record = compare(__name__, case, WAYS, cases.budget(case))
+        chosen = build_pairwise(case["form"], sizes(case).d).takes_fast(sizes(case))
+        yield {**record, "takes": "fast" if chosen else "plain"}
+
+
+def sizes(case: dict) -> Sizes:
+    """gaussian compares x itself, of all its channels."""
+    channels, (n, m) = case["channels"], cases.positions(case)
+    d = channels if case["form"] == "gaussian" else channels // 2
+    return Sizes(case["images"], n, d, m, channels // 2)
+
+
+def build(way: str, **case) -> Call:
+    s = sizes(case)
+    torch.manual_seed(0)
+    pairwise = build_pairwise(case["form"], s.d).to(DEVICE)
+    # the exponents get a variance of one, as no trained model's softmax is all in one position
+    std = s.d**-0.25 if case["form"] == "gaussian" else 1.0
+    theta, phi = (std * torch.randn(s.b, rows, s.d, device=DEVICE) for rows in (s.n, s.m))
+    g, dy = (torch.randn(s.b, rows, s.e, device=DEVICE) for rows in (s.m, s.n))
+    compute = getattr(pairwise, way)
+
+    def forward():
+        with torch.no_grad():
+            return (compute(theta, phi, g),)
+
+    def train():
+        y = compute(theta, phi, g)
+        grads = torch.autograd.grad(y, wanted, dy, allow_unused=True)
+        return (y.detach(), *(grad for grad in grads if grad is not None))
+
+    if case["mode"] == "forward":
+        return forward
+    wanted = [t.requires_grad_() for t in (theta, phi, g)] + list(pairwise.parameters())
+    return train
+
+
+def refuse(way: str, case: dict) -> str:
+    matrices = MATRICES[case["mode"]] if way == "plain" else 0
+    return fresh.too_large(4 * cases.pairs(case) * matrices)

@@ -1,0 +1,69 @@
+"""The shapes that the op and block benchmarks share: x as (B,C,H,W), and its halves."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+
+from .timing import Budget
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MODES = ("forward", "train")
+HUGE = 1e8  # pairs of positions
+
+
+class Shape(NamedTuple):
+    """Of x; theta, phi and g have half its channels."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+
+
+SHAPES = {
+    "res4": Shape(1, 1024, 50, 84),  # of an 800x1344 image
+    "res3": Shape(1, 512, 100, 168),
+    "rois": Shape(100, 512, 14, 14),  # the keypoint head's
+}
+QUICK = {
+    "res4": Shape(1, 16, 6, 8),
+    "res3": Shape(1, 8, 12, 16),
+    "rois": Shape(4, 8, 6, 6),
+}
+
+
+def all_cases(forms: tuple[str, ...], quick: bool) -> Iterator[dict]:
+    """Every form at every shape, pooled and not, forward and with the backward pass."""
+    shapes = QUICK if quick else SHAPES
+    for name, pooled, mode, form in product(shapes, (True, False), MODES, forms):
+        yield {
+            "shape": name,
+            **shapes[name]._asdict(),
+            "pooled": pooled,
+            "form": form,
+            "mode": mode,
+        }
+
+
+def small(case: dict) -> dict:
+    return {**case, "images": 1, "height": 4, "width": 4}
+
+
+def positions(case: dict) -> tuple[int, int]:
+    """N and M: a 2x2 pool leaves whole windows only."""
+    height, width = case["height"], case["width"]
+    pooled = (height // 2) * (width // 2) if case["pooled"] else height * width
+    return height * width, pooled
+
+
+def pairs(case: dict) -> int:
+    n, m = positions(case)
+    return case["images"] * n * m
+
+
+def budget(case: dict) -> Budget:
+    """Three turns at least; of huge sums with their backward pass, one."""
+    huge = case["mode"] == "train" and pairs(case) > HUGE
+    return Budget(at_least=1 if huge else 3)

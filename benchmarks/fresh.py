@@ -1,0 +1,143 @@
+"""Peak memory, measured in a process of its own for every call: nothing is left over from another.
+
+The extra memory of a call is the peak of the process's resident memory during it, less what was
+resident before. Where Linux tells the peak (VmHWM, which can be reset), that is taken:
+``getrusage``'s maximum is handed down from a parent to its children, and a large parent's hides
+the child's own. On CUDA it is the peak of torch's allocator.
+"""
+
+import ctypes
+import multiprocessing
+import resource
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATUS = Path("/proc/self/status")
+PRELOADED = ["torch", "detectron2.layers", "nl_detectron.layers"]
+
+
+class Failed(Exception):
+    """The call raised, or its process was killed; the message says which in a line."""
+
+
+def measure(module: str, way: str, case: dict, budget: tuple | None = None) -> dict[str, Any]:
+    """Do a case of a bench module in a fresh process.
+
+    Args:
+        module: with ``build`` and ``small``, as in ``timing``.
+        way: an argument of ``build``.
+        case: the others.
+        budget: time the call too, as ``timing.take_turns`` does.
+
+    Returns:
+        peak_bytes, the extra memory of the first call; with a budget also seconds, of each call.
+
+    Raises:
+        Failed: no result came.
+    """
+    # The server imports torch once and forks for each call. It never computes anything itself.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED, module])
+    ours, theirs = context.Pipe(duplex=False)
+    job = (theirs, torch.get_num_threads(), module, way, case, budget)
+    process = context.Process(target=_work, args=job)
+    process.start()
+    theirs.close()
+    try:
+        kind, answer = ours.recv()
+    except EOFError:
+        process.join()
+        kind, answer = "error", f"its process ended with exit code {process.exitcode}"
+    process.join()
+    if kind == "error":
+        raise Failed(answer)
+    return answer
+
+
+def _work(to_parent: Connection, threads: int, *job: Any) -> None:
+    torch.set_num_threads(threads)
+    try:
+        to_parent.send(("result", _measure(*job)))
+    except Exception as error:  # whatever a benchmarked library raises is a result too
+        line = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        to_parent.send(("error", textwrap.shorten(line, 120, placeholder=" ...")))
+
+
+def _measure(module: str, way: str, case: dict, budget: tuple | None) -> dict[str, Any]:
+    from .timing import take_turns
+
+    bench = import_module(module)
+    bench.build(way, **bench.small(case))()  # threads, kernels and code pages are there from now on
+    call = bench.build(way, **case)
+    start = time.perf_counter()
+    peak = peak_extra(call)
+    seconds = [time.perf_counter() - start]
+    if budget is None:
+        return {"peak_bytes": peak}
+    if seconds[0] < budget.seconds:  # else that one call is the measurement
+        seconds = [turn[way] for turn in take_turns({way: call}, budget)[0]]
+    return {"peak_bytes": peak, "seconds": seconds}
+
+
+def peak_extra(call: Callable[[], Any]) -> int:
+    """Bytes that a call needs at its peak, beyond what was there before, its result included."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        result = call()
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        before = _settle()
+        result = call()
+        peak = _peak()
+    del result
+    return max(peak - before, 0)
+
+
+def _settle() -> int:
+    """Give free memory back to the system and forget the peak so far; bytes resident now."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    return _peak()
+
+
+def _peak() -> int:
+    if sys.platform == "linux":
+        return _status("VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _status(key: str) -> int:
+    line = next(x for x in STATUS.read_text().splitlines() if x.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
+
+
+def available() -> int:
+    """Bytes that a call may take."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    if sys.platform == "linux":
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:"))
+    return sys.maxsize
+
+
+def too_large(needed: float) -> str:
+    """Why a call that needs so many bytes is not tried; "" if it is."""
+    room = 0.8 * available()
+    if needed <= room:
+        return ""
+    return f"needs about {needed / 1e9:.0f} GB; there were {room / 1e9:.0f} GB for it"

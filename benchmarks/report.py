@@ -1,0 +1,272 @@
+"""Tables and the growth plot, from the results alone: ``python -m benchmarks.report``."""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+ROOT = Path(__file__).parent
+NOTHING = "–"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the JSON")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT, help="folder of results.md, growth.png"
+    )
+    args = parser.parse_args()
+    print(f"wrote {write(args.results, args.output)}")
+
+
+def write(results: Path, output: Path) -> Path:
+    """Of the benchmarks whose results are there, in the order of SECTIONS."""
+    parts = [
+        "# Results",
+        "Made by `make bench-report`; [README.md](README.md) tells how to read it.",
+    ]
+    for name, section in SECTIONS.items():
+        path = results / f"{name}.json"
+        if path.exists():
+            result = json.loads(path.read_text())
+            parts += [*section(result["records"]), conditions(result)]
+            if name == "growth":
+                plot(result["records"], output / "growth.png")
+                parts.append("![Time and memory against positions](growth.png)")
+    target = output / "results.md"
+    target.write_text("\n\n".join(parts) + "\n")
+    return target
+
+
+def conditions(result: dict) -> str:
+    about = result["machine"]
+    packages = ("python", "torch", "torchvision", "mmcv-lite")
+    versions = ", ".join(f"{p} {about[p]}" for p in packages if about.get(p))
+    device = about["cpu"] if about["device"] == "CPU" else f"{about['device']}, {about['cpu']}"
+    quick = " **Tiny shapes: these figures say nothing.**" if result["quick"] else ""
+    return (
+        f"_{device}, {about['threads']} threads of {about['cores']} cores; {versions}; "
+        f"{result['took_seconds']:.0f} s in all._{quick}"
+    )
+
+
+def op(records: list[dict]) -> Iterable[str]:
+    yield "## The sum alone"
+    heads = ["", "plain", "forward", "times as fast", "plain", "forward", "takes"]
+    for mode, rows in by_mode(records):
+        yield f"**{mode}**: time, then peak extra memory"
+        yield table(
+            heads,
+            rows,
+            lambda r: [
+                *times(r, "plain", "forward"),
+                ratio(r, "forward"),
+                *memory(r, "plain", "forward"),
+                r["takes"],
+            ],
+        )
+
+
+def block(records: list[dict]) -> Iterable[str]:
+    yield "## The block, against mmcv's"
+    ways = ["mmcv", "ours", "ours, before"]
+    heads = ["", *ways, "ours: times as fast", "before: times as fast", *ways]
+    for mode, rows in by_mode(records):
+        yield f"**{mode}**: time, then peak extra memory"
+        yield table(heads, rows, _block_row)
+    yield reasons(records)
+
+
+def _block_row(record: dict) -> list[str]:
+    same = "after" if record["case"]["pooled"] else "none"
+    ways = ("mmcv", same, "before")
+    return [
+        *times(record, *ways),
+        ratio(record, same),
+        ratio(record, "before"),
+        *memory(record, *ways),
+    ]
+
+
+def limit(records: list[dict]) -> Iterable[str]:
+    yield "## Distance from the limit"
+    heads = ["", "time", "share of sgemm's rate", "multiply-adds done / counted", "takes"]
+    for mode, rows in by_mode(records):
+        yield f"**{mode}**"
+        yield table(
+            heads,
+            rows,
+            lambda r: [
+                *times(r, "forward"),
+                spread(r["share"]),
+                f"{r['macs']['done'] / r['macs']['counted']:.2f}",
+                r["macs"]["takes"],
+            ],
+        )
+
+
+def growth(records: list[dict]) -> Iterable[str]:
+    yield "## Growth with positions"
+    sizes = sorted({r["case"]["positions"] for r in records})
+    for title, read, show in (
+        ("time", _seconds, lambda r: _time(r["seconds"])),
+        ("peak extra memory", _peak, lambda r: size(_peak(r))),
+    ):
+        rows = []
+        for (form, way), curve in curves(records).items():
+            at = {r["case"]["positions"]: show(r) for r in curve}
+            k = exponent([r["case"]["positions"] for r in curve], [read(r) for r in curve])
+            cells = [at.get(n, NOTHING) for n in sizes]
+            rows.append([f"{form}, {way}", *cells, NOTHING if k is None else f"{k:.2f}"])
+        yield f"**{title}**, forward, nothing pooled"
+        yield _tabulate(rows, ["", *(f"{n:,}" for n in sizes), "exponent"])
+
+
+def models(records: list[dict]) -> Iterable[str]:
+    yield "## Whole models"
+    heads = ["", "baseline", "non-local", "time added", "baseline", "non-local", "memory added"]
+    rows = []
+    for r in records:
+        case = r["case"]
+        cells = [NOTHING, NOTHING]
+        if "ratio" in r:
+            added = {k: f"{100 * (v - 1):+.0f} %" for k, v in r["ratio"]["baseline"].items()}
+            peaks = r["peak_bytes"]
+            cells = [
+                f"{added['median']} ({added['q1']} to {added['q3']})",
+                f"{100 * (peaks['nonlocal'] / peaks['baseline'] - 1):+.0f} %",
+            ]
+        ways = ("baseline", "nonlocal")
+        label = f"{case['model']}, {case['mode']}, {case['height']}x{case['width']}"
+        rows.append([label, *times(r, *ways), cells[0], *memory(r, *ways), cells[1]])
+    yield "Time, then peak extra memory."
+    yield _tabulate(rows, heads)
+
+
+SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
+    "models": models,
+    "block": block,
+    "op": op,
+    "growth": growth,
+    "limit": limit,
+}
+
+
+def by_mode(records: list[dict]) -> Iterable[tuple[str, list[dict]]]:
+    for mode, title in (("forward", "Forward"), ("train", "Forward and backward")):
+        yield title, [r for r in records if r["case"]["mode"] == mode]
+
+
+def table(heads: list[str], records: list[dict], row: Callable[[dict], list[str]]) -> str:
+    return _tabulate([[label(r["case"]), *row(r)] for r in records], heads)
+
+
+def _tabulate(rows: list[list[str]], heads: list[str]) -> str:
+    return tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)
+
+
+def label(case: dict) -> str:
+    return f"{case['shape']}, {'pooled' if case['pooled'] else 'all'}, {case['form']}"
+
+
+def memory(record: dict, *ways: str) -> list[str]:
+    found = record["peak_bytes"]
+    return [size(found[way]) if way in found else NOTHING for way in ways]
+
+
+def ratio(record: dict, way: str) -> str:
+    found = record.get("ratio", {})
+    return spread(found[way]) if way in found else NOTHING
+
+
+def reasons(records: list[dict]) -> str:
+    """What was left out, and why."""
+    found: dict[str, list[str]] = {}
+    for r in records:
+        for way, why in r["refused"].items():
+            found.setdefault(why, []).append(f"{way} {label(r['case'])}, {r['case']['mode']}")
+    lines = [f"- {why}: {'; '.join(cases)}" for why, cases in found.items()]
+    return "\n".join(["Left out:", "", *lines]) if lines else "Nothing was left out."
+
+
+def spread(values: dict[str, float]) -> str:
+    return "{median:.2f} ({q1:.2f} to {q3:.2f})".format(**values)
+
+
+def times(record: dict, *ways: str) -> list[str]:
+    found = record.get("seconds", {})
+    return [_time(found[way]) if way in found else NOTHING for way in ways]
+
+
+def _time(values: dict[str, float]) -> str:
+    unit, scale = ("s", 1) if values["median"] >= 1 else ("ms", 1000)
+    median, q1, q3 = (f"{scale * values[k]:#.3g}".rstrip(".") for k in ("median", "q1", "q3"))
+    return f"{median} ({q1} to {q3}) {unit}"
+
+
+def size(value: float) -> str:
+    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
+
+
+def curves(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    """By form and way, in order of positions."""
+    found: dict[tuple[str, str], list[dict]] = {}
+    for r in sorted(records, key=_positions):
+        found.setdefault((r["case"]["form"], r["case"]["way"]), []).append(r)
+    return found
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
+    """k of values ~ sizes^k, by least squares of the logarithms; None for fewer than two points."""
+    points = [(math.log(s), math.log(v)) for s, v in zip(sizes, values, strict=True) if v > 0]
+    if len(points) < 2:
+        return None
+    mean_x, mean_y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
+    above = sum((x - mean_x) * (y - mean_y) for x, y in points)
+    return above / sum((x - mean_x) ** 2 for x, _ in points)
+
+
+def _positions(record: dict) -> int:
+    return record["case"]["positions"]
+
+
+def _seconds(record: dict) -> float:
+    return record["seconds"]["median"]
+
+
+def _peak(record: dict) -> float:
+    return record["peak_bytes"]
+
+
+def plot(records: list[dict], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    forms = list(dict.fromkeys(r["case"]["form"] for r in records))
+    for axis, read, title in zip(
+        axes, (_seconds, _peak), ("seconds", "peak extra bytes"), strict=True
+    ):
+        for (form, way), curve in curves(records).items():
+            axis.loglog(
+                [_positions(r) for r in curve],
+                [read(r) for r in curve],
+                color=f"C{forms.index(form)}",
+                linestyle="-" if way == "forward" else ":",
+                marker="o" if way == "forward" else "x",
+                label=f"{form}, {way}",
+            )
+        axis.set(xlabel="positions (N = M)", title=title)
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

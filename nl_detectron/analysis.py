@@ -1,0 +1,237 @@
+"""What a model costs: parameters, FLOPs and activation memory, of each non-local block and in all.
+
+A FLOP is one multiply-add of a convolution or a matrix product (fused attention is two), as the
+paper and Detectron2 count. Sums, norms, softmax, pooling, sorting and gathering are not counted.
+Detectron2's own counter runs the model, passes fused attention over and stops at a product with a
+vector; torch's, here, knows both. Tensors are fake, with shapes and no memory, so that nothing is
+computed: they go the way they would on a CPU in float32.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from .engine import UsageError, build_on_meta
+from .layers.cost import Sizes
+from .modeling import find_blocks
+
+SMALLEST = 32  # pixels a side: less leaves nothing of res5
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of a block or a model, on one image.
+
+    Attributes:
+        parameters: trained or frozen.
+        flops: of inference.
+        activations: bytes that the forward pass of training keeps for the backward pass, each
+            storage once, parameters not among them. Of a block: what it keeps itself. Not x, which
+            the layer before keeps anyway, nor z, which the layer after keeps: the model's, too.
+    """
+
+    parameters: int
+    flops: int
+    activations: int
+
+    def minus(self, other: "Figures") -> "Figures":
+        return Figures(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass
+class BlockAnalysis:
+    """One non-local block.
+
+    Attributes:
+        name: of the module.
+        channels: C of x, and D of theta, phi and g.
+        pairwise: the form's name.
+        way: how the sum is taken, "fast" or "plain" (``Pairwise.takes_fast``).
+    """
+
+    name: str
+    channels: tuple[int, int]
+    pairwise: str
+    way: str
+    figures: Figures
+
+
+@dataclass
+class Analysis:
+    """A whole model, and each of its non-local blocks."""
+
+    figures: Figures
+    blocks: list[BlockAnalysis]
+
+
+def analyze(cfg: CfgNode, height: int = 800, width: int = 1344) -> Analysis:
+    """Count the model of a config on one image, without weights and without computing.
+
+    How many boxes a detector finds depends on its weights and the image. Here the heads see as
+    many as they may: in inference POST_NMS_TOPK_TEST proposals, DETECTIONS_PER_IMAGE of them with
+    a mask or keypoints; in training BATCH_SIZE_PER_IMAGE, of which POSITIVE_FRACTION are objects.
+    A model and its twin thus differ by their blocks alone. The losses, and the choice of
+    proposals and detections, are left out.
+
+    Raises:
+        UsageError: a config that describes no model, or one other than Faster, Mask or Keypoint
+            R-CNN with an RPN; an image too small for it.
+    """
+    if min(height, width) < SMALLEST:
+        raise UsageError(
+            f"image: expected at least {SMALLEST} pixels a side, got {height} x {width}"
+        )
+    model = build_on_meta(cfg)
+    _check_kind(model)
+    tested = cfg.MODEL.RPN.POST_NMS_TOPK_TEST, cfg.TEST.DETECTIONS_PER_IMAGE
+    trained = cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+    objects = int(trained * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION)
+    # non-fake inputs: the meta device's, on their way to the CPU
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu")
+        ways = _watch_ways(model)
+        unit = model.backbone.size_divisibility or 1
+        image = torch.empty(1, 3, -(-height // unit) * unit, -(-width // unit) * unit)
+        try:
+            with torch.no_grad(), count_flops() as total:
+                flops = _by_block(model, total, lambda: _forward(model.eval(), image, *tested))
+            with count_saved(model) as total:
+                saved = _by_block(
+                    model, total, lambda: _forward(model.train(), image, trained, objects)
+                )
+        except ValueError as error:  # a block that is left too few positions
+            raise UsageError(f"image of {height} x {width}: {error}") from error
+    figures = {
+        name: Figures(_parameters(model.get_submodule(name)), flops[name], saved[name])
+        for name in flops
+    }
+    blocks = [
+        BlockAnalysis(
+            name,
+            (block.in_channels, block.inner_channels),
+            block.pairwise_name,
+            ways[name],
+            figures[name],
+        )
+        for name, block in find_blocks(model).items()
+    ]
+    return Analysis(figures[""], blocks)
+
+
+@contextmanager
+def count_flops() -> Iterator[Callable[[], int]]:
+    """Gives a function that tells the multiply-adds since the start."""
+    # torch's counter counts a multiply-add as two, and knows all products but that with a vector
+    products = {torch.ops.aten.mv: lambda matrix, _, **__: 2 * matrix[0] * matrix[1]}
+    with FlopCounterMode(display=False, custom_mapping=products) as counter:
+        yield lambda: counter.get_total_flops() // 2
+
+
+@contextmanager
+def count_saved(module: nn.Module) -> Iterator[Callable[[], int]]:
+    """Gives a function that tells the bytes that autograd has saved since the start.
+
+    Each storage counts once; those of the module's parameters and buffers do not.
+    """
+
+    def key(tensor: Tensor) -> int:
+        return tensor.untyped_storage()._cdata  # a fake tensor's data_ptr is 0
+
+    own = {key(t) for t in (*module.parameters(), *module.buffers())}
+    kept = {}  # holds the tensors, so that no storage takes the key of another
+
+    def pack(tensor: Tensor) -> Tensor:
+        if key(tensor) not in own:
+            kept[key(tensor)] = tensor
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield lambda: sum(t.untyped_storage().nbytes() for t in kept.values())
+
+
+def _by_block(model: nn.Module, total: Callable[[], int], run: Callable[[], object]) -> dict:
+    """What ``run`` adds to a total: by each block's name, and by "" for all of it."""
+    added, handles = {}, []
+    for name, block in find_blocks(model).items():
+        added[name] = 0
+
+        def before(*_, name=name):
+            added[name] -= total()
+
+        def after(*_, name=name):
+            added[name] += total()
+
+        handles += [block.register_forward_pre_hook(before), block.register_forward_hook(after)]
+    run()
+    for handle in handles:
+        handle.remove()
+    return {"": total(), **added}
+
+
+def _watch_ways(model: nn.Module) -> dict[str, str]:
+    """By which way each block, by name, takes its sum; known once the model has run."""
+    ways = {}
+    for name, block in find_blocks(model).items():
+
+        def note(pairwise, args, name=name):
+            theta, _, g = args
+            fast = pairwise.takes_fast(Sizes(*theta.shape, *g.shape[1:], theta.device.type))
+            ways[name] = "fast" if fast else "plain"
+
+        block.pairwise.register_forward_pre_hook(note)
+    return ways
+
+
+def _check_kind(model: nn.Module) -> None:
+    parts = [type(getattr(model, p, None)) for p in ("proposal_generator", "roi_heads")]
+    known = (RPN, StandardROIHeads), (RPN, Res5ROIHeads)
+    if type(model) is not GeneralizedRCNN or tuple(parts) not in known:
+        raise UsageError(
+            "the analysis knows GeneralizedRCNN with RPN and StandardROIHeads or Res5ROIHeads, "
+            f"got {type(model).__name__} with {' and '.join(p.__name__ for p in parts)}"
+        )
+
+
+def _forward(model: GeneralizedRCNN, image: Tensor, boxes: int, objects: int) -> None:
+    """Every layer of a detector, with so many boxes for its box head, and objects for the others.
+
+    What RoIAlign gives is made up: it has no multiply-adds and saves boxes only.
+    """
+    features = model.backbone(image)
+    rpn, heads = model.proposal_generator, model.roi_heads
+    rpn.rpn_head([features[f] for f in rpn.in_features])
+
+    def pooled(pooler: ROIPooler, names: list[str], count: int) -> Tensor:
+        feature = features[names[0]]
+        rois = feature.new_empty(count, feature.shape[1], *pooler.output_size)
+        return rois.requires_grad_(feature.requires_grad)
+
+    if isinstance(heads, Res5ROIHeads):
+        x = heads.res5(pooled(heads.pooler, heads.in_features, boxes))
+        heads.box_predictor(x.mean(dim=[2, 3]))
+        if heads.mask_on and model.training:  # the same features
+            heads.mask_head.layers(x[:objects])
+        elif heads.mask_on:  # those of the detections, anew
+            heads.mask_head.layers(heads.res5(pooled(heads.pooler, heads.in_features, objects)))
+        return
+    heads.box_predictor(heads.box_head(pooled(heads.box_pooler, heads.box_in_features, boxes)))
+    if heads.mask_on:
+        heads.mask_head.layers(pooled(heads.mask_pooler, heads.mask_in_features, objects))
+    if heads.keypoint_on:
+        rois = pooled(heads.keypoint_pooler, heads.keypoint_in_features, objects)
+        heads.keypoint_head.layers(rois)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,313 @@
+"""The two ways to each sum: equal numbers, sound in every precision, and the cheaper one taken."""
+
+import pytest
+import torch
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nl_detectron.layers import PAIRWISE, NonLocalBlock, build_pairwise
+from nl_detectron.layers.cost import Sizes
+from nl_detectron.layers.sorted_sum import sorted_relu_sum
+
+FORMS = tuple(PAIRWISE)
+SIZES = [(2, 7, 3, 5, 4), (1, 1, 4, 1, 4), (3, 6, 5, 6, 2), (1, 3, 2, 40, 3), (0, 4, 3, 2, 3)]
+
+
+def build(form, channels):
+    pairwise = build_pairwise(form, channels).double()
+    for parameter in pairwise.parameters():
+        torch.nn.init.normal_(parameter)
+    return pairwise
+
+
+def inputs(b, n, d, m, e, dtype=torch.float64, std=1.0):
+    """theta, phi and g."""
+    shapes = (b, n, d), (b, m, d), (b, m, e)
+    return [(std * torch.randn(shape)).to(dtype).requires_grad_() for shape in shapes]
+
+
+def gradients(y, tensors):
+    weight = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return torch.autograd.grad((y.double() * weight).sum(), tensors, allow_unused=True)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("form", FORMS)
+def test_both_ways_are_one_function(form, sizes):
+    theta, phi, g = tensors = inputs(*sizes)
+    pairwise = build(form, sizes[2])
+    tensors = [*tensors, *pairwise.parameters()]
+    plain, fast = pairwise.plain(theta, phi, g), pairwise.fast(theta, phi, g)
+    torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
+    for of_fast, of_plain in zip(gradients(fast, tensors), gradients(plain, tensors), strict=True):
+        if of_plain is not None and of_fast is not None:
+            torch.testing.assert_close(of_fast, of_plain, rtol=1e-9, atol=1e-11)
+        else:  # the theta of a form that is the same for all
+            assert of_plain is None or not of_plain.any()
+            assert of_fast is None or not of_fast.any()
+
+
+@pytest.mark.parametrize("way", ["plain", "fast"])
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_of_both_ways_are_right(form, way):
+    pairwise = build(form, 3)
+    parameters = dict(pairwise.named_parameters())
+
+    class Way(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pairwise = pairwise
+
+        def forward(self, *tensors):
+            return getattr(self.pairwise, way)(*tensors)
+
+    def run(theta, phi, g, *values):
+        given = {f"pairwise.{name}": v for name, v in zip(parameters, values, strict=True)}
+        return functional_call(Way(), given, (theta, phi, g))
+
+    assert torch.autograd.gradcheck(run, (*inputs(1, 4, 3, 5, 2), *parameters.values()))
+
+
+def sorted_sum_case(case):
+    a, b = torch.randn(2, 6, dtype=torch.float64), torch.randn(2, 9, dtype=torch.float64)
+    if case == "ties":
+        a, b = a.mul(2).round() / 2 + 0.25, b.mul(2).round() / 2  # never a + b = 0
+    if case == "all equal":
+        b = torch.full_like(b, 0.3)
+    if case == "all negative":
+        b = b - 10
+    if case == "all positive":
+        b = b + 10
+    if case == "far from zero":
+        a, b = a + 1000, b - 1000
+    return a.requires_grad_(), b.requires_grad_(), torch.randn(2, 9, 3, dtype=torch.float64)
+
+
+CASES = ["random", "ties", "all equal", "all negative", "all positive", "far from zero"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sorted_sum_is_the_sum_over_pairs(case):
+    a, b, g = sorted_sum_case(case)
+    expected = torch.relu(a[:, :, None] + b[:, None, :]) @ g
+    torch.testing.assert_close(sorted_relu_sum(a, b, g), expected, rtol=1e-9, atol=1e-11)
+    assert torch.autograd.gradcheck(sorted_relu_sum, (a, b, g.requires_grad_()))
+
+
+def test_sorted_sum_has_relus_gradient_at_zero():
+    a = torch.tensor([[0.1, -0.2, 0.3]], dtype=torch.float64, requires_grad=True)
+    b = torch.tensor([[-0.1, 0.2, -0.3, 0.7]], dtype=torch.float64, requires_grad=True)
+    g = torch.randn(1, 4, 2, dtype=torch.float64, requires_grad=True)
+    plain = torch.relu(a[:, :, None] + b[:, None, :]) @ g  # a_i + b_i is exactly zero
+    expected, found = gradients(plain, (a, b, g)), gradients(sorted_relu_sum(a, b, g), (a, b, g))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [1050, 67_200])
+@pytest.mark.parametrize("form", FORMS)
+def test_float32_is_near_float64(form, m):
+    theta, phi, g = tensors = inputs(1, 40, 32, m, 16, dtype=torch.float32)
+    pairwise = build(form, 32).float()
+    tensors = [*tensors, *pairwise.parameters()]
+    found = pairwise.fast(theta, phi, g)
+    exact_pairwise = build(form, 32)
+    exact_pairwise.load_state_dict(pairwise.state_dict())
+    exact_tensors = [t.detach().double().requires_grad_() for t in (theta, phi, g)]
+    exact = exact_pairwise.plain(*exact_tensors)
+    exact_tensors = [*exact_tensors, *exact_pairwise.parameters()]
+
+    def near(x, y):
+        return (x - y).abs().max() <= 1e-4 * y.abs().max()
+
+    assert near(found, exact)
+    for x, y in zip(gradients(found, tensors), gradients(exact, exact_tensors), strict=True):
+        assert x is None or near(x, y)
+
+
+@pytest.mark.parametrize("way", ["plain", "fast", "forward"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("std, tolerance", [(1, 2e-2), (8, 2e-2), (100, None)])
+@pytest.mark.parametrize("form", FORMS)
+def test_half_precision_is_sound(form, std, tolerance, dtype, way):
+    channels = 1024 if form == "gaussian" else 64
+    theta, phi, g = inputs(1, 30, channels, 20, 16, dtype=dtype, std=std)
+    pairwise = build_pairwise(form, channels)
+    with torch.autocast("cpu", dtype):
+        if way == "forward" or pairwise.averages:
+            y = getattr(pairwise, way)(theta, phi, g)
+        else:  # as forward calls them
+            with torch.autocast("cpu", enabled=False):
+                y = getattr(pairwise, way)(theta.float(), phi.float(), g.float())
+    assert y.isfinite().all()
+    if tolerance:  # at 100 the gradients themselves pass fp16's range
+        assert all(t is None or t.isfinite().all() for t in gradients(y, (theta, phi, g)))
+        exact = pairwise.double().plain(theta.double(), phi.double(), g.double())
+        assert (y.double() - exact).abs().max() <= tolerance * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", FORMS)
+def test_block_under_autocast_is_finite_on_large_features(form, dtype):
+    block = NonLocalBlock(64, pairwise=form)
+    torch.nn.init.normal_(block.w_z.weight, std=0.01)
+    x = (100 * torch.randn(1, 64, 6, 6)).requires_grad_()
+    with torch.autocast("cpu", dtype):
+        z = block(x)
+    z.float().mean().backward()
+    assert z.isfinite().all() and x.grad.isfinite().all()
+
+
+RES4, RES4_POOLED = (1, 4200, 512, 4200, 512), (1, 4200, 512, 1050, 512)
+RES3, RES3_POOLED = (1, 16800, 256, 16800, 256), (1, 16800, 256, 4200, 256)
+ROIS, ROIS_POOLED = (100, 196, 256, 196, 256), (100, 196, 256, 49, 256)
+
+
+@pytest.mark.parametrize(
+    "form, fast, plain",
+    [
+        ("dot_product", [RES4, RES4_POOLED, RES3, RES3_POOLED], [ROIS, ROIS_POOLED]),
+        ("concatenation", [RES4, RES3, RES3_POOLED], [ROIS, ROIS_POOLED]),
+        ("embedded_gaussian", [RES4, RES4_POOLED, RES3, RES3_POOLED], [ROIS, ROIS_POOLED]),
+        ("gaussian", [(1, 16800, 512, 16800, 256)], [(1, 4200, 1024, 1050, 512)]),
+        ("global_context", [RES4, RES4_POOLED, RES3, RES3_POOLED, ROIS, ROIS_POOLED], []),
+    ],
+)
+def test_the_cheaper_way_is_taken(form, fast, plain):
+    pairwise = build_pairwise(form, 4)
+    for sizes in fast:
+        assert pairwise.takes_fast(Sizes(*sizes)), sizes
+    for sizes in plain:
+        assert not pairwise.takes_fast(Sizes(*sizes)), sizes
+
+
+def test_a_gpu_needs_no_padding_of_g():
+    sizes = (1, 4200, 1024, 4200, 512)
+    gaussian = build_pairwise("gaussian", 4)
+    assert gaussian.takes_fast(Sizes(*sizes, "cuda")) and not gaussian.takes_fast(Sizes(*sizes))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_huge_matrix_is_never_made(form):
+    assert build_pairwise(form, 4).takes_fast(Sizes(1, 16_800, 2048, 16_800, 8))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_choice_follows_the_costs(form):
+    # many positions of few channels are worth another way, few positions of many are not
+    pairwise = build_pairwise(form, 4)
+    assert pairwise.takes_fast(Sizes(1, 10_000, 64, 10_000, 64))
+    if form in ("dot_product", "concatenation"):
+        assert not pairwise.takes_fast(Sizes(1, 16, 512, 16, 512))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forward_takes_the_way_that_was_chosen(form, monkeypatch):
+    pairwise, tensors = build(form, 3), inputs(1, 4, 3, 5, 2)
+    taken = []
+    for way in ("plain", "fast"):
+        monkeypatch.setattr(pairwise, way, lambda *t, w=way: taken.append(w) or t[2])
+    for fast in (True, False):
+        monkeypatch.setattr(pairwise, "takes_fast", lambda sizes, f=fast: f)
+        pairwise(*tensors)
+    assert taken == ["fast", "plain"]
+
+
+class Allocations(TorchDispatchMode):
+    """Elements of the largest tensor that an operation makes, broadcast views not counted."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in tree_leaves(out):
+            if isinstance(t, torch.Tensor):
+                elements = t.untyped_storage().nbytes() // t.element_size()
+                self.largest = max(self.largest, elements)
+        return out
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_matrix_of_all_pairs(form):
+    n, m = 1500, 1300
+    tensors = inputs(1, n, 8, m, 8, dtype=torch.float32)
+    pairwise = build_pairwise(form, 8)
+    assert pairwise.takes_fast(Sizes(1, n, 8, m, 8))
+    saved = []
+    with (
+        Allocations() as made,
+        torch.autograd.graph.saved_tensors_hooks(
+            lambda t: saved.append(t.untyped_storage().nbytes()) or t, lambda t: t
+        ),
+    ):
+        pairwise(*tensors).sum().backward()
+    assert 0 < made.largest < n * m / 10
+    assert 0 < max(saved) < 4 * n * m / 10
+
+
+@pytest.mark.parametrize("subsample", ["before", "after", "none"])
+@pytest.mark.parametrize("form", FORMS)
+def test_block_compiles_whole(form, subsample):
+    block = NonLocalBlock(32, pairwise=form, subsample=subsample)
+    torch.nn.init.normal_(block.w_z.weight, std=0.1)
+    x = torch.randn(2, 32, 12, 10)
+    torch._dynamo.reset()
+    # aot_eager traces forward and backward as the default does, without a C++ compiler
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    results = []
+    for run in (block, compiled):
+        leaf = x.clone().requires_grad_()
+        z = run(leaf)
+        results.append((z, *torch.autograd.grad(z.square().sum(), [leaf, block.g.weight])))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["", "BN", "GN"])
+@pytest.mark.parametrize("form", FORMS)
+def test_checkpointing_keeps_numbers_and_less_memory(form, norm):
+    results = []
+    for checkpoint in (False, True):
+        torch.manual_seed(3)
+        block = NonLocalBlock(32, pairwise=form, norm=norm, checkpoint=checkpoint)
+        torch.nn.init.normal_(block.w_z.weight, std=0.1)
+        if norm:
+            torch.nn.init.ones_(block.norm.weight)
+        x = torch.randn(2, 32, 12, 10, requires_grad=True)
+        saved = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=saved: s.update({t.data_ptr(): t.numel()}) or t, lambda t: t
+        ):
+            z = block(x)
+        z.square().sum().backward()
+        gradients = {n: p.grad for n, p in block.named_parameters()}
+        buffers = {n: b.clone() for n, b in block.named_buffers()}
+        results.append(({"z": z, "x": x.grad, **gradients, **buffers}, sum(saved.values())))
+    (expected, memory), (found, less) = results
+    torch.testing.assert_close(found, expected)
+    assert less < memory
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_positions_are_rows_without_more_than_one_copy(memory_format):
+    """theta, phi and g read x as (B,N,C) rows: channels-last memory is that already."""
+    x = torch.randn(1, 64, 20, 20).contiguous(memory_format=memory_format)
+    block = NonLocalBlock(64, subsample="none")
+    copies = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "clone" in str(func) or "copy" in str(func):
+                copies.append(tuple(args[0].shape))
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Copies():
+        block(x)
+    assert len(copies) == (memory_format is torch.contiguous_format)
+
+
+def test_softmax_sum_of_more_channels_of_theta_than_g():
+    theta, phi, g = inputs(2, 6, 10, 5, 3)
+    y = build("gaussian", 10).fast(theta, phi, g)
+    expected = F.softmax(theta @ phi.transpose(1, 2), dim=-1) @ g
+    torch.testing.assert_close(y, expected)

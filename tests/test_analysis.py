@@ -1,0 +1,282 @@
+"""What models cost: against counts by hand, Detectron2's own counter and tensors that are real."""
+
+import json
+from dataclasses import astuple
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.modeling.roi_heads import keypoint_head
+from detectron2.structures import Instances
+from detectron2.utils.analysis import FlopCountAnalysis
+from helpers import tiny_cfg, with_blocks
+from test_tools import load_tool
+from torch import nn
+from torch.nn import functional as F
+
+from nl_detectron.analysis import _forward, analyze, count_flops, count_saved
+from nl_detectron.engine import UsageError, load_config
+from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
+from nl_detectron.modeling import find_blocks
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+MASK_RCNN = str(CONFIGS / "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
+WITH_BLOCK = MASK_RCNN.replace("1x", "nl_1x")
+
+MODELS = [("FPN", "mask"), ("FPN", "keypoint"), ("FPN", "box"), ("C4", "mask"), ("DC5", "mask")]
+B, C, D, H, W = 2, 16, 8, 6, 10
+N, M = H * W, H * W // 4
+
+
+@cache
+def at_full_size(file: str):
+    return analyze(load_config(file))
+
+
+# --- the figures of the paper ----------------------------------------------------------------
+
+
+def test_a_block_adds_less_than_5_percent_of_mask_rcnns_flops():
+    """Sec. 6: "<5%" for one block."""
+    ours, twin = at_full_size(WITH_BLOCK), at_full_size(MASK_RCNN)
+    added = ours.figures.flops - twin.figures.flops
+    assert 0.03 < added / twin.figures.flops < 0.05
+    assert [block.figures.flops for block in ours.blocks] == [added]
+
+
+def test_a_block_after_res4_by_hand():
+    (block,) = at_full_size(WITH_BLOCK).blocks
+    n, m, c, d = 50 * 84, 25 * 42, 1024, 512
+    convs = n * c * d + 2 * m * c * d + n * d * c  # theta; phi, g; W_z
+    assert block.figures.flops == convs + n * m * 2 * d
+    assert block.figures.parameters == 2_099_712 == 3 * (c * d + d) + d * c + c
+    # x in rows, theta, y; pooled x and its argmax (8 bytes); phi, g; the softmax's sums
+    floats = n * (c + 2 * d) + m * (c + 2 * c) + m * 2 * d + n
+    assert block.figures.activations == 4 * floats
+    assert (block.name, block.channels) == ("backbone.bottom_up.res4.nonlocal4", (c, d))
+    assert (block.pairwise, block.way) == ("embedded_gaussian", "fast")
+
+
+def test_a_model_and_its_twin_differ_by_the_block_alone():
+    ours, twin = at_full_size(WITH_BLOCK), at_full_size(MASK_RCNN)
+    more, (block,) = ours.figures.minus(twin.figures), ours.blocks
+    assert more.parameters == block.figures.parameters
+    z = 4 * 1024 * 50 * 84  # saved by the residual block behind
+    assert more.activations == block.figures.activations + z
+
+
+# --- FLOPs -----------------------------------------------------------------------------------
+
+CONVS = {
+    "gaussian": N * C * D + M * C * D,  # W_z; g
+    "global_context": 2 * M * C * D + D * C,  # phi, g; W_z of one position
+}
+SUMS = {  # fast and plain, by hand
+    # the CPU's fused attention wants E = D, here C
+    "gaussian": (N * M * 2 * C, N * M * (C + D)),
+    "embedded_gaussian": (N * M * 2 * D, N * M * 2 * D),
+    "dot_product": ((N + M) * D * D, N * M * 2 * D),
+    "concatenation": ((N + M) * D, (N + M) * D + N * M * D),
+    # plain of one position i, which is all that the block asks for
+    "global_context": (M * 2 * D, M * 2 * D),
+}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("pairwise", PAIRWISE)
+def test_flops_of_a_block_by_hand(pairwise, fast, monkeypatch):
+    block = NonLocalBlock(C, pairwise=pairwise)
+    monkeypatch.setattr(block.pairwise, "takes_fast", lambda sizes: fast)
+    with count_flops() as total, torch.no_grad():
+        block(torch.rand(B, C, H, W))
+    convs = CONVS.get(pairwise, 2 * N * C * D + 2 * M * C * D)
+    assert total() == B * (convs + SUMS[pairwise][not fast])
+
+
+def test_fused_attention_counts_as_two_products():
+    q, k, v = torch.rand(3, 1, 7, 8), torch.rand(3, 1, 5, 8), torch.rand(3, 1, 5, 8)
+    with count_flops() as total, torch.no_grad():
+        F.scaled_dot_product_attention(q, k, v)
+    assert total() == 3 * 7 * 5 * (8 + 8)
+
+
+ELEMENTWISE = {"batch_norm", "grid_sampler", "upsample_bilinear2d", "upsample_nearest2d"}
+
+
+@pytest.mark.parametrize(("arch", "task"), MODELS)
+def test_flops_are_those_that_detectron2_counts(arch, task, monkeypatch):
+    # what it does with a keypoint head's logits asserts when traced, and has no multiply-adds
+    monkeypatch.setattr(keypoint_head, "keypoint_rcnn_inference", keep_logits)
+    # a form that its counter knows: it passes fused attention over, and stops at a vector's product
+    cfg = with_blocks(tiny_cfg(arch, task), PAIRWISE="dot_product")
+    model = build_model(cfg).eval()
+    boxes = count_rows(model.roi_heads, "box_predictor")
+    objects = count_rows(model.roi_heads, f"{task}_head")
+    theirs = FlopCountAnalysis(model, [{"image": torch.rand(3, 64, 96)}])
+    theirs.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    products = {k: v for k, v in theirs.by_operator().items() if k not in ELEMENTWISE}
+    with count_flops() as total, torch.no_grad():
+        _forward(model, torch.empty(1, 3, 64, 96), boxes[-1], objects[-1])
+    assert total() == sum(products.values())
+
+
+def keep_logits(logits: torch.Tensor, instances: list[Instances]) -> None:
+    instances[0].pred_keypoints = logits
+
+
+def count_rows(heads: nn.Module, part: str) -> list[int]:
+    """Of each call of a part of the RoI heads: a list that fills while the model runs."""
+    rows = []
+    getattr(heads, part).register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    return rows
+
+
+# --- activation memory -----------------------------------------------------------------------
+
+
+def test_activations_of_a_small_module_by_hand():
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 7), nn.Sigmoid())
+    x = torch.rand(2, 3)
+    with count_saved(module) as total:
+        module(x)
+    # x; ReLU's output, which the second linear shares; the sigmoid's; no weights
+    assert total() == 4 * 2 * (3 + 5 + 7)
+
+
+def test_nothing_is_kept_without_gradients():
+    block = NonLocalBlock(C)
+    with count_saved(block) as total, torch.no_grad():
+        block(torch.rand(B, C, H, W))
+    assert total() == 0
+
+
+@pytest.mark.parametrize("pairwise", PAIRWISE)
+def test_fake_tensors_keep_what_real_ones_do(pairwise):
+    cfg = with_blocks(tiny_cfg(), PAIRWISE=pairwise)
+    model = build_model(cfg).train()
+    with count_saved(model) as total:
+        _forward(model, torch.rand(1, 3, 64, 96), 8, 2)
+    assert analyze(cfg, 64, 96).figures.activations == total() > 0
+
+
+# --- whole models ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arch", "task", "pairwise", "subsample"),
+    [
+        (*model, pairwise, subsample)
+        for model, pairwise, subsample in zip(MODELS, PAIRWISE, SUBSAMPLES * 2, strict=False)
+    ],
+)
+def test_every_form_and_model_is_known(arch, task, pairwise, subsample):
+    head = [2, 4] if task == "keypoint" else []
+    keys = {"PAIRWISE": pairwise, "SUBSAMPLE": subsample}
+    blocks = analyze(with_blocks(tiny_cfg(arch, task), ["res3.*"], head, **keys), 64, 96).blocks
+    assert len(blocks) == 4 + len(head)
+    for block in blocks:
+        assert block.pairwise == pairwise and block.way in ("fast", "plain")
+        assert min(astuple(block.figures)) > 0
+
+
+def test_parameters_are_the_models():
+    cfg = with_blocks(tiny_cfg())
+    model = build_model(cfg)
+    found = analyze(cfg, 64, 64)
+    assert found.figures.parameters == sum(p.numel() for p in model.parameters())
+    assert [block.name for block in found.blocks] == list(find_blocks(model))
+
+
+def test_an_image_is_padded_as_detectron2_pads():
+    assert analyze(tiny_cfg(), 50, 70) == analyze(tiny_cfg(), 64, 96)
+
+
+def test_heads_see_as_many_boxes_as_the_config_allows():
+    cfg = tiny_cfg()
+    fewer = cfg.clone()
+    fewer.MODEL.RPN.POST_NMS_TOPK_TEST -= 1
+    fewer.TEST.DETECTIONS_PER_IMAGE -= 1
+    model = build_model(cfg).eval().roi_heads
+    with count_flops() as total, torch.no_grad():
+        model.box_predictor(model.box_head(torch.rand(1, 16, 4, 4)))
+        model.mask_head.layers(torch.rand(1, 16, 8, 8))
+    assert analyze(cfg, 64, 64).figures.minus(analyze(fewer, 64, 64).figures).flops == total()
+
+
+def test_another_kind_of_model_is_refused():
+    cfg = tiny_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
+    with pytest.raises(UsageError, match=r"knows GeneralizedRCNN .* got ProposalNetwork"):
+        analyze(cfg)
+
+
+# --- the tool --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tool(capsys):
+    """What the tool prints, by line, for words of its command line."""
+
+    def run(*words) -> list[str]:
+        load_tool("analyze_model").main(list(map(str, words)))
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
+    file = tmp_path / "figures.json"
+    lines = tool("--config-file", WITH_BLOCK, "--compare", MASK_RCNN, "--json", file)
+    title, _, headers, _, block, ours, twin, difference, percent = lines
+    assert "800 x 1344" in title and headers.split()[-3:] == ["GFLOPs", "activations,", "MB"]
+    assert block.split()[:6] == [
+        *("backbone.bottom_up.res4.nonlocal4", "1024", "->", "512"),
+        *("embedded_gaussian", "fast"),
+    ]
+    assert block.split()[6:8] == ["2,099,712", "10.02"]
+    assert ours.split()[:2] == ["mask_rcnn_R_50_FPN_nl_1x", "46,442,928"]
+    assert twin.split()[:2] == ["mask_rcnn_R_50_FPN_1x", "44,343,216"]
+    assert difference.split()[:3] == ["difference", "+2,099,712", "+10.02"]
+    assert percent.split()[:6] == ["difference,", "percent", "+4.74", "%", "+3.80", "%"]
+    written = json.loads(file.read_text())
+    assert written["image"] == [800, 1344]
+    model = written["models"]["mask_rcnn_R_50_FPN_nl_1x"]
+    assert model["figures"]["parameters"] == 46_442_928
+    assert model["blocks"][0]["figures"]["flops"] == 10_020_864_000
+
+
+def test_overrides_reach_both_but_for_those_of_blocks(tool):
+    words = ("MODEL.MASK_ON", "False", "MODEL.NONLOCAL.PAIRWISE", "gaussian")
+    lines = tool("--config-file", WITH_BLOCK, "--compare", WITH_BLOCK, "--size", 64, 64, *words)
+    assert [line.split()[4] for line in lines if "->" in line][1:] == [
+        "gaussian",
+        "embedded_gaussian",
+    ]
+    assert lines[-2].split() == ["difference", "-1,049,600", *lines[-2].split()[2:]]
+    assert any(line.startswith("mask_rcnn_R_50_FPN_nl_1x (compared)") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing.yaml"], "config file 'nothing.yaml' does not exist"),
+        ([WITH_BLOCK, "--compare", "nothing.yaml"], "'nothing.yaml' does not exist"),
+        ([WITH_BLOCK, "--size", 16, 64], "at least 32 pixels a side, got 16 x 64"),
+        ([WITH_BLOCK, "--json", "no/folder.json"], "expected a file in a folder that exists"),
+        ([WITH_BLOCK, "--json", "."], "expected a file in a folder that exists"),
+        ([WITH_BLOCK, "MODEL.NONLOCAL"], "KEY VALUE pairs, got 1 words"),
+        ([WITH_BLOCK, "MODEL.NONLOCAL.PAIRWIZE", "x"], "did you mean MODEL.NONLOCAL.PAIRWISE"),
+        ([WITH_BLOCK, "MODEL.NONLOCAL.PAIRWISE", "x"], f"{WITH_BLOCK}: .* describes no model"),
+        (
+            [WITH_BLOCK, "--size", 32, 32, "MODEL.NONLOCAL.BACKBONE.AFTER", "['res5.0']"],
+            f"{WITH_BLOCK}: image of 32 x 32: expected at least 2 positions",
+        ),
+    ],
+)
+def test_a_users_mistake_is_told(tool, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message) as caught:
+        tool("--config-file", *words)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,221 @@
+"""The benchmarks' rules: turns, spreads, agreement, memory in a fresh process, the report."""
+
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+
+from benchmarks import cases, fresh
+from benchmarks.bench_limit import multiply_adds
+from benchmarks.report import exponent, write
+from benchmarks.timing import Budget, agreement, compare, spread, take_turns
+
+MEGABYTE = 2**20
+ALIKE = ("forty", "also forty")
+
+
+def build(way, **case):
+    """A bench module's; the ways are named after what they do."""
+
+    def allocate(megabytes):
+        return (torch.ones(megabytes * MEGABYTE // 4),)
+
+    def kill():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def fail():
+        raise RuntimeError("no such thing\nand more lines")
+
+    if case["small"]:
+        return lambda: allocate(1)
+    sizes = {"forty": 40, "also forty": 40, "other": 8}
+    return {"kill": kill, "fail": fail}.get(way, lambda: allocate(sizes[way]))
+
+
+def small(case):
+    return {**case, "small": True}
+
+
+def refuse(way, case):
+    return "not today" if way == "refused" else ""
+
+
+class Clock:
+    """Moves only when a call lets it."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def call(self, name, *durations, log):
+        left = list(durations)
+
+        def work():
+            log.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+            return (torch.zeros(1),)
+
+        return work
+
+
+def turns_of(budget, **durations):
+    clock, log = Clock(), []
+    calls = {name: clock.call(name, *seconds, log=log) for name, seconds in durations.items()}
+    return take_turns(calls, budget, clock)[0], "".join(log)
+
+
+def test_calls_take_turns_after_a_warm_up_that_does_not_count():
+    turns, log = turns_of(Budget(seconds=7, at_least=2), A=[3, 1], B=[3, 2])
+    assert log == "ABABABAB"
+    assert turns == [{"A": 1, "B": 2}] * 3
+
+
+def test_a_first_turn_longer_than_the_budget_counts():
+    turns, log = turns_of(Budget(seconds=1, at_least=1), A=[3, 1], B=[4, 2])
+    assert (turns, log) == ([{"A": 3, "B": 4}], "AB")
+
+
+def test_there_are_as_many_turns_as_asked_at_least_and_at_most():
+    assert len(turns_of(Budget(seconds=1, at_least=3), A=[9])[0]) == 3
+    assert len(turns_of(Budget(seconds=99, at_most=4), A=[1])[0]) == 4
+
+
+def test_a_spread_is_the_median_and_the_quartiles():
+    assert spread([5, 1, 2, 4, 3]) == {"median": 3, "q1": 2, "q3": 4}
+    assert spread([7]) == {"median": 7, "q1": 7, "q3": 7}
+
+
+def test_other_outputs_or_gradients_are_no_agreement():
+    one, off = torch.ones(4), torch.tensor([1, 1, 1, 1.1])
+    assert agreement([(one, one), (one, one * 1.001)], {})["gradient"] == pytest.approx(1e-3, 0.1)
+    for other in ((off, one), (one, off), (one * math.nan, one)):
+        with pytest.raises(ValueError, match="not the same computation"):
+            agreement([(one, one), other], {})
+
+
+def test_a_fresh_process_sees_a_known_allocation():
+    found = fresh.measure(__name__, "forty", {"small": False}, Budget(seconds=0.01))
+    assert found["peak_bytes"] / MEGABYTE == pytest.approx(40, abs=1)
+    assert found["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("way", "message"), [("fail", r"^RuntimeError: no such thing$"), ("kill", "exit code -9")]
+)
+def test_what_goes_wrong_in_a_fresh_process_is_told(way, message):
+    with pytest.raises(fresh.Failed, match=message):
+        fresh.measure(__name__, way, {"small": False})
+
+
+def test_a_call_that_needs_too_much_memory_is_not_tried():
+    assert fresh.too_large(1e6) == ""
+    assert "needs about 1000000 GB" in fresh.too_large(1e15)
+
+
+def test_a_comparison_leaves_out_what_cannot_run_and_says_why():
+    ways = ("forty", "also forty", "other", "refused", "fail")
+    record = compare(__name__, {"small": False}, ways, Budget(seconds=0.05))
+    assert record["refused"] == {"refused": "not today", "fail": "RuntimeError: no such thing"}
+    assert set(record["seconds"]) == {"forty", "also forty", "other"}
+    assert set(record["ratio"]) == {"also forty", "other"}
+    assert record["turns"] >= 3 and record["difference"]["output"] == 0
+    assert record["peak_bytes"]["forty"] > 4 * record["peak_bytes"]["other"]
+
+
+def test_a_pool_leaves_whole_windows_only():
+    assert cases.positions({"height": 5, "width": 7, "pooled": True}) == (35, 6)
+    assert cases.positions({"height": 5, "width": 7, "pooled": False}) == (35, 35)
+
+
+def test_multiply_adds_are_those_of_the_formula():
+    case = {"images": 1, "channels": 8, "height": 4, "width": 4, "pooled": True, "mode": "train"}
+    work = multiply_adds({**case, "form": "embedded_gaussian"})
+    assert work["counted"] == 3 * 16 * 4 * (4 + 4)
+    assert work["done"] == work["counted"] * (7 / 6 if work["takes"] == "fast" else 1)
+
+
+def test_an_exponent_is_fitted_through_all_points():
+    sizes = [10, 20, 40, 80]
+    assert exponent(sizes, [3 * n**1.5 for n in sizes]) == pytest.approx(1.5)
+    assert exponent([10], [1.0]) is None
+
+
+def spread_of(value):
+    return {"median": value, "q1": value * 0.9, "q3": value * 1.1}
+
+
+MACHINE = {"device": "CPU", "cpu": "Abacus", "cores": 2, "threads": 2, "torch": "2.9"}
+SUM = {"shape": "res4", "pooled": True, "form": "gaussian", "mode": "train"}
+MADE_UP = {
+    "op": [
+        {
+            "case": SUM,
+            "seconds": {"plain": spread_of(0.05), "forward": spread_of(0.02)},
+            "ratio": {"forward": spread_of(2.5)},
+            "peak_bytes": {"plain": 3e9, "forward": 2e6},
+            "takes": "fast",
+        }
+    ],
+    "block": [
+        {
+            "case": SUM,
+            "refused": {"mmcv": "RuntimeError: no"},
+            "seconds": {"after": spread_of(2.0), "before": spread_of(1.0)},
+            "peak_bytes": {"after": 1e6, "before": 1e6},
+        }
+    ],
+    "limit": [
+        {
+            "case": SUM,
+            "seconds": {"forward": spread_of(0.02)},
+            "share": spread_of(0.5),
+            "macs": {"takes": "fast", "counted": 6, "done": 7},
+        }
+    ],
+    "growth": [
+        {
+            "case": {"form": "gaussian", "way": way, "positions": n},
+            "seconds": spread_of(n**2 / 1e6),
+            "peak_bytes": 100 * n,
+        }
+        for n in (100, 200, 400)
+        for way in ("forward", "plain")
+    ],
+    "models": [
+        {
+            "case": {"model": "Mask R-CNN", "mode": "train", "height": 8, "width": 9},
+            "seconds": {"nonlocal": spread_of(1.1), "baseline": spread_of(1.0)},
+            "ratio": {"baseline": {"median": 1.1, "q1": 1.09, "q3": 1.12}},
+            "peak_bytes": {"nonlocal": 3e6, "baseline": 2e6},
+        }
+    ],
+}
+
+
+def test_a_report_is_made_from_the_results_alone(tmp_path):
+    for name, records in MADE_UP.items():
+        result = {"quick": True, "machine": MACHINE, "took_seconds": 3, "records": records}
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    text = write(tmp_path, tmp_path).read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    time, memory = ["50.0 (45.0 to 55.0) ms", "20.0 (18.0 to 22.0) ms"], ["3.00 GB", "2.0 MB"]
+    name = "res4, pooled, gaussian"
+    assert [name, *time, "2.50 (2.25 to 2.75)", *memory, "fast"] in rows
+    assert f"- RuntimeError: no: mmcv {name}, train" in text
+    assert [row[-1] for row in rows if row[:1] == ["gaussian, plain"]] == [
+        "2.00",
+        "1.00",
+    ]  # exponents
+    assert any("+10 % (+9 % to +12 %)" in row and "+50 %" in row for row in rows)
+    assert "Abacus, 2 threads of 2 cores; torch 2.9" in text and "Tiny shapes" in text
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+def test_a_report_leaves_out_what_was_not_run(tmp_path):
+    text = write(tmp_path, tmp_path).read_text()
+    assert "##" not in text and not (tmp_path / "growth.png").exists()
