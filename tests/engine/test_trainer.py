@@ -30,8 +30,9 @@ def detections(folder) -> list[dict]:
 
 
 def same(results) -> dict:
-    """Comparable: AP is NaN where there is no object of that size, and NaN is not NaN."""
-    return {name: repr(value) for name, value in flatten_results_dict(results).items()}
+    """Comparable: without object of a size AP is NaN, which is not NaN, and JSON has null for."""
+    flat = flatten_results_dict(results)
+    return {name: None if value != value else value for name, value in flat.items()}
 
 
 # --- a run from start to end -----------------------------------------------------------------
