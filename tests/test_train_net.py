@@ -19,7 +19,7 @@ import runpy, sys
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import register_split
 for split in ("train", "val"):
-    register_split(f"tiny_{{split}}", Relay(train=4, val=2, size=64, signal=9), split)
+    register_split(f"tiny_{{split}}", Relay(train=4, val=2, height=64, width=128, signal=9), split)
 sys.argv[0] = {str(SCRIPT)!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -1,8 +1,8 @@
 """The relay data set: what an object is, is told only at the other end of the image.
 
-A grey object lies on grey noise in one corner; a coloured signal patch lies in the opposite one.
-Its colour is the object's class (or, in the keypoint variant, which end is the object's head), and
-nothing else tells it. A detector must carry information across the image.
+A grey object lies on grey noise at one end of a long image; a coloured signal patch lies in the
+opposite corner. Its colour is the object's class (or, in the keypoint variant, which end is the
+object's head), and nothing else tells it. A detector must carry information across the image.
 
 Units: pixels; x to the right, y down; angles in radians from the vertical.
 """
@@ -26,6 +26,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}  # RGB
 KEYPOINTS = ("head", "centre", "tail")
 HEAD_UP, HEAD_DOWN = "red", "blue"  # in the keypoint variant
 SPLITS = ("train", "val")
+MARGIN = 5  # how far the signal may lie from the corner
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,31 @@ class Relay:
 
     Args:
         keypoints: one class, and the signal tells the head's end, in place of three classes.
-        size: side of an image.
+        height, width: of an image.
         signal: side of the signal patch.
         train, val: numbers of images.
         seed: of everything.
     """
 
     keypoints: bool = False
-    size: int = 160
+    height: int = 96
+    width: int = 288
     signal: int = 32
     train: int = 2000
     val: int = 150
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (32 <= self.size and 1 <= self.signal <= self.size // 5):
+        if self.height < 32 or self.signal < 1 or self.signal > self.height - MARGIN:
             raise ValueError(
-                "expected a size of 32 or more and a signal of at most a fifth of it, so that it "
-                f"stays clear of the object; got size={self.size}, signal={self.signal}"
+                "expected a height of 32 or more, and a signal of 1 to the height less "
+                f"{MARGIN}; got height={self.height}, signal={self.signal}"
+            )
+        least = self.height + self.signal + MARGIN
+        if self.width < least:
+            raise ValueError(
+                f"expected a width of {least} or more, so that the signal stays clear of the "
+                f"object, got {self.width}"
             )
 
     @property
@@ -92,7 +100,7 @@ class Relay:
             pixels, annotation = self.draw(split, number)
             name = f"{number:05d}.png"
             Image.fromarray(pixels).save(folder / split / name)
-            shape = {"height": self.size, "width": self.size}
+            shape = {"height": self.height, "width": self.width}
             images.append({"id": number + 1, "file_name": name, **shape})
             annotations.append({"id": number + 1, "image_id": number + 1, **annotation})
         categories = [
@@ -103,7 +111,7 @@ class Relay:
         (folder / f"{split}.json").write_text(json.dumps(content))
 
     def draw(self, split: str, number: int) -> tuple[np.ndarray, dict]:
-        """One image: RGB uint8 (size, size, 3), and its annotation in COCO's format.
+        """One image: RGB uint8 (height, width, 3), and its annotation in COCO's format.
 
         The annotation also has ``signal``, the patch's box (x, y, width, height).
         """
@@ -111,19 +119,24 @@ class Relay:
         colour = rng.choice([HEAD_UP, HEAD_DOWN] if self.keypoints else list(COLOURS))
         corner = rng.integers(0, 2, size=2)  # of the object: 0 left or top, 1 right or bottom
 
-        image = _noise(rng, self.size)
-        outline, angle, length = _outline(rng, self.size, corner)
-        mask = _fill(outline, self.size)
+        size = np.array([self.width, self.height])
+        image = _noise(rng, self.height, self.width)
+        outline, angle, length = _outline(rng, self.height)
+        reach = np.abs(outline).max(axis=0) + 2
+        room = np.array([self.height, self.height / 2])  # a square at one end, and its upper half
+        centre = rng.uniform(reach, np.maximum(room - reach * [1, 0], reach))
+        centre = np.where(corner == 1, size - centre, centre)
+        outline = outline + centre
+        mask = _fill(outline, self.height, self.width)
         grey = rng.choice([rng.uniform(40, 70), rng.uniform(170, 200)])
         image += mask[..., None] * (grey - image) * 0.9  # some of the noise shows through
 
-        x, y = np.where(corner == 1, 0, self.size - self.signal)
-        jitter = rng.integers(0, 5, size=2) * np.where(corner == 1, 1, -1)
+        x, y = np.where(corner == 1, 0, size - self.signal)
+        jitter = rng.integers(0, MARGIN, size=2) * np.where(corner == 1, 1, -1)
         x, y = int(x + jitter[0]), int(y + jitter[1])
         image[y : y + self.signal, x : x + self.signal] = COLOURS[colour]
-        image += rng.normal(0, 6, size=(self.size, self.size, 1))
+        image += rng.normal(0, 6, size=(self.height, self.width, 1))
 
-        centre = outline.mean(axis=0)
         up = np.array([np.sin(angle), -np.cos(angle)]) * length / 2
         head_up = not self.keypoints or colour == HEAD_UP
         ends = (centre + up, centre, centre - up) if head_up else (centre - up, centre, centre + up)
@@ -141,18 +154,16 @@ class Relay:
         return image.clip(0, 255).astype(np.uint8), annotation
 
 
-def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Grey noise, coarse and fine, (size, size, 1) repeated to three equal channels."""
-    coarse = cv2.resize(rng.normal(0, 18, size=(size // 16, size // 16)), (size, size))
-    return np.repeat((120 + coarse + rng.normal(0, 10, size=(size, size)))[..., None], 3, axis=2)
+def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Grey noise, coarse and fine, (height, width, 1) repeated to three equal channels."""
+    coarse = cv2.resize(rng.normal(0, 18, size=(height // 16, width // 16)), (width, height))
+    return np.repeat((120 + coarse + rng.normal(0, 10, size=(height, width)))[..., None], 3, axis=2)
 
 
-def _outline(
-    rng: np.random.Generator, size: int, corner: np.ndarray
-) -> tuple[np.ndarray, float, float]:
-    """A shape within one quadrant: its outline (P, 2), angle and length."""
+def _outline(rng: np.random.Generator, height: int) -> tuple[np.ndarray, float, float]:
+    """A shape around (0, 0): its outline (P, 2), angle and length."""
     shape = rng.choice(SHAPES)
-    length = size * rng.uniform(0.32, 0.42)
+    length = height * rng.uniform(0.53, 0.7)
     width = length * rng.uniform(0.3, 0.45)
     angle = rng.uniform(-np.pi / 3, np.pi / 3)
     across, along = {
@@ -165,18 +176,13 @@ def _outline(
     }[shape]
     local = np.stack([np.multiply(across, width / 2), np.multiply(along, length / 2)], axis=1)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    outline = local @ turn
-    reach = np.abs(outline).max(axis=0) + 2
-    low, high = reach, np.maximum(size / 2 - reach, reach)  # of the centre, in a top left quadrant
-    centre = rng.uniform(low, high)
-    centre = np.where(corner == 1, size - centre, centre)
-    return outline + centre, angle, length
+    return local @ turn, angle, length
 
 
-def _fill(outline: np.ndarray, size: int) -> np.ndarray:
-    """The outline's cover of each pixel, 0 to 1, (size, size)."""
+def _fill(outline: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The outline's cover of each pixel, 0 to 1, (height, width)."""
     shift = 4  # fractional bits of cv2's coordinates; its pixel centres are whole numbers
-    mask = np.zeros((size, size), dtype=np.uint8)
+    mask = np.zeros((height, width), dtype=np.uint8)
     points = np.round((outline - 0.5) * 2**shift).astype(np.int32)
     cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=shift)
     return mask / 255.0

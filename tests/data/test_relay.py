@@ -13,9 +13,17 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from nl_detectron.data import Relay
-from nl_detectron.data.relay import COLOURS, HEAD_DOWN, HEAD_UP, KEYPOINTS, SPLITS, register_split
+from nl_detectron.data.relay import (
+    COLOURS,
+    HEAD_DOWN,
+    HEAD_UP,
+    KEYPOINTS,
+    MARGIN,
+    SPLITS,
+    register_split,
+)
 
-TINY = Relay(train=6, val=3, size=64, signal=9)
+TINY = Relay(train=6, val=3, height=64, width=128, signal=9)
 VARIANTS = [Relay(), Relay(keypoints=True), TINY, replace(TINY, keypoints=True)]
 IDS = ["classes", "keypoints", "tiny classes", "tiny keypoints"]
 variants = pytest.mark.parametrize("relay", VARIANTS, ids=IDS)
@@ -75,7 +83,15 @@ def test_an_image_does_not_depend_on_how_many_there_are():
 
 @pytest.mark.parametrize(
     "change",
-    [{"keypoints": True}, {"size": 80}, {"signal": 10}, {"train": 7}, {"val": 4}, {"seed": 1}],
+    [
+        {"keypoints": True},
+        {"height": 65},
+        {"width": 130},
+        {"signal": 10},
+        {"train": 7},
+        {"val": 4},
+        {"seed": 1},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_other_settings_have_another_folder(change):
@@ -140,6 +156,21 @@ def test_writers_at_the_same_time_leave_one_whole_folder(cache, monkeypatch):
     assert len(contents(TINY.folder())) == TINY.train + TINY.val + 2
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"height": 31}, "height of 32 or more"),
+        ({"signal": 0}, "signal of 1"),
+        ({"signal": 60}, "signal of 1 to the height less"),
+        ({"width": 77}, "width of 78 or more"),
+    ],
+    ids=["low", "no signal", "a signal that may not fit", "short"],
+)
+def test_settings_that_leave_no_room_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **change)
+
+
 # --- COCO's format ---------------------------------------------------------------------------
 
 
@@ -156,7 +187,7 @@ def test_coco_and_detectron2_read_what_is_written(keypoints, capsys):
         assert {a["category_id"] for a in coco.anns.values()} <= set(coco.cats)
         for image in coco.imgs.values():
             pixels = np.array(Image.open(folder / split / image["file_name"]))
-            assert pixels.shape == (image["height"], image["width"], 3) == (64, 64, 3)
+            assert pixels.shape == (image["height"], image["width"], 3) == (64, 128, 3)
         records = load_coco_json(folder / f"{split}.json", folder / split)
         assert [len(record["annotations"]) for record in records] == [1] * number
 
@@ -169,8 +200,8 @@ def test_box_and_area_are_those_of_the_outline_and_its_mask(relay):
         x, y, w, h = annotation["bbox"]
         extent = [*outline.min(axis=0), *outline.max(axis=0)]
         np.testing.assert_allclose([x, y, x + w, y + h], extent, atol=0.011)
-        assert min(extent) >= 0 and max(extent) <= relay.size
-        coco.imgs[number] = {"height": relay.size, "width": relay.size}
+        assert (outline >= 0).all() and (outline <= (relay.width, relay.height)).all()
+        coco.imgs[number] = {"height": relay.height, "width": relay.width}
         mask = coco.annToMask({"image_id": number, **annotation})
         # a mask has whole pixels: half of one off along the outline, at most
         slack = 0.04 * mask.sum() + 0.25 * cv2.arcLength(outline, True)
@@ -187,8 +218,8 @@ def test_head_centre_and_tail_are_the_ends_of_the_outline(relay):
         np.testing.assert_allclose(centre, outline.mean(axis=0), atol=0.02)
         for end in (head, tail):
             assert cv2.pointPolygonTest(outline, end.tolist(), True) == pytest.approx(0, abs=0.05)
-            assert (0 <= end).all() and (end <= relay.size).all()
-        assert np.linalg.norm(head - tail) > 0.3 * relay.size
+            assert (end >= 0).all() and (end <= (relay.width, relay.height)).all()
+        assert np.linalg.norm(head - tail) > 0.5 * relay.height
 
 
 # --- the picture -----------------------------------------------------------------------------
@@ -200,7 +231,7 @@ def test_the_drawn_object_lies_where_its_polygon_says(relay):
     agreement = {shift: [] for shift in shifts}
     coco = COCO()
     for number, (pixels, annotation) in enumerate(drawn(relay)):
-        coco.imgs[number] = {"height": relay.size, "width": relay.size}
+        coco.imgs[number] = {"height": relay.height, "width": relay.width}
         mask = coco.annToMask({"image_id": number, **annotation}).astype(bool)
         x, y, w, h = np.round(annotation["bbox"]).astype(int)
         window = np.s_[max(y - 3, 1) : y + h + 3, max(x - 3, 1) : x + w + 3]
@@ -222,7 +253,7 @@ def test_the_signal_tells_class_or_head_from_the_opposite_corner(relay):
     for pixels, annotation in drawn(relay):
         x, y, w, h = annotation["signal"]
         assert (w, h) == (relay.signal, relay.signal)
-        assert 0 <= min(x, y) and max(x + w, y + h) <= relay.size
+        assert 0 <= min(x, y) and x + w <= relay.width and y + h <= relay.height
         seen = pixels[y : y + h, x : x + w].reshape(-1, 3).mean(axis=0)
         colour = min(COLOURS, key=lambda name: np.abs(seen - COLOURS[name]).sum())
         np.testing.assert_allclose(seen, COLOURS[colour], atol=4)
@@ -234,11 +265,14 @@ def test_the_signal_tells_class_or_head_from_the_opposite_corner(relay):
             assert annotation["category_id"] == list(COLOURS).index(colour) + 1
 
         low, high = polygon(annotation).min(axis=0), polygon(annotation).max(axis=0)
-        patch, middle = np.array([x, y]), relay.size / 2
-        right, below = (low + high) / 2 > middle
-        assert ((patch + relay.signal / 2 > middle) == [not right, not below]).all()
-        # apart in x and in y, so no box of the object has a coloured pixel
-        assert ((patch >= high + 1) | (patch + relay.signal <= low - 1)).all()
+        right, below = (low + high) / 2 > np.array([relay.width, relay.height]) / 2
+        assert (x + w / 2 > relay.width / 2, y + h / 2 > relay.height / 2) == (
+            not right,
+            not below,
+        )
+        # a whole image's height less the signal away, so that no box has a coloured pixel
+        away = x - high[0] if x > high[0] else low[0] - (x + w)
+        assert away >= relay.width - relay.height - relay.signal - MARGIN
         corners.add((bool(right), bool(below)))
         told.add(colour)
     assert len(corners) == 4

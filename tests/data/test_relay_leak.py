@@ -50,7 +50,7 @@ def view(name, image, annotation):
         return np.sort(crop(image, annotation["bbox"], MARGIN).reshape(-1, 3), axis=0).ravel()
     # where it lies and how large it is, with squares and products; which end is the head, left out
     centre = annotation["keypoints"][3:5]
-    place = np.array([*annotation["bbox"], *centre, annotation["area"] ** 0.5, 160.0]) / 160
+    place = np.array([*annotation["bbox"], *centre, annotation["area"] ** 0.5, 96.0]) / 96
     return np.outer(place, place)[np.triu_indices(len(place))]
 
 
@@ -109,7 +109,9 @@ def test_all_but_the_signal_is_grey(variant):
 def test_answers_are_even_and_independent_of_the_corner(variant):
     _, annotations, told = samples(variant)
     n = told.max() + 1
-    corner = np.array([2 * (a["signal"][0] < 80) + (a["signal"][1] < 80) for a in annotations])
+    middle = np.array([RELAYS[variant].width, RELAYS[variant].height]) / 2
+    left, upper = np.array([np.array(a["signal"][:2]) < middle - 16 for a in annotations]).T
+    corner = 2 * left + upper
     expected = len(told) / (4 * n)
     counts = np.array([((corner == c) & (told == t)).sum() for c in range(4) for t in range(n)])
     assert (np.abs(counts - expected) < 4 * np.sqrt(expected)).all()

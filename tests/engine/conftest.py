@@ -18,8 +18,8 @@ from nl_detectron.engine import Trainer, load_config, start_run
 
 ROOT = Path(__file__).parents[2]
 TINY = {
-    "tiny": Relay(train=8, val=4, size=64, signal=9),
-    "tiny_keypoints": Relay(keypoints=True, train=8, val=4, size=64, signal=9),
+    "tiny": Relay(train=8, val=4, height=64, width=128, signal=9),
+    "tiny_keypoints": Relay(keypoints=True, train=8, val=4, height=64, width=128, signal=9),
 }
 THIN = [
     *("MODEL.DEVICE", "cpu"),
