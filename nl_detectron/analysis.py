@@ -20,7 +20,7 @@ from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .engine import UsageError, build_on_meta
 from .layers.cost import Sizes
@@ -132,8 +132,13 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344) -> Analysis:
 @contextmanager
 def count_flops() -> Iterator[Callable[[], int]]:
     """Gives a function that tells the multiply-adds since the start."""
-    # torch's counter counts a multiply-add as two, and knows all products but that with a vector
-    products = {torch.ops.aten.mv: lambda matrix, _, **__: 2 * matrix[0] * matrix[1]}
+    # torch's counter counts a multiply-add as two, and knows all products but these
+    products = {
+        torch.ops.aten.mv: lambda matrix, _, **__: 2 * matrix[0] * matrix[1],
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+            lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+        ),
+    }
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
         yield lambda: counter.get_total_flops() // 2
 

@@ -52,11 +52,11 @@ def test_a_block_after_res4_by_hand():
     convs = n * c * d + 2 * m * c * d + n * d * c  # theta; phi, g; W_z
     assert block.figures.flops == convs + n * m * 2 * d
     assert block.figures.parameters == 2_099_712 == 3 * (c * d + d) + d * c + c
-    # x in rows, theta, y; pooled x and its argmax (8 bytes); phi, g; the softmax's sums
-    floats = n * (c + 2 * d) + m * (c + 2 * c) + m * 2 * d + n
+    # theta, y; pooled x and its argmax (8 bytes); phi, g; the weights
+    floats = n * 2 * d + m * (c + 2 * c) + m * 2 * d + n * m
     assert block.figures.activations == 4 * floats
     assert (block.name, block.channels) == ("backbone.bottom_up.res4.nonlocal4", (c, d))
-    assert (block.pairwise, block.way) == ("embedded_gaussian", "fast")
+    assert (block.pairwise, block.way) == ("embedded_gaussian", "plain")
 
 
 def test_a_model_and_its_twin_differ_by_the_block_alone():
@@ -74,8 +74,7 @@ CONVS = {
     "global_context": 2 * M * C * D + D * C,  # phi, g; W_z of one position
 }
 SUMS = {  # fast and plain, by hand
-    # the CPU's fused attention wants E = D, here C
-    "gaussian": (N * M * 2 * C, N * M * (C + D)),
+    "gaussian": (N * M * (C + D), N * M * (C + D)),
     "embedded_gaussian": (N * M * 2 * D, N * M * 2 * D),
     "dot_product": ((N + M) * D * D, N * M * 2 * D),
     "concatenation": ((N + M) * D, (N + M) * D + N * M * D),
@@ -233,7 +232,7 @@ def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
     assert "800 x 1344" in title and headers.split()[-3:] == ["GFLOPs", "activations,", "MB"]
     assert block.split()[:6] == [
         *("backbone.bottom_up.res4.nonlocal4", "1024", "->", "512"),
-        *("embedded_gaussian", "fast"),
+        *("embedded_gaussian", "plain"),
     ]
     assert block.split()[6:8] == ["2,099,712", "10.02"]
     assert ours.split()[:2] == ["mask_rcnn_R_50_FPN_nl_1x", "46,442,928"]

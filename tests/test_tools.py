@@ -91,3 +91,5 @@ def test_the_readmes_table_is_of_the_recorded_runs():
         for task in ("box", "mask"):
             aps = [run[task] for run in runs]
             assert f"{sum(aps) / 3:.1f} ({min(aps):.1f} to {max(aps):.1f})" in readme
+    for name in ("relay_keypoint_rcnn_nl", "relay_keypoint_rcnn"):
+        assert f"{record[name]['1']['keypoint']:.1f}" in readme

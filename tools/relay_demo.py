@@ -105,11 +105,11 @@ def table(name: str, seed: int, results: dict) -> str:
 
 @torch.no_grad()
 def draw_predictions(cfg: CfgNode, model: torch.nn.Module, path: Path, count: int = 6) -> None:
-    """Truth (above) and predictions (below) on the first validation images, as one PNG."""
+    """Truth (left) and predictions (right) on the first validation images, as one PNG."""
     name = cfg.DATASETS.TEST[0]
     meta = MetadataCatalog.get(name)
     model.eval()
-    columns = []
+    rows = []
     for record in DatasetCatalog.get(name)[:count]:
         image = cv2.imread(record["file_name"])[:, :, ::-1]  # RGB, the Demo configs' INPUT.FORMAT
         tensor = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -119,9 +119,9 @@ def draw_predictions(cfg: CfgNode, model: torch.nn.Module, path: Path, count: in
         record = {**record, "annotations": [_drawable(cfg, a) for a in record["annotations"]]}
         truth = truth.draw_dataset_dict(record).get_image()
         drawn = drawn.draw_instance_predictions(_confident(found)).get_image()
-        columns.append(np.vstack([_framed(truth), _framed(drawn)]))
+        rows.append(np.hstack([_framed(truth), _framed(drawn)]))
     # drawn large and halved, in few colours: noise makes PNGs huge
-    picture = Image.fromarray(np.hstack(columns)).reduce(2)
+    picture = Image.fromarray(np.vstack(rows)).reduce(2)
     picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

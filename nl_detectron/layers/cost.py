@@ -6,12 +6,14 @@ from typing import NamedTuple
 # inside one (benchmarks/README.md says how it was measured).
 PASS = 40
 
-# Weights of more pairs than these (256 MiB in float32) are not made, however fast.
-MOST_PAIRS = 2**26
+# Weights of more pairs than these (32 MiB in float32) are not made, however cheap they look: no
+# cache holds them, and the C library fetches such memory from the system each time.
+MOST_PAIRS = 2**23
 
-# Fused attention on a CPU takes queries in tiles of 256 from this many on, and in smaller and
-# slower ones below.
-TILED_WELL = 768
+# A sum done a few positions i at a time makes the weights of so many pairs at once, but those of at
+# least so many positions, as a matrix product of few rows is slow.
+PAIRS_AT_A_TIME = 2**21
+LEAST_ROWS = 128
 
 
 class Sizes(NamedTuple):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .pairwise import build_pairwise
@@ -111,11 +110,11 @@ class NonLocalBlock(CNNBlockBase):
 
     def _w_z_y(self, x: Tensor) -> Tensor:
         """W_z y, (B,C,S); or (B,C,1,...), where all positions share one y."""
-        rows = _rows(x)
-        x_hat = _rows(self.pool(x)) if self.subsample == "before" else rows
-        theta, phi, g = _conv(self.theta, rows), _conv(self.phi, x_hat), _conv(self.g, x_hat)
+        x_hat = self.pool(x) if self.subsample == "before" else x
+        theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
         if self.subsample == "after":
-            phi, g = (_rows(self.pool(_image(t, x.shape[2:]))) for t in (phi, g))
+            phi, g = self.pool(phi), self.pool(g)
+        theta, phi, g = _rows(theta), _rows(phi), _rows(g)
         if self.pairwise.same_for_all:
             theta = phi[:, :1]
         y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
@@ -123,7 +122,7 @@ class NonLocalBlock(CNNBlockBase):
         # a sum in float32 under autocast may pass what half precision holds
         halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.averages
         with torch.autocast(x.device.type, enabled=halves):
-            return _image(_conv(self.w_z, y), space)
+            return self.w_z(_image(y, space))
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != self.ndim + 2 or x.shape[1] != self.in_channels:
@@ -143,20 +142,13 @@ class NonLocalBlock(CNNBlockBase):
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(B,C,S) to (B,N,C), a row for each position: a view of channels-last memory."""
-    return x.flatten(2).transpose(1, 2).contiguous()
+    """(B,C,S) to (B,N,C), a row for each position: a view."""
+    return x.flatten(2).transpose(1, 2)
 
 
 def _image(rows: Tensor, space: Sequence[int]) -> Tensor:
-    """(B,N,C) to (B,C,S), a view in channels-last memory."""
+    """(B,N,C) to (B,C,S): a view, of channels-last memory where rows are contiguous."""
     return rows.transpose(1, 2).unflatten(2, space)
-
-
-def _conv(conv: nn.Module, rows: Tensor) -> Tensor:
-    """A 1x1 conv as the matrix product that it is, of rows (B,N,C)."""
-    if isinstance(conv, nn.Identity):
-        return rows
-    return F.linear(rows, conv.weight.flatten(1), conv.bias)
 
 
 def _check_choice(name: str, value: object, choices: tuple) -> None:

@@ -4,7 +4,7 @@ Each is a module with three readings of Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(
 
 - ``weights(theta, phi)``: f / C for every pair, the definition;
 - ``plain(theta, phi, g)``: the weights times g;
-- ``fast(theta, phi, g)``: the same sum in another order, without a matrix of all pairs.
+- ``fast(theta, phi, g)``: the same sum without a matrix of all pairs.
 
 ``forward`` takes the cheaper of the last two, by ``plain_cost`` and ``fast_cost``.
 
@@ -17,8 +17,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from .cost import MOST_PAIRS, TILED_WELL, Cost, Sizes
+from .cost import LEAST_ROWS, MOST_PAIRS, PAIRS_AT_A_TIME, Cost, Sizes
 from .sorted_sum import sorted_relu_sum
 
 
@@ -29,7 +30,7 @@ class Pairwise(nn.Module):
         channels: D.
         use_scale: divide theta . phi by sqrt(D); only embedded_gaussian looks at it.
 
-    A subclass gives :meth:`weights`, and what is cheaper than it: :meth:`fast` with its cost.
+    A subclass gives :meth:`weights`; and :meth:`fast` with its cost, where there is a better way.
 
     Attributes:
         embeddings: the 1x1 convs it wants of the block; what is not named comes as x itself.
@@ -58,16 +59,27 @@ class Pairwise(nn.Module):
         return self.weights(theta, phi) @ g
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """The same sum without the (B,N,M) weights, (B,N,E)."""
-        raise NotImplementedError
+        """The same sum without the (B,N,M) weights, (B,N,E): a few positions i at a time.
+
+        Their weights are made again for the backward pass.
+        """
+        rows = max(PAIRS_AT_A_TIME // (phi.shape[0] * phi.shape[1] or 1), LEAST_ROWS)
+        if not torch.is_grad_enabled():
+            parts = [self.plain(some, phi, g) for some in theta.split(rows, dim=1)]
+        else:
+            parts = [
+                checkpoint(self.plain, some, phi, g, use_reentrant=False, preserve_rng_state=False)
+                for some in theta.split(rows, dim=1)
+            ]
+        return torch.cat(parts, dim=1)
 
     def plain_cost(self, s: Sizes) -> Cost:
         """Of :meth:`plain`: two matrix products, and the weights written and read."""
         return Cost(macs=s.pairs * (s.d + s.e), passed=self.passes * s.pairs)
 
     def fast_cost(self, s: Sizes) -> Cost:
-        """Of :meth:`fast`."""
-        raise NotImplementedError
+        """Of :meth:`fast`: with the backward pass, seven matrix products for six."""
+        return Cost(macs=7 / 6 * s.pairs * (s.d + s.e), passed=self.passes * s.pairs)
 
     def takes_fast(self, s: Sizes) -> bool:
         """Whether :meth:`forward` takes :meth:`fast` for these sizes."""
@@ -129,19 +141,20 @@ class Gaussian(Pairwise):
         return self.weights(theta, phi).to(g.dtype) @ g
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """Torch's fused attention, whose scores are float32 inside, whatever comes."""
-        channels = g.shape[2]
-        if theta.device.type == "cpu" and channels < self.channels:
-            g = F.pad(g, (0, self.channels - channels))  # the CPU's kernel wants D = E
-        theta, phi, g = (t[:, None] for t in (theta.to(g.dtype), phi.to(g.dtype), g))
-        y = F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)
-        return y[:, 0, :, :channels]
+        """On a GPU torch's fused attention, whose scores are float32 inside, whatever comes.
+
+        The CPU's is no faster than a few rows at a time, and wants D = E.
+        """
+        if theta.device.type == "cpu":
+            return super().fast(theta, phi, g)
+        # its kernels want channels next to each other; else it falls back to the plain formula
+        theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))
+        return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)[:, 0]
 
     def fast_cost(self, s: Sizes) -> Cost:
-        if s.device != "cpu":
-            return Cost(macs=s.pairs * (s.d + s.e), passed=0)
-        slower = 1 if s.n >= TILED_WELL else 2
-        return Cost(macs=slower * s.pairs * 2 * max(s.d, s.e), passed=s.pairs / 2)
+        if s.device == "cpu":
+            return super().fast_cost(s)
+        return Cost(macs=s.pairs * (s.d + s.e), passed=0)
 
 
 class EmbeddedGaussian(Gaussian):
