@@ -44,15 +44,16 @@ def build(way: str, **case) -> Call:
     x, dz = (STD * torch.randn(shape, device=DEVICE) for _ in range(2))
 
     def forward():
-        with torch.no_grad():
+        with torch.no_grad(), cases.precision(case):
             return (block(x),)
 
     def train():
-        z = block(x)
+        with cases.precision(case):
+            z = block(x)
         dx, *_ = torch.autograd.grad(z, wanted, dz)
         return z.detach(), dx
 
-    if case["mode"] == "forward":
+    if not cases.trains(case):
         return forward
     wanted = [x.requires_grad_(), *block.parameters()]
     return train
@@ -95,4 +96,4 @@ def refuse(way: str, case: dict) -> str:
     pairs = cases.pairs(case)
     if case["form"] == "concatenation":
         return fresh.too_large(4 * pairs * case["channels"] * 3)
-    return fresh.too_large(4 * pairs * (6 if case["mode"] == "train" else 3))
+    return fresh.too_large(4 * pairs * (6 if cases.trains(case) else 3))

@@ -1,9 +1,10 @@
 """Whole models: what non-local blocks add to Mask R-CNN and Keypoint R-CNN of Detectron2.
 
-Random weights, the same ones in both, and a made-up image. The blocks start as identities, so the
+The same weights in both, and a made-up image. The blocks start as identities, so the
 two see the same proposals and RoIs and return the same losses and boxes: that is checked.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from nl_detectron.engine import load_config
+from nl_detectron.engine import Checkpointer, load_config
 from nl_detectron.modeling import build_model
 
 from .timing import Budget, Call, compare
 
+IMAGENET = Path(os.environ.get("NL_DETECTRON_SHARED") or "../shared") / "weights/R-50.pth"
 CONFIGS = Path(__file__).parent.parent / "configs"
 MASK, KEYPOINTS = "COCO-InstanceSegmentation/mask_rcnn_R_50", "COCO-Keypoints/keypoint_rcnn_R_50"
 MODELS = {
@@ -36,11 +38,12 @@ def records(quick: bool, image: tuple[int, int] | None = None) -> Iterator[dict]
     height, width = image or (QUICK_IMAGE if quick else IMAGE)
     mask, keypoints = MODELS
     for model, mode in ((mask, "inference"), (mask, "train"), (keypoints, "train")):
-        case = {"model": model, "mode": mode, "height": height, "width": width}
+        weights = "ImageNet" if IMAGENET.exists() else "random"
+        case = {"model": model, "mode": mode, "height": height, "width": width, "weights": weights}
         yield compare(__name__, case, WAYS, QUICK_BUDGET if quick else BUDGET)
 
 
-def build(way: str, *, model: str, mode: str, height: int, width: int) -> Call:
+def build(way: str, *, model: str, mode: str, height: int, width: int, **_) -> Call:
     torch.manual_seed(0)
     config, twin = MODELS[model]
     network = load(twin)
@@ -69,19 +72,20 @@ def build(way: str, *, model: str, mode: str, height: int, width: int) -> Call:
 
 
 def load(config: str) -> nn.Module:
-    """An untrained model that does a trained one's work.
+    """A model with an ImageNet backbone where there is one, and random heads.
 
-    Its features grow from block to block, as no statistics of a data set tame them: a faint image
-    keeps the proposals near their anchors, so that as many are left. It is sure of nothing: every
-    score counts, so that there are 100 boxes.
+    It is sure of nothing: every score counts, so that there are 100 boxes. The features of a random
+    backbone grow from block to block, as no statistics of a data set tame them: a faint image keeps
+    the proposals near their anchors, so that as many are left.
     """
-    overrides = {
-        "MODEL.WEIGHTS": "",
-        "MODEL.PIXEL_STD": "[1000.0, 1000.0, 1000.0]",
-        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0",
-    }
+    overrides = {"MODEL.WEIGHTS": "", "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0"}
+    if not IMAGENET.exists():
+        overrides["MODEL.PIXEL_STD"] = "[1000.0, 1000.0, 1000.0]"
     words = [word for pair in overrides.items() for word in pair]
-    return build_model(load_config(str(CONFIGS / config), words))
+    network = build_model(load_config(str(CONFIGS / config), words))
+    if IMAGENET.exists():
+        Checkpointer(network).load(str(IMAGENET))
+    return network
 
 
 def made_up(height: int, width: int) -> dict:

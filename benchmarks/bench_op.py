@@ -12,7 +12,7 @@ from .cases import DEVICE, small  # noqa: F401
 from .timing import Call, compare
 
 WAYS = ("plain", "forward")
-MATRICES = {"forward": 3, "train": 6}  # of all pairs, that plain holds at most at one time
+MATRICES = {False: 3, True: 6}  # of all pairs, that plain holds at one time; training or not
 
 
 def records(quick: bool) -> Iterator[dict]:
@@ -40,20 +40,21 @@ def build(way: str, **case) -> Call:
     compute = getattr(pairwise, way)
 
     def forward():
-        with torch.no_grad():
+        with torch.no_grad(), cases.precision(case):
             return (compute(theta, phi, g),)
 
     def train():
-        y = compute(theta, phi, g)
+        with cases.precision(case):
+            y = compute(theta, phi, g)
         grads = torch.autograd.grad(y, wanted, dy, allow_unused=True)
         return (y.detach(), *(grad for grad in grads if grad is not None))
 
-    if case["mode"] == "forward":
+    if not cases.trains(case):
         return forward
     wanted = [t.requires_grad_() for t in (theta, phi, g)] + list(pairwise.parameters())
     return train
 
 
 def refuse(way: str, case: dict) -> str:
-    matrices = MATRICES[case["mode"]] if way == "plain" else 0
+    matrices = MATRICES[cases.trains(case)] if way == "plain" else 0
     return fresh.too_large(4 * cases.pairs(case) * matrices)

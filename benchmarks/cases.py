@@ -10,6 +10,8 @@ from .timing import Budget
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODES = ("forward", "train")
+if DEVICE == "cuda":
+    MODES += tuple(f"{mode}, fp16" for mode in MODES)  # under autocast
 HUGE = 1e8  # pairs of positions
 
 
@@ -47,6 +49,15 @@ def all_cases(forms: tuple[str, ...], quick: bool) -> Iterator[dict]:
         }
 
 
+def precision(case: dict) -> torch.autocast:
+    """The context of a case's calls."""
+    return torch.autocast(DEVICE, torch.float16, enabled="fp16" in case["mode"])
+
+
+def trains(case: dict) -> bool:
+    return case["mode"].startswith("train")
+
+
 def small(case: dict) -> dict:
     return {**case, "images": 1, "height": 4, "width": 4}
 
@@ -65,5 +76,5 @@ def pairs(case: dict) -> int:
 
 def budget(case: dict) -> Budget:
     """Three turns at least; of huge sums with their backward pass, one."""
-    huge = case["mode"] == "train" and pairs(case) > HUGE
+    huge = trains(case) and pairs(case) > HUGE
     return Budget(at_least=1 if huge else 3)

@@ -32,7 +32,7 @@ def write(results: Path, output: Path) -> Path:
         path = results / f"{name}.json"
         if path.exists():
             result = json.loads(path.read_text())
-            parts += [*section(result["records"]), conditions(result)]
+            parts += [*filter(None, section(result["records"])), conditions(result)]
             if name == "growth":
                 plot(result["records"], output / "growth.png")
                 parts.append("![Time and memory against positions](growth.png)")
@@ -68,6 +68,7 @@ def op(records: list[dict]) -> Iterable[str]:
                 r["takes"],
             ],
         )
+    yield kernels(records)
 
 
 def block(records: list[dict]) -> Iterable[str]:
@@ -140,8 +141,9 @@ def models(records: list[dict]) -> Iterable[str]:
                 f"{100 * (peaks['nonlocal'] / peaks['baseline'] - 1):+.0f} %",
             ]
         ways = ("baseline", "nonlocal")
-        label = f"{case['model']}, {case['mode']}, {case['height']}x{case['width']}"
-        rows.append([label, *times(r, *ways), cells[0], *memory(r, *ways), cells[1]])
+        size_of_image = f"{case['height']}x{case['width']}"
+        name = ", ".join([case["model"], case["mode"], size_of_image, f"{case['weights']} weights"])
+        rows.append([name, *times(r, *ways), cells[0], *memory(r, *ways), cells[1]])
     yield "Time, then peak extra memory."
     yield _tabulate(rows, heads)
 
@@ -156,8 +158,8 @@ SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
 
 
 def by_mode(records: list[dict]) -> Iterable[tuple[str, list[dict]]]:
-    for mode, title in (("forward", "Forward"), ("train", "Forward and backward")):
-        yield title, [r for r in records if r["case"]["mode"] == mode]
+    for mode in dict.fromkeys(r["case"]["mode"] for r in records):
+        yield mode, [r for r in records if r["case"]["mode"] == mode]
 
 
 def table(heads: list[str], records: list[dict], row: Callable[[dict], list[str]]) -> str:
@@ -190,6 +192,15 @@ def reasons(records: list[dict]) -> str:
             found.setdefault(why, []).append(f"{way} {label(r['case'])}, {r['case']['mode']}")
     lines = [f"- {why}: {'; '.join(cases)}" for why, cases in found.items()]
     return "\n".join(["Left out:", "", *lines]) if lines else "Nothing was left out."
+
+
+def kernels(records: list[dict]) -> str:
+    """On a CUDA device: which fused attention ran, and where."""
+    found: dict[str, list[str]] = {}
+    for r in records:
+        for name in r.get("kernels", {}).get("forward", ()):
+            found.setdefault(name, []).append(f"{label(r['case'])}, {r['case']['mode']}")
+    return "\n".join(f"- {name}: {'; '.join(cases)}" for name, cases in found.items())
 
 
 def spread(values: dict[str, float]) -> str:

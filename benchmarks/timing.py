@@ -21,6 +21,7 @@ from torch import Tensor
 from . import fresh
 
 Call = Callable[[], tuple[Tensor, ...]]
+HALF_PRECISION = 100  # times the tolerances below
 OUTPUT_TOLERANCE = 1e-4  # of the largest difference, over the largest value
 GRADIENT_TOLERANCE = 1e-2  # of norms: a ReLU's gradient jumps where rounding moves its input past 0
 
@@ -49,10 +50,7 @@ def take_turns(
     while len(turns) < budget.at_most:
         turn = {}
         for name, call in calls.items():
-            start = clock()
-            output = call()
-            synchronize()
-            turn[name] = clock() - start
+            turn[name], output = timed(call, clock)
             outputs.setdefault(name, output)
             del output
         if not warm:
@@ -66,9 +64,27 @@ def take_turns(
     return turns, outputs
 
 
-def synchronize() -> None:
-    if torch.cuda.is_available():
+def timed(call: Call, clock: Callable[[], float]) -> tuple[float, tuple[Tensor, ...]]:
+    """Seconds by the clock, or on a CUDA device by its own events; and what the call returned."""
+    if not torch.cuda.is_available():
+        start = clock()
+        output = call()
+        return clock() - start, output
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    output = call()
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop) / 1000, output
+
+
+def attention_kernels(call: Call) -> list[str]:
+    """Names of the CUDA kernels of fused attention that a call runs."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
         torch.cuda.synchronize()
+    names = {event.key.split("<")[0].split("(")[0] for event in profile.key_averages()}
+    return sorted(n for n in names if any(word in n.lower() for word in ("fmha", "flash", "attn")))
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -91,7 +107,8 @@ def compare(
 
     Returns:
         case, turns; by way: seconds, peak_bytes, refused; ratio, of the seconds of the first way
-        to those of each other way, within the turns; difference, of the outputs to the first's.
+        to those of each other way, within the turns; difference, of the outputs to the first's;
+        on a CUDA device kernels, those of fused attention.
 
     Raises:
         ValueError: outputs that differ.
@@ -110,7 +127,10 @@ def compare(
     left = [way for way in ways if way not in record["refused"]]
     if not left:
         return record
-    turns, outputs = take_turns({way: bench.build(way, **case) for way in left}, budget)
+    calls = {way: bench.build(way, **case) for way in left}
+    if torch.cuda.is_available():
+        record["kernels"] = {way: attention_kernels(call) for way, call in calls.items()}
+    turns, outputs = take_turns(calls, budget)
     alike = [outputs[way] for way in left if way in getattr(bench, "ALIKE", ways)]
     seconds = {way: [turn[way] for turn in turns] for way in left}
     record |= {"turns": len(turns), "seconds": {way: spread(s) for way, s in seconds.items()}}
@@ -135,7 +155,8 @@ def agreement(outputs: Sequence[tuple[Tensor, ...]], case: dict) -> dict[str, fl
         (a, *grads_a), (b, *grads_b) = outputs[0], other
         found["output"].append(_over_largest(a, b))
         found["gradient"] += map(_over_norm, grads_a, grads_b)
-    limits = {"output": OUTPUT_TOLERANCE, "gradient": GRADIENT_TOLERANCE}
+    slack = HALF_PRECISION if "fp16" in case.get("mode", "") else 1
+    limits = {"output": slack * OUTPUT_TOLERANCE, "gradient": min(slack * GRADIENT_TOLERANCE, 0.2)}
     # all and <=, as a NaN is no agreement
     if not all(value <= limits[of] for of, values in found.items() for value in values):
         raise ValueError(f"these are not the same computation: {found} in {case}")

@@ -188,7 +188,13 @@ MADE_UP = {
     ],
     "models": [
         {
-            "case": {"model": "Mask R-CNN", "mode": "train", "height": 8, "width": 9},
+            "case": {
+                "model": "Mask R-CNN",
+                "mode": "train",
+                "height": 8,
+                "width": 9,
+                "weights": "random",
+            },
             "seconds": {"nonlocal": spread_of(1.1), "baseline": spread_of(1.0)},
             "ratio": {"baseline": {"median": 1.1, "q1": 1.09, "q3": 1.12}},
             "peak_bytes": {"nonlocal": 3e6, "baseline": 2e6},

@@ -207,7 +207,7 @@ class Concatenation(Pairwise):
         return sorted_relu_sum(*self._terms(theta, phi), g / phi.shape[1])
 
     def fast_cost(self, s: Sizes) -> Cost:
-        prefix_sums, gathered = 5 * s.m * s.e, 4 * s.n * s.e
+        prefix_sums, gathered = 10 * s.m * s.e, 8 * s.n * s.e
         return Cost(macs=0, passed=s.b * (prefix_sums + gathered + s.m * math.log2(s.m + 1)))
 
     def plain_cost(self, s: Sizes) -> Cost:
