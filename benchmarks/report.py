@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from . import summary
+
 ROOT = Path(__file__).parent
 NOTHING = "–"
 
@@ -28,10 +30,14 @@ def write(results: Path, output: Path) -> Path:
         "# Results",
         "Made by `make bench-report`; [README.md](README.md) tells how to read it.",
     ]
+    found = {
+        n: json.loads(p.read_text()) for n in SECTIONS if (p := results / f"{n}.json").exists()
+    }
+    records = {name: result["records"] for name, result in found.items()}
+    parts.append(_tabulate([line.cells for line in summary.lines(records)], summary.HEADS))
     for name, section in SECTIONS.items():
-        path = results / f"{name}.json"
-        if path.exists():
-            result = json.loads(path.read_text())
+        if name in found:
+            result = found[name]
             parts += [*filter(None, section(result["records"])), conditions(result)]
             if name == "growth":
                 plot(result["records"], output / "growth.png")
