@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .runs import RUNS, TABLES, TWINS, jobs
@@ -35,7 +36,7 @@ def main() -> None:
         return
     missing = [job for job in wanted if states[job] != "done" or needed(job, states, folders)]
     print(f"{len(wanted) - len(missing)} runs are there, {len(missing)} to do", flush=True)
-    failed = Sweep(missing, folders).run(args.jobs)
+    failed = sweep(missing, folders, args.jobs)
     if failed:
         sys.exit(f"failed: {', '.join(f'{name}, seed {seed}' for name, seed in failed)}")
 
@@ -51,76 +52,57 @@ def state(job: Job, folders: Folders) -> str:
 
 
 def needed(job: Job, states: dict[Job, str], folders: Folders) -> bool:
-    """Whether a run yet to come starts from weights that are not here (results may be copied)."""
+    """Whether a run to come starts from this one, whose weights are not here: results may have
+    been made on another machine."""
     name, seed = job
-    waiting = [n for n, s in states if s == seed and RUNS[n].start == name]
-    return any(states[n, seed] != "done" for n in waiting) and not ready(waiting[0], seed, folders)
+    to_come = any(states[n, s] != "done" for n, s in states if (RUNS[n].start, s) == job)
+    return to_come and not folders.weights(RUNS[name], seed).exists()
 
 
-def ready(name: str, seed: int, folders: Folders) -> bool:
-    """Whether the weights that a run starts from are there."""
-    start = RUNS[name].start
-    return not start or folders.weights(RUNS[start], seed).exists()
+def sweep(missing: list[Job], folders: Folders, at_once: int) -> list[Job]:
+    """Train them, so many at a time; returns those that failed."""
+    failed, futures, began = [], {}, time.perf_counter()
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for name, seed in missing:  # what a run starts from comes before it
+            first = futures.get((RUNS[name].start, seed))
+            futures[name, seed] = pool.submit(train, (name, seed), folders, first)
+        jobs_of = {future: job for job, future in futures.items()}
+        for done, future in enumerate(as_completed(jobs_of), 1):
+            job = jobs_of[future]
+            if future.result():
+                failed.append(job)
+            pace = (time.perf_counter() - began) / done / 60
+            told = f"[{done}/{len(missing)}] {job[0]}, seed {job[1]}: "
+            told += f"FAILED, see {log_of(job, folders)}" if job in failed else said(job, folders)
+            print(f"{told}; {pace * (len(missing) - done):.0f} minutes left", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return failed
 
 
-class Sweep:
-    """Jobs, the oldest that is ready first."""
+def train(job: Job, folders: Folders, first: Future | None) -> int:
+    """In a process of its own, once ``first`` has ended; returns its exit code."""
+    if first:
+        first.result()
+    name, seed = job
+    words = [sys.executable, "-W", "ignore", "-m", "benchmarks.evidence.train", name]
+    words += ["--seed", str(seed), *(["--quick"] if folders.quick else [])]
+    path = log_of(job, folders)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with path.open("w") as log:
+        return subprocess.run(words, stdout=log, stderr=log, env=one_thread).returncode
 
-    def __init__(self, missing: list[Job], folders: Folders):
-        self.left, self.folders = list(missing), folders
-        self.running: dict[Job, subprocess.Popen] = {}
-        self.failed: list[Job] = []
-        self.total, self.began = len(missing), time.perf_counter()
 
-    def run(self, at_once: int) -> list[Job]:
-        """All of them; returns those that failed."""
-        try:
-            while self.left or self.running:
-                while len(self.running) < at_once and (job := self.next()):
-                    self.left.remove(job)
-                    self.running[job] = self.start(job)
-                if not self.running:  # what they wait for has failed
-                    return self.failed + self.left
-                time.sleep(0.2)
-                for job in [j for j, process in self.running.items() if process.poll() is not None]:
-                    self.finish(job, self.running.pop(job).returncode)
-        finally:
-            for process in self.running.values():
-                process.terminate()
-        return self.failed
+def log_of(job: Job, folders: Folders) -> Path:
+    return folders.work / "logs" / f"{job[0]}-seed{job[1]}.txt"
 
-    def next(self) -> Job | None:
-        return next((job for job in self.left if ready(*job, self.folders)), None)
 
-    def log(self, job: Job) -> Path:
-        return self.folders.work / "logs" / f"{job[0]}-seed{job[1]}.txt"
-
-    def start(self, job: Job) -> subprocess.Popen:
-        name, seed = job
-        words = [sys.executable, "-W", "ignore", "-m", "benchmarks.evidence.train", name]
-        words += ["--seed", str(seed), *(["--quick"] if self.folders.quick else [])]
-        path = self.log(job)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with path.open("w") as log:
-            return subprocess.Popen(words, stdout=log, stderr=log, env=one_thread)
-
-    def finish(self, job: Job, code: int) -> None:
-        """Say what came of it, and how long the others may take at the pace so far."""
-        if code:
-            self.failed.append(job)
-            said = f"FAILED, see {self.log(job)}"
-        else:
-            result = json.loads(self.folders.result(*job).read_text())
-            aps = ", ".join(f"{task} AP {ap:.1f}" for task, ap in result["ap"].items())
-            said = f"{aps} in {result['minutes']:.1f} minutes"
-        unfinished = len(self.left) + len(self.running)
-        done = self.total - unfinished
-        left = (time.perf_counter() - self.began) / done * unfinished / 60
-        print(
-            f"[{done}/{self.total}] {job[0]}, seed {job[1]}: {said}; {left:.0f} min left",
-            flush=True,
-        )
+def said(job: Job, folders: Folders) -> str:
+    result = json.loads(folders.result(*job).read_text())
+    aps = ", ".join(f"{task} AP {ap:.1f}" for task, ap in result["ap"].items())
+    return f"{aps}, {result['minutes']:.1f} minutes"
 
 
 if __name__ == "__main__":
