@@ -39,7 +39,7 @@ def gain(
 
 
 def runs(letter: str, label: str, values: list[float]) -> str:
-    return f"{len(values)} of {len(TABLES[letter].rows[label][1])} runs"
+    return f"{len(values)} of {len(TABLES[letter][label][1])} runs"
 
 
 def distance(results: Results) -> Iterator[Line]:

@@ -24,7 +24,7 @@ def draw(results: Results, folder: Path, reach: dict[str, float]) -> list[Path]:
     matplotlib.use("Agg")
     drawn = []
     for name, letter, plot in ((CURVES, "A", curves), (DISTANCE, "F", distance)):
-        if any(row(results, letter, label) for label in TABLES[letter].rows):
+        if any(row(results, letter, label) for label in TABLES[letter]):
             figure = plot(results, reach)
             figure.savefig(folder / name, dpi=110)
             drawn.append(folder / name)
@@ -55,7 +55,7 @@ def distance(results: Results, reach: dict[str, float]):
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for label in TABLES["F"].rows:
+    for label in TABLES["F"]:
         found = row(results, "F", label)
         by_band = bands(found)
         middles = [(b[0]["from"] + b[0]["to"]) / 2 for b in by_band]

@@ -81,7 +81,7 @@ def table(results: Results, letter: str) -> str:
     """A row for each kind of model, as many runs as there are of it."""
     tasks = ("box", "keypoint") if letter.startswith("E") else ("box", "mask")
     rows = []
-    for label, (_, seeds) in TABLES[letter].rows.items():
+    for label, (_, seeds) in TABLES[letter].items():
         found = row(results, letter, label)
         cells = [label, f"{len(found)} of {len(seeds)}"]
         cells += [spread(aps(found, task)) for task in tasks]
@@ -103,7 +103,7 @@ def costs(found: list[dict]) -> list[str]:
 
 def distances(results: Results) -> str:
     """Figure F and its figures: mask AP by band, and how far the baseline can see."""
-    by_label = {label: bands(row(results, "F", label)) for label in TABLES["F"].rows}
+    by_label = {label: bands(row(results, "F", label)) for label in TABLES["F"]}
     rows = []
     for number, band in enumerate(next(filter(None, by_label.values()), [])):
         cells = [f"{band[0]['from']} to {band[0]['to']}", band[0]["images"]]
@@ -125,7 +125,7 @@ def reach() -> dict[str, float]:
 
 def halves(results: Results) -> str:
     rows = []
-    for label in TABLES["A"].rows:
+    for label in TABLES["A"]:
         found = [half_way(r) for r in row(results, "A", label) if r["curve"]]
         columns = list(zip(*found, strict=True)) or [(), ()]
         rows.append([label, *(spread(values, 0) for values in columns)])
@@ -133,7 +133,7 @@ def halves(results: Results) -> str:
 
 
 def picture(name: str, title: str, letter: str, results: Results) -> str:
-    drawn = any(row(results, letter, label) for label in TABLES[letter].rows)
+    drawn = any(row(results, letter, label) for label in TABLES[letter])
     return f"![{title}]({name})" if drawn else NOT_YET
 
 

@@ -21,7 +21,7 @@ def load(folder: Path) -> Results:
 
 def row(results: Results, letter: str, label: str) -> list[dict]:
     """Those of a table's row that there are, of its own seeds."""
-    name, seeds = TABLES[letter].rows[label]
+    name, seeds = TABLES[letter][label]
     return [results[name][seed] for seed in seeds if seed in results.get(name, {})]
 
 

@@ -149,7 +149,7 @@ def _losses(storage: EventStorage, last: int) -> Iterator[tuple[str, float]]:
 def _save(path: Path, write: Callable[[Path], object]) -> None:
     """Written aside and renamed, so that a file that exists is always whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
+    aside = path.with_name(f"{path.name}.part")
     write(aside)
     aside.rename(path)
 

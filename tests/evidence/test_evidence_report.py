@@ -55,7 +55,7 @@ def test_the_page_in_docs_is_of_the_results_kept_here():
     page, results = PAGE.read_text(), load(FULL.results)
     assert render(page, results) == page, "run make evidence-report"
     for name, letter in ((CURVES, "A"), (DISTANCE, "F")):
-        there = any(row(results, letter, label) for label in TABLES[letter].rows)
+        there = any(row(results, letter, label) for label in TABLES[letter])
         assert (PAGE.parent / name).exists() == there == (f"]({name})" in page)
 
 
@@ -66,7 +66,7 @@ def test_with_no_results_every_row_says_so(tmp_path):
     for letter, table in TABLES.items():
         if letter != "F":
             rows = cells(found[letter])
-            assert all(rows[label][1] == "not run yet" for label in table.rows)
+            assert all(rows[label][1] == "not run yet" for label in table)
     assert found["runs"] == found["G"] == "_Not run yet._" and "Not run" in found["F"]
     assert draw({}, tmp_path, {}) == [] and list(tmp_path.iterdir()) == []
 

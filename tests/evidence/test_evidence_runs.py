@@ -39,7 +39,7 @@ def test_a_run_is_flat_when_its_last_aps_are_not_above_those_before(aps, flat):
 
 
 def test_tables_are_of_runs_that_there_are():
-    assert {name for t in TABLES.values() for name, _ in t.rows.values()} == set(RUNS)
+    assert {name for t in TABLES.values() for name, _ in t.values()} == set(RUNS)
     assert all(name == run.name for name, run in RUNS.items())
 
 
