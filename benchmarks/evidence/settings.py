@@ -12,7 +12,7 @@ ANY = changed(FAR, width=384, place="any", val=300)
 PAIRS = changed(FAR, height=96, pairs=2, val=100)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
 KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end")
-BANDS = (30, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
+BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
 
 
 @dataclass(frozen=True)

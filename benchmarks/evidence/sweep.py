@@ -38,7 +38,7 @@ def main() -> None:
     print(f"{len(wanted) - len(missing)} runs are there, {len(missing)} to do", flush=True)
     failed = sweep(missing, folders, args.jobs)
     if failed:
-        sys.exit(f"failed: {', '.join(f'{name}, seed {seed}' for name, seed in failed)}")
+        sys.exit(f"failed: {', '.join(f'{name}, seed {seed}' for name, seed in sorted(failed))}")
 
 
 def state(job: Job, folders: Folders) -> str:

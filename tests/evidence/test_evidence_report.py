@@ -1,6 +1,7 @@
 """Tables and pictures are made from the results alone, and those in docs/ are of those kept here."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +33,7 @@ def made_up(name, seed, ap):
         result["located"] = {"box": 90.0, "mask": 90.0}
         result["bands"] = [
             {"from": a, "to": b, "images": 50, "ap": {"mask": ap}, "located": {"mask": 90.0}}
-            for a, b in zip(run.bands[:-1], run.bands[1:], strict=True)
+            for a, b in pairwise(run.bands)
         ]
     return result
 
@@ -96,7 +97,7 @@ def test_results_of_earlier_settings_are_shown_and_told(tmp_path, monkeypatch):
 
 def test_bands_have_a_row_each_and_chance_is_a_third_of_what_was_located():
     found = dict(parts(results_of(distance_baseline=[30, 32], distance_embedded_gaussian=[80])))
-    first = cells(found["F"])["30 to 90"]
+    first = cells(found["F"])["20 to 90"]
     assert first == ["50", "31.0 (30.0 to 32.0)", "80.0", "30.0 (30.0 to 30.0)"]
     assert "145 pixels from res4, 241 pixels from res5" in found["F"]
 
@@ -119,7 +120,7 @@ def test_pictures_are_drawn_of_what_there_is(tmp_path):
 )
 def test_a_gain_is_of_means_and_its_ranges_are_apart(ours, theirs, measured, met):
     lines = list(claims(results_of(embedded_gaussian=ours, baseline=theirs)))
-    line = next(l for l in lines if l[0] == "A: embedded_gaussian over baseline, mask AP")
+    line = next(line for line in lines if line[0] == "A: embedded_gaussian over baseline, mask AP")
     assert line[1:] == [measured, "at least 20, ranges apart", met]
 
 

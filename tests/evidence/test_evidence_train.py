@@ -27,7 +27,7 @@ def one_thread():
 
 
 def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
-    run = tiny("distance_baseline", bands=(30, 70, 130))
+    run = tiny("distance_baseline", bands=(20, 70, 130))
     assert state((run.name, 1), folders) == "missing"
     first = perform(run, 1, folders)
     assert json.loads(folders.result(run.name, 1).read_text()) == first
