@@ -77,9 +77,9 @@ def once(found: list[dict]) -> list[dict]:
         by_image[detection["image_id"]].append(detection)
     kept = []
     for detections in by_image.values():
-        boxes = box_convert(torch.tensor([d["bbox"] for d in detections]), "xywh", "xyxy")
+        boxes = torch.tensor([d["bbox"] for d in detections], dtype=torch.float)
         scores = torch.tensor([d["score"] for d in detections])
-        kept += [detections[i] for i in nms(boxes, scores, 0.5).tolist()]
+        kept += [detections[i] for i in nms(box_convert(boxes, "xywh", "xyxy"), scores, 0.5).tolist()]
     return kept
 
 

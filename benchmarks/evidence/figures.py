@@ -59,9 +59,7 @@ def distance(results: Results, reach: dict[str, float]):
         found = row(results, "F", label)
         by_band = bands(found)
         middles = [(b[0]["from"] + b[0]["to"]) / 2 for b in by_band]
-        _line(
-            axis, label, middles, [aps(b, "mask") for b in by_band], f"{label}, {len(found)} runs"
-        )
+        _line(axis, label, middles, [aps(b, "mask") for b in by_band])
         if label == "baseline" and found:
             chance = [mean(aps(b, "mask", "located")) / CLASSES for b in by_band]
             axis.plot(middles, chance, color="black", lw=1, ls=":", label="chance")

@@ -1,4 +1,4 @@
-"""Tables and pictures are made from the results alone, and those in docs/ are of those kept here."""
+"""Tables and pictures are made from the results alone; those in docs/ are of the results kept."""
 
 import json
 from itertools import pairwise
