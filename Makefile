@@ -55,11 +55,11 @@ bench-report: $(STAMP) ## make benchmarks/results.md and its plot from benchmark
 	$(BIN) -m benchmarks.report $(ARGS)
 
 evidence: $(STAMP) ## train the runs of docs/evidence.md that are missing (hours; it may be stopped) and tell of all
-	$(BIN) -m benchmarks.evidence.sweep $(ARGS)
+	$(BIN) -W ignore -m benchmarks.evidence.sweep $(ARGS)
 	$(BIN) -W ignore -m benchmarks.evidence.report
 
 evidence-quick: $(STAMP) ## baseline, control and one block, one short run each, in under 15 minutes on two cores
-	$(BIN) -m benchmarks.evidence.sweep --quick $(ARGS)
+	$(BIN) -W ignore -m benchmarks.evidence.sweep --quick $(ARGS)
 	$(BIN) -W ignore -m benchmarks.evidence.report --quick
 
 evidence-report: $(STAMP) ## make docs/evidence.md and its pictures from benchmarks/evidence/results/*.json

@@ -70,16 +70,17 @@ class Found:
         return aps
 
 
-def once(found: list[dict]) -> list[dict]:
+def once(all_found: list[dict]) -> list[dict]:
     """Detections in COCO's format without those that repeat a surer one, of whatever class."""
     by_image = defaultdict(list)
-    for detection in found:
+    for detection in all_found:
         by_image[detection["image_id"]].append(detection)
     kept = []
     for detections in by_image.values():
         boxes = torch.tensor([d["bbox"] for d in detections], dtype=torch.float)
         scores = torch.tensor([d["score"] for d in detections])
-        kept += [detections[i] for i in nms(box_convert(boxes, "xywh", "xyxy"), scores, 0.5).tolist()]
+        found = nms(box_convert(boxes, "xywh", "xyxy"), scores, 0.5)
+        kept += [detections[i] for i in found.tolist()]
     return kept
 
 
