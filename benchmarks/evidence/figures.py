@@ -9,6 +9,7 @@ from .results import CLASSES, Results, aps, bands, curve, mean, row
 from .runs import TABLES
 
 CURVES, DISTANCE = "evidence_curves.png", "evidence_distance.png"
+LEGEND = "mean and range (number of runs)"
 STYLES = {
     "baseline": ("#D55E00", "--"),
     "control": ("#999999", ":"),
@@ -46,7 +47,8 @@ def curves(results: Results, _: dict[str, float]):
             iterations, values = curve(found, read)
             _line(axis, label, iterations, values)
         axis.set(xlabel="iteration", title=title)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    lines = axes[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=3, title=LEGEND)
     return figure
 
 
@@ -66,7 +68,7 @@ def distance(results: Results, reach: dict[str, float]):
     for stage, pixels in reach.items():
         axis.axvline(pixels, color=STAGES[stage], ls="-.", label=f"{stage}'s receptive field ends")
     axis.set(xlabel="pixels between object and signal", ylabel="mask AP", ylim=(0, 100))
-    figure.legend(loc="outside right center")
+    figure.legend(loc="outside right center", title=LEGEND)
     return figure
 
 
@@ -74,8 +76,9 @@ def _line(axis, label: str, x: list, values: list[list[float]]) -> None:
     if not x:
         return
     colour, style = STYLES[label]
-    legend = f"{label}, {len(values[0])} runs"
-    axis.plot(x, [mean(v) for v in values], color=colour, ls=style, marker="o", ms=3, label=legend)
+    means = [mean(v) for v in values]
+    named = f"{label} ({len(values[0])})"
+    axis.plot(x, means, color=colour, ls=style, marker="o", ms=3, label=named)
     axis.fill_between(
         x, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.2
     )

@@ -13,7 +13,8 @@ FEW = {"height": 64, "width": 128, "train": 16, "val": 3}
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
+def elsewhere(tmp_path_factory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path_factory.getbasetemp() / "relay"  # the images of one test do for the next
     monkeypatch.setenv("NL_DETECTRON_CACHE", str(folder))
 

@@ -1,5 +1,7 @@
 """Twins start equal and see equal data; the control is as large as the block; how far convs see."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from benchmarks.evidence.models import parameters, residual_block
 from benchmarks.evidence.receptive import receptive_fields
 from benchmarks.evidence.runs import RUNS, TABLES
-from benchmarks.evidence.train import build, loader
+from benchmarks.evidence.train import build, loader, train
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 
@@ -53,6 +55,19 @@ def test_twins_see_equal_images_in_an_equal_order_with_equal_flips(tiny):
             torch.equal(a["image"], b["image"]) for a, b in zip(found, expected, strict=True)
         )
     assert [i["file_name"] for i in batches("baseline", 2)] != [i["file_name"] for i in expected]
+
+
+def test_twins_have_equal_losses_until_the_block_has_learnt(tiny):
+    def first_losses(name):
+        run = tiny(name)
+        run = replace(run, schedule=replace(run.schedule, iterations=1))
+        cfg = run.config(1)
+        return train(run, cfg, build(run, cfg, 1, None), 1)["curve"][0]["losses"]
+
+    expected = first_losses("baseline")
+    assert expected["total_loss"] > 1
+    for name in ("control", "norm_BN", "10_blocks"):
+        assert first_losses(name) == pytest.approx(expected, abs=2e-4), name
 
 
 @pytest.mark.parametrize("channels", [64, 256, 1024])
