@@ -100,7 +100,7 @@ def _block_row(record: dict) -> list[str]:
 
 def limit(records: list[dict]) -> Iterable[str]:
     yield "## Distance from the limit"
-    heads = ["", "time", "share of sgemm's rate", "multiply-adds done / counted", "takes"]
+    heads = ["", "time", "share of sgemm's rate", "plain's share", "done / counted", "takes"]
     for mode, rows in by_mode(records):
         yield f"**{mode}**"
         yield table(
@@ -108,8 +108,9 @@ def limit(records: list[dict]) -> Iterable[str]:
             rows,
             lambda r: [
                 *times(r, "forward"),
-                spread(r["share"]),
-                f"{r['macs']['done'] / r['macs']['counted']:.2f}",
+                spread(r["share"]["forward"]),
+                spread(r["share"]["plain"]),
+                f"{r['macs']['done'] / r['macs']['forward']:.2f}",
                 r["macs"]["takes"],
             ],
         )

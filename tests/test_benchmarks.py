@@ -135,8 +135,8 @@ def test_a_pool_leaves_whole_windows_only():
 def test_multiply_adds_are_those_of_the_formula():
     case = {"images": 1, "channels": 8, "height": 4, "width": 4, "pooled": True, "mode": "train"}
     work = multiply_adds({**case, "form": "embedded_gaussian"})
-    assert work["counted"] == 3 * 16 * 4 * (4 + 4)
-    assert work["done"] == work["counted"] * (7 / 6 if work["takes"] == "fast" else 1)
+    assert work["plain"] == work["forward"] == 3 * 16 * 4 * (4 + 4)
+    assert work["done"] == work["forward"] * (7 / 6 if work["takes"] == "fast" else 1)
 
 
 def test_an_exponent_is_fitted_through_all_points():
@@ -173,8 +173,8 @@ MADE_UP = {
         {
             "case": SUM,
             "seconds": {"forward": spread_of(0.02)},
-            "share": spread_of(0.5),
-            "macs": {"takes": "fast", "counted": 6, "done": 7},
+            "share": {"forward": spread_of(0.5), "plain": spread_of(0.4)},
+            "macs": {"takes": "fast", "plain": 6, "forward": 6, "done": 7},
         }
     ],
     "growth": [

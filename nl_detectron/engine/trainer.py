@@ -55,6 +55,7 @@ class Trainer(DefaultTrainer):
         folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         return COCOEvaluator(
             dataset_name,
+            tasks=tasks(cfg),  # from the predictions, a model that finds nothing would have none
             output_dir=folder,
             use_fast_impl=False,
             kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
@@ -89,11 +90,16 @@ def check_optimizer(cfg: CfgNode) -> None:
         raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")
 
 
+def tasks(cfg: CfgNode) -> tuple[str, ...]:
+    """COCO's names of what the model predicts, the hardest last."""
+    on = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    return tuple(task for task in on if on[task])
+
+
 def best_metric(cfg: CfgNode) -> str:
     """What decides the best checkpoint: AP of keypoints, else masks, else boxes, first test set."""
-    task = "keypoints" if cfg.MODEL.KEYPOINT_ON else "segm" if cfg.MODEL.MASK_ON else "bbox"
     prefix = f"{cfg.DATASETS.TEST[0]}/" if len(cfg.DATASETS.TEST) > 1 else ""
-    return f"{prefix}{task}/AP"
+    return f"{prefix}{tasks(cfg)[-1]}/AP"
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> dict:
