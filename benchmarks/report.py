@@ -98,6 +98,14 @@ def _block_row(record: dict) -> list[str]:
     ]
 
 
+def convs(records: list[dict]) -> Iterable[str]:
+    yield "## Convs that share an input, apart and as one"
+    heads = ["", "apart", "as one", "times as fast"]
+    for mode, rows in by_mode(records):
+        yield f"**{mode}**"
+        yield table(heads, rows, lambda r: [*times(r, "separate", "joint"), ratio(r, "joint")])
+
+
 def limit(records: list[dict]) -> Iterable[str]:
     yield "## Distance from the limit"
     heads = ["", "time", "share of sgemm's rate", "plain's share", "done / counted", "takes"]
@@ -158,6 +166,7 @@ def models(records: list[dict]) -> Iterable[str]:
 SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
     "models": models,
     "block": block,
+    "convs": convs,
     "op": op,
     "growth": growth,
     "limit": limit,
