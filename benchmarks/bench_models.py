@@ -31,7 +31,7 @@ MODELS = {
 WAYS = ("nonlocal", "baseline")
 OBJECTS = 8
 IMAGE, QUICK_IMAGE = (800, 1344), (64, 96)
-BUDGET, QUICK_BUDGET = Budget(seconds=20.0), Budget(seconds=1.0, at_least=1)
+BUDGET, QUICK_BUDGET = Budget(seconds=20.0, at_least=5), Budget(seconds=1.0, at_least=1)
 
 
 def records(quick: bool, image: tuple[int, int] | None = None) -> Iterator[dict]:

@@ -5,6 +5,7 @@ the first ``KEPT_PAIRS`` pairs are kept, which costs memory, and the others made
 one matrix product more to the six of plain.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -66,19 +67,26 @@ class _SoftmaxSum(torch.autograd.Function):
 
 
 def _pieces(theta: Tensor, phi: Tensor) -> Iterator[Piece]:
-    """Some whole images, or some positions i of one: each contiguous in theta and y."""
-    (b, n, _), m = theta.shape, phi.shape[1]
-    images = max(PAIRS_AT_A_TIME // (n * m), 1)
-    rows = n if images > 1 else max(PAIRS_AT_A_TIME // m, 1)
-    for image in range(0, b, images):
-        for row in range(0, n, rows):
+    """Each contiguous in y."""
+    images, rows = _size(theta, phi)
+    for image in range(0, theta.shape[0], images):
+        for row in range(0, theta.shape[1], rows):
             yield slice(image, image + images), slice(row, row + rows)
+
+
+def _size(theta: Tensor, phi: Tensor) -> tuple[int, int]:
+    """Of a piece: some whole images, or one image and some of its positions i."""
+    (b, n, _), m = theta.shape, phi.shape[1]
+    if n * m <= PAIRS_AT_A_TIME:
+        return max(min(PAIRS_AT_A_TIME // (n * m), b), 1), n
+    parts = math.ceil(n * m / PAIRS_AT_A_TIME)
+    return 1, math.ceil(n / parts)  # even ones: a matrix product of few rows is slow
 
 
 def _room(theta: Tensor, phi: Tensor) -> Tensor:
     """For the weights of one piece."""
-    pairs = theta.shape[0] * theta.shape[1] * phi.shape[1]
-    return theta.new_empty(min(pairs, max(PAIRS_AT_A_TIME, phi.shape[1])))
+    images, rows = _size(theta, phi)
+    return theta.new_empty(images * rows * phi.shape[1])
 
 
 def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
