@@ -61,7 +61,7 @@ class _SoftmaxSum(torch.autograd.Function):
             d = _view(more_room, weights.shape)
             torch.bmm(dy[piece], g[images].transpose(1, 2), out=d)
             torch.ops.aten._softmax_backward_data.out(d, weights, -1, d.dtype, grad_input=d)
-            dtheta[piece] = d @ phi[images]
+            dtheta[piece].baddbmm_(d, phi[images], beta=0)
             dphi[images].baddbmm_(d.transpose(1, 2), theta[piece])
         return dtheta, dphi, dg
 
