@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,3 +226,14 @@ def test_a_report_is_made_from_the_results_alone(tmp_path):
 def test_a_report_leaves_out_what_was_not_run(tmp_path):
     text = write(tmp_path, tmp_path).read_text()
     assert "##" not in text and not (tmp_path / "growth.png").exists()
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readmes_figures_are_of_the_kept_results(tmp_path):
+    kept = ROOT / "benchmarks" / "README.md"
+    (tmp_path / "README.md").write_text(kept.read_text())
+    write(ROOT / "benchmarks" / "results", tmp_path)
+    assert (tmp_path / "README.md").read_text() == kept.read_text()
+    assert (tmp_path / "results.md").read_text() == kept.with_name("results.md").read_text()
