@@ -194,9 +194,9 @@ def test_a_table_sets_measured_figures_and_gains_beside_the_published_ones():
     paper, twin_paper = "39.0 / 61.1 / 41.9", "38.0 / 59.6 / 41.0"
     assert box["R50"][:4] == [twin_paper, "–", "38.6", "38.2 (38.0 to 38.5)"]
     assert box["R50"][-2:] == ["–", "3"]
-    # 40.0 - 38.0 and 39.0 - 38.5; the run that found nothing has no AP, and seed 3 no partner
-    assert box["R50 + 1 block"][:4] == [paper, "+1.0", "–", "39.5 (39.0 to 40.0)"]
-    assert box["R50 + 1 block"][-2:] == ["+1.2 (+0.5 to +2.0)", "2"]
+    # 40.0 - 38.0 and 39.0 - 38.5; seeds 3 and 4 have no partner, and seed 4 found nothing
+    assert box["R50 + 1 block"][:4] == [paper, "+1.0", "–", "26.3 (0.0 to 40.0)"]
+    assert box["R50 + 1 block"][-2:] == ["+1.2 (+0.5 to +2.0)", "3"]
     assert box["X152"] == ["44.1 / 66.4 / 48.4", *["–"] * 6, "0"]
     assert cells_of(text, "Mask AP")["R50"][0] == "34.6 / 56.4 / 36.5"
 

@@ -35,15 +35,12 @@ def _filled(row: dict, twin: dict | None, table: dict, schedule: str, results: R
     tasks = {}
     for task in table["tasks"]:
         paper = _paper(row, task)
-        found = [{m: run.get(f"{task}/{m}") for m in METRICS} for run in runs.values()]
-        pairs = [
-            (runs[s].get(f"{task}/AP"), others[s].get(f"{task}/AP")) for s in runs if s in others
-        ]
+        pairs = [(_ap(run, task), _ap(others[s], task)) for s, run in runs.items() if s in others]
         tasks[task] = {
             "paper": paper,
             "paper_gain": round(paper[0] - _paper(twin, task)[0], 1) if twin and paper else None,
             "detectron2": published.get(task),
-            "measured": {m: spread([run[m] for run in found]) for m in METRICS},
+            "measured": {m: spread([_ap(run, task, m) for run in runs.values()]) for m in METRICS},
             "gain": spread([a - b for a, b in pairs if None not in (a, b)]),
         }
     return {"name": row["name"], "twin": row.get("twin"), "tasks": tasks}
@@ -55,8 +52,14 @@ def _paper(row: dict, task: str) -> list[float]:
     return figures.get(task, []) if isinstance(figures, dict) else [figures]
 
 
+def _ap(results: dict[str, float | None], task: str, metric: str = "AP") -> float | None:
+    """None: not evaluated. A model that finds nothing has NaN of Detectron2 (here null), and 0."""
+    key = f"{task}/{metric}"
+    return (results[key] or 0.0) if key in results else None
+
+
 def spread(values: list[float | None]) -> dict | None:
-    """Mean and range; None of no values. A run that found nothing has no AP."""
+    """Mean and range; None of no values."""
     values = [v for v in values if v is not None]
     if not values:
         return None
@@ -69,15 +72,7 @@ def markdown(table: dict, rows: list[dict], conditions: str) -> str:
     parts = [f"# {table['title']}", conditions, f"{GAIN} {table['note']}"]
     for task in table["tasks"]:
         label = f"paper: {table.get('paper', 'AP / 50 / 75')}"
-        heads = [
-            "",
-            label,
-            "paper's gain",
-            "Detectron2: AP",
-            *METRICS,
-            "gain over the twin",
-            "runs",
-        ]
+        heads = ["", label, "paper's gain", "Detectron2: AP", *METRICS, "gain over twin", "runs"]
         body = [list(_cells(row["name"], row["tasks"][task])) for row in rows]
         aligned = ("left", *("right",) * (len(heads) - 1))
         shown = tabulate(body, heads, "pipe", colalign=aligned, disable_numparse=True)

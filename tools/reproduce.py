@@ -170,7 +170,7 @@ def conditions(run: Run, args: Namespace) -> str:
     return (
         f"{solver.MAX_ITER:,} iterations of {solver.IMS_PER_BATCH} images at a rate of "
         f"{solver.BASE_LR:g} on {where}, {' and '.join(sets.TRAIN)} to {' and '.join(sets.TEST)}; "
-        f"mean (min to max) of seeds {', '.join(map(str, args.seeds))}.{overrides}"
+        f"mean (min to max) of the seeds {', '.join(map(str, args.seeds))}.{overrides}"
     )
 
 
