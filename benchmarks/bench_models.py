@@ -36,6 +36,7 @@ MODELS = {  # config, its twin, and overrides
 }
 WAYS = ("nonlocal", "baseline")
 OBJECTS = 8
+MANY_TENSORS = True  # fresh.py heeds it
 IMAGE, QUICK_IMAGE = (800, 1344), (64, 96)
 BUDGET, QUICK_BUDGET = Budget(seconds=20.0, at_least=4), Budget(seconds=1.0, at_least=1)
 
