@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.nl_detectron-bench
 DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin test test-gpu bench bench-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin test test-gpu bench bench-report evidence evidence-quick evidence-report lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -53,6 +53,17 @@ bench: $(BENCH_STAMP) ## measure everything into benchmarks/results.md, in under
 
 bench-report: $(STAMP) ## make benchmarks/results.md and its plot from benchmarks/results/*.json
 	$(BIN) -m benchmarks.report $(ARGS)
+
+evidence: $(STAMP) ## train the runs of docs/evidence.md that are missing (hours; it may be stopped) and tell of all
+	$(BIN) -m benchmarks.evidence.sweep $(ARGS)
+	$(BIN) -W ignore -m benchmarks.evidence.report
+
+evidence-quick: $(STAMP) ## baseline, control and one block, one short run each, in under 15 minutes on two cores
+	$(BIN) -m benchmarks.evidence.sweep --quick $(ARGS)
+	$(BIN) -W ignore -m benchmarks.evidence.report --quick
+
+evidence-report: $(STAMP) ## make docs/evidence.md and its pictures from benchmarks/evidence/results/*.json
+	$(BIN) -W ignore -m benchmarks.evidence.report
 
 lint: $(STAMP) ## check style and formatting
 	$(BIN) -m ruff check .

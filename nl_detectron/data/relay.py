@@ -3,8 +3,9 @@
 A grey object lies on grey noise at one end of a long image; a coloured signal patch lies in the
 opposite corner. Its colour is the object's class (or, in the keypoint variant, which end is the
 object's head), and nothing else tells it. A detector must carry information across the image.
+Variants have the signal nearer, on the object itself, or several objects each with its own.
 
-Units: pixels; x to the right, y down; angles in radians from the vertical.
+Units: pixels; x to the right, y down.
 """
 
 import json
@@ -15,18 +16,17 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import cv2
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
 from PIL import Image
 
-SHAPES = ("bar", "diamond", "ellipse")
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}  # RGB
-KEYPOINTS = ("head", "centre", "tail")
-HEAD_UP, HEAD_DOWN = "red", "blue"  # in the keypoint variant
+from .drawing import TEXTURES
+from .scenes import CLEAR, COLOURS, KEYPOINTS, MARGIN, draw_long, draw_one, draw_pairs
+
 SPLITS = ("train", "val")
-MARGIN = 5  # how far the signal may lie from the corner
+SOURCES = ("relay.py", "scenes.py", "drawing.py")
+PLACES = ("far", "any", "end")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Relay:
         keypoints: one class, and the signal tells the head's end, in place of three classes.
         height, width: of an image.
         signal: side of the signal patch.
+        place: where the signal lies: "far", in the opposite corner; "any", at any distance along
+            the image; or, with keypoints, "end": painted on one end of an object nearly as long as
+            the image, to tell which of two points at its other end is the head.
+        pairs: objects in an image, each with a signal of its own that shares its texture. The
+            colours differ, so that it takes the texture to know which is meant.
         train, val: numbers of images.
         seed: of everything.
     """
@@ -45,6 +50,8 @@ class Relay:
     height: int = 96
     width: int = 288
     signal: int = 32
+    place: str = "far"
+    pairs: int = 1
     train: int = 2000
     val: int = 150
     seed: int = 0
@@ -55,11 +62,35 @@ class Relay:
                 "expected a height of 32 or more, and a signal of 1 to the height less "
                 f"{MARGIN}; got height={self.height}, signal={self.signal}"
             )
-        least = self.height + self.signal + MARGIN
+        if self.place not in PLACES or (self.place == "end" and not self.keypoints):
+            raise ValueError(
+                f"place: expected one of {PLACES}, the last with keypoints=True, got "
+                f"{self.place!r} with keypoints={self.keypoints}"
+            )
+        if self.place == "end" and self.signal > 0.4 * self.height:
+            raise ValueError(
+                f"expected a signal of at most {int(0.4 * self.height)}, to be painted on the "
+                f"object, got {self.signal}"
+            )
+        self._check_pairs()
+        least = self.height + self.signal + (CLEAR if self.place == "any" else MARGIN)
         if self.width < least:
             raise ValueError(
                 f"expected a width of {least} or more, so that the signal stays clear of the "
                 f"object, got {self.width}"
+            )
+
+    def _check_pairs(self) -> None:
+        if self.pairs not in range(1, len(TEXTURES) + 1):
+            raise ValueError(f"expected 1 to {len(TEXTURES)} pairs, got {self.pairs}")
+        if self.pairs > 1 and (self.keypoints or self.place != "far"):
+            raise ValueError('several pairs go with place="far" and without keypoints')
+        cell = self.height // self.pairs
+        if self.pairs > 1 and not 32 <= cell >= self.signal + MARGIN:
+            raise ValueError(
+                f"{self.pairs} pairs: expected a height of {32 * self.pairs} or more, and a signal "
+                f"of at most {max(cell, 32) - MARGIN}; got height={self.height}, "
+                f"signal={self.signal}"
             )
 
     @property
@@ -69,7 +100,8 @@ class Relay:
     def folder(self) -> Path:
         """Where the files are cached: below NL_DETECTRON_CACHE, by default ~/.cache."""
         root = os.environ.get("NL_DETECTRON_CACHE") or Path.home() / ".cache" / "nl_detectron"
-        source = Path(__file__).read_bytes()  # another generator writes another folder
+        # another generator writes another folder
+        source = b"".join(Path(__file__).with_name(f).read_bytes() for f in SOURCES)
         key = sha256(source + json.dumps(asdict(self)).encode()).hexdigest()[:12]
         return Path(root).expanduser() / f"relay-{key}"
 
@@ -97,12 +129,14 @@ class Relay:
         (folder / split).mkdir()
         images, annotations = [], []
         for number in range(getattr(self, split)):
-            pixels, annotation = self.draw(split, number)
+            pixels, drawn = self.draw(split, number)
             name = f"{number:05d}.png"
             Image.fromarray(pixels).save(folder / split / name)
             shape = {"height": self.height, "width": self.width}
             images.append({"id": number + 1, "file_name": name, **shape})
-            annotations.append({"id": number + 1, "image_id": number + 1, **annotation})
+            for annotation in drawn:
+                more = {"id": len(annotations) + 1, "image_id": number + 1}
+                annotations.append({**more, **annotation})
         categories = [
             {"id": i, "name": name, "keypoints": KEYPOINTS, "skeleton": [[1, 2], [2, 3]]}
             for i, name in enumerate(self.classes, 1)
@@ -110,82 +144,16 @@ class Relay:
         content = {"images": images, "annotations": annotations, "categories": categories}
         (folder / f"{split}.json").write_text(json.dumps(content))
 
-    def draw(self, split: str, number: int) -> tuple[np.ndarray, dict]:
-        """One image: RGB uint8 (height, width, 3), and its annotation in COCO's format.
+    def draw(self, split: str, number: int) -> tuple[np.ndarray, list[dict]]:
+        """One image: RGB uint8 (height, width, 3), and its annotations in COCO's format.
 
-        The annotation also has ``signal``, the patch's box (x, y, width, height).
+        Each also has ``signal``, its patch's box (x, y, width, height), and ``distance``, pixels
+        along x between the centres of object and signal, where ``place`` is "any".
         """
         rng = np.random.default_rng([self.seed, SPLITS.index(split), number])
-        colour = rng.choice([HEAD_UP, HEAD_DOWN] if self.keypoints else list(COLOURS))
-        corner = rng.integers(0, 2, size=2)  # of the object: 0 left or top, 1 right or bottom
-
-        size = np.array([self.width, self.height])
-        image = _noise(rng, self.height, self.width)
-        outline, angle, length = _outline(rng, self.height)
-        reach = np.abs(outline).max(axis=0) + 2
-        room = np.array([self.height, self.height / 2])  # a square at one end, and its upper half
-        centre = rng.uniform(reach, np.maximum(room - reach * [1, 0], reach))
-        centre = np.where(corner == 1, size - centre, centre)
-        outline = outline + centre
-        mask = _fill(outline, self.height, self.width)
-        grey = rng.choice([rng.uniform(40, 70), rng.uniform(170, 200)])
-        image += mask[..., None] * (grey - image) * 0.9  # some of the noise shows through
-
-        x, y = np.where(corner == 1, 0, size - self.signal)
-        jitter = rng.integers(0, MARGIN, size=2) * np.where(corner == 1, 1, -1)
-        x, y = int(x + jitter[0]), int(y + jitter[1])
-        image[y : y + self.signal, x : x + self.signal] = COLOURS[colour]
-        image += rng.normal(0, 6, size=(self.height, self.width, 1))
-
-        up = np.array([np.sin(angle), -np.cos(angle)]) * length / 2
-        head_up = not self.keypoints or colour == HEAD_UP
-        ends = (centre + up, centre, centre - up) if head_up else (centre - up, centre, centre + up)
-        low, high = outline.min(axis=0), outline.max(axis=0)
-        annotation = {
-            "category_id": 1 if self.keypoints else list(COLOURS).index(colour) + 1,
-            "bbox": [*low.tolist(), *(high - low).tolist()],
-            "area": float(cv2.contourArea(outline.astype(np.float32))),
-            "segmentation": [outline.round(2).ravel().tolist()],
-            "iscrowd": 0,
-            "keypoints": [round(float(v), 2) for end in ends for v in (*(end - 0.5), 2)],
-            "num_keypoints": len(KEYPOINTS),
-            "signal": [x, y, self.signal, self.signal],
-        }
-        return image.clip(0, 255).astype(np.uint8), annotation
-
-
-def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Grey noise, coarse and fine, (height, width, 1) repeated to three equal channels."""
-    coarse = cv2.resize(rng.normal(0, 18, size=(height // 16, width // 16)), (width, height))
-    return np.repeat((120 + coarse + rng.normal(0, 10, size=(height, width)))[..., None], 3, axis=2)
-
-
-def _outline(rng: np.random.Generator, height: int) -> tuple[np.ndarray, float, float]:
-    """A shape around (0, 0): its outline (P, 2), angle and length."""
-    shape = rng.choice(SHAPES)
-    length = height * rng.uniform(0.53, 0.7)
-    width = length * rng.uniform(0.3, 0.45)
-    angle = rng.uniform(-np.pi / 3, np.pi / 3)
-    across, along = {
-        "bar": ([-1, 1, 1, -1], [-1, -1, 1, 1]),
-        "diamond": ([0, 1, 0, -1], [-1, 0, 1, 0]),
-        "ellipse": (
-            np.cos(np.linspace(0, 2 * np.pi, 24, endpoint=False)),
-            np.sin(np.linspace(0, 2 * np.pi, 24, endpoint=False)),
-        ),
-    }[shape]
-    local = np.stack([np.multiply(across, width / 2), np.multiply(along, length / 2)], axis=1)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return local @ turn, angle, length
-
-
-def _fill(outline: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The outline's cover of each pixel, 0 to 1, (height, width)."""
-    shift = 4  # fractional bits of cv2's coordinates; its pixel centres are whole numbers
-    mask = np.zeros((height, width), dtype=np.uint8)
-    points = np.round((outline - 0.5) * 2**shift).astype(np.int32)
-    cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=shift)
-    return mask / 255.0
+        scene = draw_pairs if self.pairs > 1 else draw_long if self.place == "end" else draw_one
+        image, annotations = scene(self, rng)
+        return image.clip(0, 255).astype(np.uint8), annotations
 
 
 RELAY_DATASETS = {"relay": Relay(), "relay_keypoints": Relay(keypoints=True)}

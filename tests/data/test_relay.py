@@ -1,6 +1,8 @@
 """The relay data set's files: seeded, whole, COCO's own format, and true to what is drawn."""
 
+import itertools
 import json
+import math
 import threading
 from dataclasses import replace
 
@@ -13,20 +15,19 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from nl_detectron.data import Relay
-from nl_detectron.data.relay import (
-    COLOURS,
-    HEAD_DOWN,
-    HEAD_UP,
-    KEYPOINTS,
-    MARGIN,
-    SPLITS,
-    register_split,
-)
+from nl_detectron.data.relay import SPLITS, register_split
+from nl_detectron.data.scenes import CLEAR, COLOURS, HEAD_DOWN, HEAD_UP, KEYPOINTS, MARGIN
 
 TINY = Relay(train=6, val=3, height=64, width=128, signal=9)
 VARIANTS = [Relay(), Relay(keypoints=True), TINY, replace(TINY, keypoints=True)]
 IDS = ["classes", "keypoints", "tiny classes", "tiny keypoints"]
+ANY = Relay(place="any", width=384, height=64, signal=24)
+END = Relay(place="end", keypoints=True, width=256, height=64, signal=24)
+PAIRS = {n: Relay(pairs=n, width=256, signal=27) for n in (2, 3)}
+MORE = [ANY, replace(ANY, keypoints=True), END, *PAIRS.values()]
+MORE_IDS = ["any place", "any place keypoints", "end", "two pairs", "three pairs"]
 variants = pytest.mark.parametrize("relay", VARIANTS, ids=IDS)
+every_variant = pytest.mark.parametrize("relay", VARIANTS + MORE, ids=IDS + MORE_IDS)
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +51,21 @@ def ends(annotation):
     return np.array(annotation["keypoints"]).reshape(3, 3)[:, :2] + 0.5
 
 
-def drawn(relay, number=40):
+def pictures(relay, number=40):
     return [relay.draw(split, i) for split in SPLITS for i in range(number // 2)]
+
+
+def drawn(relay, number=40):
+    """Images and annotations, one of each: an image of several objects comes several times."""
+    return [(pixels, a) for pixels, annotations in pictures(relay, number) for a in annotations]
+
+
+def told_by(pixels, annotation):
+    """The colour of the signal, and the patch (h, w, 3)."""
+    x, y, w, h = annotation["signal"]
+    patch = pixels[y : y + h, x : x + w]
+    seen = patch.reshape(-1, 3).mean(axis=0)
+    return min(COLOURS, key=lambda name: np.abs(seen - COLOURS[name]).sum()), patch
 
 
 # --- seeds and folders -----------------------------------------------------------------------
@@ -88,6 +102,7 @@ def test_an_image_does_not_depend_on_how_many_there_are():
         {"height": 65},
         {"width": 130},
         {"signal": 10},
+        {"place": "any"},
         {"train": 7},
         {"val": 4},
         {"seed": 1},
@@ -163,8 +178,17 @@ def test_writers_at_the_same_time_leave_one_whole_folder(cache, monkeypatch):
         ({"signal": 0}, "signal of 1"),
         ({"signal": 60}, "signal of 1 to the height less"),
         ({"width": 77}, "width of 78 or more"),
+        ({"place": "any", "width": 80}, "width of 81 or more"),
+        ({"place": "near"}, "expected one of"),
+        ({"place": "end"}, "with keypoints=True"),
+        ({"place": "end", "keypoints": True, "signal": 26}, "signal of at most 25"),
+        ({"pairs": 4}, "1 to 3 pairs"),
+        ({"pairs": 2, "place": "any"}, "several pairs go with"),
+        ({"pairs": 2, "keypoints": True}, "several pairs go with"),
+        ({"pairs": 3}, "height of 96 or more"),
+        ({"pairs": 2, "signal": 28}, "signal of at most 27"),
     ],
-    ids=["low", "no signal", "a signal that may not fit", "short"],
+    ids=str,
 )
 def test_settings_that_leave_no_room_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -192,7 +216,27 @@ def test_coco_and_detectron2_read_what_is_written(keypoints, capsys):
         assert [len(record["annotations"]) for record in records] == [1] * number
 
 
-@variants
+def test_an_image_of_pairs_has_an_annotation_for_each():
+    relay = replace(PAIRS[3], train=2, val=1)
+    folder = relay.write()
+    content = json.loads((folder / "train.json").read_text())
+    assert [a["id"] for a in content["annotations"]] == [1, 2, 3, 4, 5, 6]
+    assert [a["image_id"] for a in content["annotations"]] == [1, 1, 1, 2, 2, 2]
+    records = load_coco_json(folder / "val.json", folder / "val")
+    assert [len(record["annotations"]) for record in records] == [3]
+
+
+def test_the_pictures_are_those_that_results_were_trained_on():
+    """Where things lie by default, after other places and pairs had come."""
+    _, [annotation] = Relay().draw("train", 0)
+    assert annotation["signal"] == [3, 3, 32, 32] and annotation["category_id"] == 3
+    np.testing.assert_allclose(annotation["bbox"], [204.666, 37.928, 58.505, 52.417], atol=1e-3)
+    _, [annotation] = Relay(keypoints=True).draw("val", 7)
+    assert annotation["signal"] == [253, 2, 32, 32]
+    np.testing.assert_allclose(annotation["keypoints"][:2], [80.75, 89.85])
+
+
+@every_variant
 def test_box_and_area_are_those_of_the_outline_and_its_mask(relay):
     coco = COCO()
     for number, (_, annotation) in enumerate(drawn(relay)):
@@ -247,22 +291,30 @@ def test_the_drawn_object_lies_where_its_polygon_says(relay):
     assert means[0, 0] > 0.85
 
 
-@variants
-def test_the_signal_tells_class_or_head_from_the_opposite_corner(relay):
-    corners, told = set(), set()
+@every_variant
+def test_the_signal_tells_class_or_head(relay):
+    told = set()
     for pixels, annotation in drawn(relay):
-        x, y, w, h = annotation["signal"]
-        assert (w, h) == (relay.signal, relay.signal)
-        assert 0 <= min(x, y) and x + w <= relay.width and y + h <= relay.height
-        seen = pixels[y : y + h, x : x + w].reshape(-1, 3).mean(axis=0)
-        colour = min(COLOURS, key=lambda name: np.abs(seen - COLOURS[name]).sum())
-        np.testing.assert_allclose(seen, COLOURS[colour], atol=4)
+        colour, _ = told_by(pixels, annotation)
         if relay.keypoints:
             head, _, tail = ends(annotation)
             assert annotation["category_id"] == 1
             assert colour == (HEAD_UP if head[1] < tail[1] else HEAD_DOWN)
         else:
             assert annotation["category_id"] == list(COLOURS).index(colour) + 1
+        told.add(colour)
+    assert told == ({HEAD_UP, HEAD_DOWN} if relay.keypoints else set(COLOURS))
+
+
+@variants
+def test_the_signal_lies_in_the_opposite_corner(relay):
+    corners = set()
+    for pixels, annotation in drawn(relay):
+        x, y, w, h = annotation["signal"]
+        assert (w, h) == (relay.signal, relay.signal)
+        assert 0 <= min(x, y) and x + w <= relay.width and y + h <= relay.height
+        colour, patch = told_by(pixels, annotation)
+        np.testing.assert_allclose(patch.reshape(-1, 3).mean(axis=0), COLOURS[colour], atol=4)
 
         low, high = polygon(annotation).min(axis=0), polygon(annotation).max(axis=0)
         right, below = (low + high) / 2 > np.array([relay.width, relay.height]) / 2
@@ -274,9 +326,57 @@ def test_the_signal_tells_class_or_head_from_the_opposite_corner(relay):
         away = x - high[0] if x > high[0] else low[0] - (x + w)
         assert away >= relay.width - relay.height - relay.signal - MARGIN
         corners.add((bool(right), bool(below)))
-        told.add(colour)
     assert len(corners) == 4
-    assert told == ({HEAD_UP, HEAD_DOWN} if relay.keypoints else set(COLOURS))
+
+
+def test_a_signal_at_any_place_is_clear_of_the_object_and_at_every_distance():
+    distances = []
+    for _, annotation in drawn(ANY, 400):
+        x, _, w, _ = annotation["signal"]
+        low, high = polygon(annotation)[:, 0].min(), polygon(annotation)[:, 0].max()
+        assert max(x - high, low - (x + w)) >= CLEAR - 1  # the box's crop has a margin of 6
+        assert 0 <= x <= ANY.width - w
+        centre = ends(annotation)[1][0]
+        assert annotation["distance"] == pytest.approx(abs(x + w / 2 - centre), abs=0.06)
+        distances.append(annotation["distance"])
+    counts = np.histogram(distances, bins=5, range=(60, 310))[0]
+    assert counts.min() > 0.7 * counts.mean()
+
+
+def test_on_a_long_object_the_signal_is_at_one_end_and_head_and_tail_at_the_other():
+    sides = set()
+    for _, annotation in drawn(END):
+        shape, points = polygon(annotation), ends(annotation)
+        x, y, w, h = annotation["signal"]
+        for corner in ((x, y), (x + w, y), (x, y + h), (x + w, y + h)):
+            assert cv2.pointPolygonTest(shape, np.float32(corner).tolist(), True) > 0
+        for point in points:
+            assert cv2.pointPolygonTest(shape, point.tolist(), True) > 2
+        length = shape[:, 0].max() - shape[:, 0].min()
+        assert length > 0.64 * END.width
+        away = points[:, 0] - (x + w / 2)
+        assert (abs(away) > 0.6 * length).all() and len(set(np.sign(away))) == 1
+        assert abs(points[0, 1] - points[2, 1]) > 0.35 * END.height
+        sides.add(np.sign(away[0]))
+    assert len(sides) == 2
+
+
+@pytest.mark.parametrize("relay", PAIRS.values(), ids=MORE_IDS[-2:])
+def test_pairs_are_at_opposite_ends_in_every_order_and_no_two_of_one_colour(relay):
+    orders = set()
+    for _, annotations in pictures(relay):
+        assert len(annotations) == len({a["category_id"] for a in annotations}) == relay.pairs
+        centres = np.array([ends(a)[1] for a in annotations])
+        signals = np.array([a["signal"] for a in annotations])
+        left = centres[:, 0] < relay.width / 2
+        assert left.all() or not left.any()
+        assert ((signals[:, 0] + relay.signal / 2 < relay.width / 2) != left).all()
+        assert (np.diff(np.sort(signals[:, 1])) >= relay.signal).all()  # no overlap
+        assert (signals[:, 1] + relay.signal <= relay.height).all()
+        for a, b in itertools.pairwise(sorted(annotations, key=lambda a: a["bbox"][1])):
+            assert a["bbox"][1] + a["bbox"][3] <= b["bbox"][1]
+        orders.add(tuple(signals[centres[:, 1].argsort(), 1].argsort()))
+    assert len(orders) == math.factorial(relay.pairs)
 
 
 # --- registered with Detectron2 --------------------------------------------------------------

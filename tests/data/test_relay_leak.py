@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 
 from nl_detectron.data import Relay
-from nl_detectron.data.relay import COLOURS
+from nl_detectron.data.scenes import COLOURS
 
-RELAYS = {"classes": Relay(), "keypoints": Relay(keypoints=True)}
+RELAYS = {
+    "classes": Relay(),
+    "keypoints": Relay(keypoints=True),
+    "any place": Relay(place="any", width=384, height=64, signal=24),
+    "end": Relay(place="end", keypoints=True, width=256, height=64, signal=24),
+    "two pairs": Relay(pairs=2, width=256),
+    "three pairs": Relay(pairs=3, width=256, signal=27),
+}
+CORNERS = ("classes", "keypoints")
+PAIRS = ("two pairs", "three pairs")
 TRAIN, HELD_OUT = 600, 300
 MARGIN = 6  # pixels around the object's box
 
@@ -21,10 +30,11 @@ variants = pytest.mark.parametrize("variant", RELAYS)
 
 @cache
 def samples(variant):
-    """Images, annotations and what is to be told, first TRAIN then HELD_OUT."""
+    """Images, an annotation each and what is to be told, first TRAIN then HELD_OUT."""
     relay = RELAYS[variant]
     numbers = [("train", i) for i in range(TRAIN)] + [("val", i) for i in range(HELD_OUT)]
-    images, annotations = zip(*(relay.draw(*number) for number in numbers), strict=True)
+    images, lists = zip(*(relay.draw(*number) for number in numbers), strict=True)
+    annotations = [found[i % relay.pairs] for i, found in enumerate(lists)]
     if relay.keypoints:
         told = [a["keypoints"][1] < a["keypoints"][7] for a in annotations]  # the head is up
     else:
@@ -40,14 +50,28 @@ def crop(image, box, margin):
     return cv2.resize(window.astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA)
 
 
+def own_box(annotation):
+    """The object's box, up to the signal where that is painted on the object."""
+    x, y, w, h = annotation["bbox"]
+    left, _, side, _ = annotation["signal"]
+    if x + w < left or left + side < x:
+        return x, y, w, h
+    if left - x < w / 2:  # the signal is on its left end
+        beyond = left + side + MARGIN + 1
+        return beyond, y, x + w - beyond, h
+    return x, y, left - MARGIN - 1 - x, h
+
+
 def view(name, image, annotation):
     """What a classifier is shown."""
     if name == "signal":
         return crop(image, annotation["signal"], 0).ravel()
+    if name == "image's colours":
+        return image.reshape(-1, 3).mean(axis=0)
     if name == "object":
-        return crop(image, annotation["bbox"], MARGIN).ravel()
+        return crop(image, own_box(annotation), MARGIN).ravel()
     if name == "object's brightness":  # its distribution, wherever in the crop
-        return np.sort(crop(image, annotation["bbox"], MARGIN).reshape(-1, 3), axis=0).ravel()
+        return np.sort(crop(image, own_box(annotation), MARGIN).reshape(-1, 3), axis=0).ravel()
     # where it lies and how large it is, with squares and products; which end is the head, left out
     centre = annotation["keypoints"][3:5]
     place = np.array([*annotation["bbox"], *centre, annotation["area"] ** 0.5, 96.0]) / 96
@@ -97,21 +121,54 @@ def test_a_faint_leak_would_be_found(variant):
 
 
 @variants
-def test_all_but_the_signal_is_grey(variant):
-    for image, annotation in zip(*samples(variant)[:2], strict=True):
-        x, y, w, h = annotation["signal"]
-        rest = image.copy()
-        rest[y : y + h, x : x + w] = 0
-        assert (rest == rest[..., :1]).all()
+def test_all_but_the_signals_is_grey(variant):
+    for number in range(100):
+        image, annotations = RELAYS[variant].draw("train", number)
+        for x, y, w, h in (a["signal"] for a in annotations):
+            image[y : y + h, x : x + w] = 0
+        assert (image == image[..., :1]).all()
 
 
 @variants
 def test_answers_are_even_and_independent_of_the_corner(variant):
     _, annotations, told = samples(variant)
     n = told.max() + 1
-    middle = np.array([RELAYS[variant].width, RELAYS[variant].height]) / 2
-    left, upper = np.array([np.array(a["signal"][:2]) < middle - 16 for a in annotations]).T
-    corner = 2 * left + upper
-    expected = len(told) / (4 * n)
-    counts = np.array([((corner == c) & (told == t)).sum() for c in range(4) for t in range(n)])
+    relay = RELAYS[variant]
+    middle = (np.array([relay.width, relay.height]) - relay.signal) / 2
+    left, upper = np.array([np.array(a["signal"][:2]) < middle for a in annotations]).T
+    corner = 2 * left + upper if variant in CORNERS else left  # or the end
+    places = len(set(corner))
+    expected = len(told) / (places * n)
+    counts = np.array([((corner == c) & (told == t)).sum() for c in set(corner) for t in range(n)])
+    assert places == (4 if variant in CORNERS else 2)
     assert (np.abs(counts - expected) < 4 * np.sqrt(expected)).all()
+
+
+@pytest.mark.parametrize("variant", PAIRS)
+def test_of_pairs_the_colours_alone_tell_no_more_than_which_there_are(variant):
+    among = 1 / RELAYS[variant].pairs
+    error = np.sqrt(among * (1 - among) / HELD_OUT)
+    assert accuracy_from("image's colours", variant) == pytest.approx(among, abs=3 * error)
+
+
+def direction(patch):
+    """Of a texture: near 0 for stripes across, 1 for stripes along, between them for checks."""
+    across, along = (
+        np.abs(np.diff(patch.astype(float).sum(axis=2), axis=a)).mean() for a in (0, 1)
+    )
+    return along / (across + along)
+
+
+@pytest.mark.parametrize("variant", PAIRS)
+def test_of_pairs_the_texture_tells_which_signal_is_whose(variant):
+    right = []
+    for number in range(100):
+        image, annotations = RELAYS[variant].draw("train", number)
+        patches = []
+        for x, y, w, h in (a["signal"] for a in annotations):
+            patches.append(direction(image[y : y + h, x : x + w]))
+        for own, annotation in enumerate(annotations):
+            x, y, w, h = annotation["bbox"]
+            inner = image[int(y + h / 4) : int(y + 3 * h / 4), int(x + w / 4) : int(x + 3 * w / 4)]
+            right.append(np.abs(np.array(patches) - direction(inner)).argmin() == own)
+    assert np.mean(right) > 0.95

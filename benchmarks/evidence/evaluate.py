@@ -1,0 +1,87 @@
+"""AP of a model on a relay data set: in all, whatever the class, and by distance."""
+
+import itertools
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.evaluation import inference_on_dataset
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+from torchvision.ops import box_convert, nms
+
+from nl_detectron.engine import Trainer
+
+TASKS = {"box": "bbox", "mask": "segm", "keypoint": "keypoints"}
+
+
+def evaluate(cfg: CfgNode, model: nn.Module, dataset: str) -> dict[str, float]:
+    """AP in percent by task; a model that finds nothing has 0."""
+    loader = build_detection_test_loader(cfg, dataset)  # first: it writes the images
+    evaluator = Trainer.build_evaluator(cfg, dataset)
+    results = inference_on_dataset(model, loader, evaluator)
+    return {task: _percent(results[k]["AP"]) for task, k in TASKS.items() if k in results}
+
+
+class Found:
+    """What :func:`evaluate` found on a data set of boxes and masks, to look at again."""
+
+    def __init__(self, cfg: CfgNode, dataset: str):
+        folder = Path(cfg.OUTPUT_DIR, "inference", dataset)
+        self.truth = COCO(MetadataCatalog.get(dataset).json_file)
+        self.all = json.loads((folder / "coco_instances_results.json").read_text())
+        self.once = once(self.all)
+
+    def located(self, images: Sequence[int] | None = None) -> dict[str, float]:
+        """AP by task, were the class of no matter: a third of it is what knowing nothing of three
+        classes gives, to who names them all."""
+        return self._ap(self.once, images, classes=False)
+
+    def by_distance(self, edges: Sequence[int]) -> list[dict]:
+        """AP and the located AP of each band of distances, on its images alone."""
+        bands = []
+        for low, high in itertools.pairwise(edges):
+            ids = [a["image_id"] for a in self.truth.anns.values() if low <= a["distance"] < high]
+            bands.append({"from": low, "to": high, "images": len(ids)})
+            if ids:
+                bands[-1] |= {"ap": self._ap(self.all, ids), "located": self.located(ids)}
+        return bands
+
+    def _ap(self, found: list[dict], images: Sequence[int] | None, classes: bool = True) -> dict:
+        if not found:
+            return {"box": 0.0, "mask": 0.0}
+        results = self.truth.loadRes(found)
+        aps = {}
+        for task in ("box", "mask"):
+            evaluation = COCOeval(self.truth, results, TASKS[task])
+            evaluation.params.useCats = int(classes)
+            if images is not None:
+                evaluation.params.imgIds = list(images)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            aps[task] = _percent(100 * evaluation.stats[0])
+        return aps
+
+
+def once(found: list[dict]) -> list[dict]:
+    """Detections in COCO's format without those that repeat a surer one, of whatever class."""
+    by_image = defaultdict(list)
+    for detection in found:
+        by_image[detection["image_id"]].append(detection)
+    kept = []
+    for detections in by_image.values():
+        boxes = box_convert(torch.tensor([d["bbox"] for d in detections]), "xywh", "xyxy")
+        scores = torch.tensor([d["score"] for d in detections])
+        kept += [detections[i] for i in nms(boxes, scores, 0.5).tolist()]
+    return kept
+
+
+def _percent(ap: float) -> float:
+    return 0.0 if math.isnan(ap) else round(max(float(ap), 0.0), 2)  # COCO's -1: no object

@@ -1,0 +1,84 @@
+"""The two pictures: curves of twins, and AP against distance. Mean, and a band from least to most.
+
+Colours are Okabe and Ito's, told apart by those who see fewer; lines differ, too.
+"""
+
+from pathlib import Path
+
+from .results import CLASSES, Results, aps, bands, curve, mean, row
+from .runs import TABLES
+
+CURVES, DISTANCE = "evidence_curves.png", "evidence_distance.png"
+STYLES = {
+    "baseline": ("#D55E00", "--"),
+    "control": ("#999999", ":"),
+    "embedded_gaussian": ("#0072B2", "-"),
+}
+STAGES = {"res4": "#CC79A7", "res5": "#009E73"}
+
+
+def draw(results: Results, folder: Path, reach: dict[str, float]) -> list[Path]:
+    """Those pictures for which there is a run; returns their files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    drawn = []
+    for name, letter, plot in ((CURVES, "A", curves), (DISTANCE, "F", distance)):
+        if any(row(results, letter, label) for label in TABLES[letter]):
+            figure = plot(results, reach)
+            figure.savefig(folder / name, dpi=110)
+            drawn.append(folder / name)
+    return drawn
+
+
+def curves(results: Results, _: dict[str, float]):
+    """Figure G: training loss and validation mask AP, where all runs of a kind still ran."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    reads = {
+        "training loss": lambda point: point["losses"]["total_loss"],
+        "validation mask AP": lambda point: point["ap"]["mask"],
+    }
+    for axis, (title, read) in zip(axes, reads.items(), strict=True):
+        for label in STYLES:
+            found = row(results, "A", label)
+            iterations, values = curve(found, read)
+            _line(axis, label, iterations, values)
+        axis.set(xlabel="iteration", title=title)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def distance(results: Results, reach: dict[str, float]):
+    """Figure F: mask AP by distance, and how far the baseline's stages can see."""
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for label in TABLES["F"]:
+        found = row(results, "F", label)
+        by_band = bands(found)
+        middles = [(b[0]["from"] + b[0]["to"]) / 2 for b in by_band]
+        _line(
+            axis, label, middles, [aps(b, "mask") for b in by_band], f"{label}, {len(found)} runs"
+        )
+        if label == "baseline" and found:
+            chance = [mean(aps(b, "mask", "located")) / CLASSES for b in by_band]
+            axis.plot(middles, chance, color="black", lw=1, ls=":", label="chance")
+    for stage, pixels in reach.items():
+        axis.axvline(pixels, color=STAGES[stage], ls="-.", label=f"{stage}'s receptive field ends")
+    axis.set(xlabel="pixels between object and signal", ylabel="mask AP", ylim=(0, 100))
+    figure.legend(loc="outside right center")
+    return figure
+
+
+def _line(axis, label: str, x: list, values: list[list[float]]) -> None:
+    if not x:
+        return
+    colour, style = STYLES[label]
+    legend = f"{label}, {len(values[0])} runs"
+    axis.plot(x, [mean(v) for v in values], color=colour, ls=style, marker="o", ms=3, label=legend)
+    axis.fill_between(
+        x, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.2
+    )
+    axis.grid(alpha=0.3)

@@ -1,0 +1,145 @@
+"""Makes the tables and pictures of docs/evidence.md: ``python -m benchmarks.evidence.report``.
+
+Each part stands between two markers, ``<!-- begin: A -->`` and ``<!-- end: A -->``.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable, Iterator
+
+from tabulate import tabulate
+
+from nl_detectron.engine import build_on_meta
+
+from .claims import claims
+from .figures import CURVES, DISTANCE, draw
+from .receptive import receptive_fields
+from .results import CLASSES, Results, aps, bands, half_way, load, mean, row, spread
+from .runs import ROOT, RUNS, TABLES, jobs
+from .sweep import state
+from .train import FULL, QUICK
+
+PAGE = ROOT / "docs" / "evidence.md"
+NOT_YET = "_Not run yet._"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--quick", action="store_true", help="print the quick sweep's table")
+    args = parser.parse_args()
+    if args.quick:
+        print(table(load(QUICK.results), "A"))
+        return
+    results = load(FULL.results)
+    PAGE.write_text(render(PAGE.read_text(), results))
+    drawn = draw(results, PAGE.parent, reach())
+    print("wrote", *(path.relative_to(ROOT) for path in (PAGE, *drawn)))
+
+
+def render(page: str, results: Results) -> str:
+    """The page with every part made anew.
+
+    Raises:
+        ValueError: a part that the page lacks.
+    """
+    for name, text in parts(results):
+        markers = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+        pattern = re.compile(f"({markers[0]}\n).*?({markers[1]})", re.DOTALL)
+        if not pattern.search(page):
+            raise ValueError(f"the page lacks {markers[0]} and {markers[1]}, in this order")
+        page = pattern.sub(lambda m, text=text: f"{m[1]}\n{text}\n\n{m[2]}", page)
+    return page
+
+
+def parts(results: Results) -> Iterator[tuple[str, str]]:
+    yield "summary", as_table(claims(results), ["", "measured", "aim", "met"])
+    yield "runs", told(results)
+    for letter in TABLES:
+        yield letter, distances(results) if letter == "F" else table(results, letter)
+    yield "G", picture(CURVES, "Loss and validation AP", "A", results)
+    yield "half", halves(results)
+
+
+def told(results: Results) -> str:
+    """How many runs there are, how long they took, from which versions."""
+    states = [state(job, FULL) for job in jobs()]
+    there = [results[name][seed] for name, seed in jobs() if seed in results.get(name, {})]
+    if not there:
+        return NOT_YET
+    minutes = sum(r["minutes"] for r in there)
+    packages = sorted({f"{k} {v}" for r in there for k, v in r["versions"].items()})
+    stale, flat = states.count("stale"), sum(r["stopped"] == "flat" for r in there)
+    ended = f"{flat} stopped by the rule, {sum(r['stopped'] == 'diverged' for r in there)} diverged"
+    old = f" **{stale} are of earlier settings** and would be made anew." if stale else ""
+    return (
+        f"{len(there)} of {len(states)} runs, {minutes / 60:.1f} hours of one thread in all; "
+        f"{ended}.{old} Versions: {', '.join(packages)}."
+    )
+
+
+def table(results: Results, letter: str) -> str:
+    """A row for each kind of model, as many runs as there are of it."""
+    tasks = ("box", "keypoint") if letter.startswith("E") else ("box", "mask")
+    rows = []
+    for label, (_, seeds) in TABLES[letter].items():
+        found = row(results, letter, label)
+        cells = [label, f"{len(found)} of {len(seeds)}"]
+        cells += [spread(aps(found, task)) for task in tasks]
+        if "mask" in tasks:
+            cells.append(spread(aps(found, "mask", "located")))
+        rows.append([*cells, *costs(found)])
+    heads = ["", "runs", *(f"{task} AP" for task in tasks)]
+    heads += ["mask AP, any class"] if "mask" in tasks else []
+    return as_table(rows, [*heads, "parameters", "GFLOPs", "s / iteration"])
+
+
+def costs(found: list[dict]) -> list[str]:
+    if not found:
+        return ["–"] * 3
+    first = found[0]
+    seconds = mean([r["seconds_per_iteration"] for r in found])
+    return [f"{first['parameters']:,}", f"{first['flops'] / 1e9:.3f}", f"{seconds:.3f}"]
+
+
+def distances(results: Results) -> str:
+    """Figure F and its figures: mask AP by band, and how far the baseline can see."""
+    by_label = {label: bands(row(results, "F", label)) for label in TABLES["F"]}
+    rows = []
+    for number, band in enumerate(next(filter(None, by_label.values()), [])):
+        cells = [f"{band[0]['from']} to {band[0]['to']}", band[0]["images"]]
+        found = [of[number] if of else [] for of in by_label.values()]
+        chance = [ap / CLASSES for ap in aps(found[0], "mask", "located")]
+        rows.append([*cells, *(spread(aps(f, "mask")) for f in found), spread(chance)])
+    heads = ["distance, pixels", "images", *by_label, "chance"]
+    seen = ", ".join(f"{pixels:.0f} pixels from {stage}" for stage, pixels in reach().items())
+    found = as_table(rows, heads) if rows else NOT_YET
+    image = picture(DISTANCE, "Mask AP by distance", "F", results)
+    return f"{found}\n\nThe baseline sees {seen} to each side, in theory.\n\n{image}"
+
+
+def reach() -> dict[str, float]:
+    """Pixels to each side of an output position that the baseline's stages can see."""
+    fields = receptive_fields(build_on_meta(RUNS["baseline"].config(1)).backbone.bottom_up)
+    return {stage: (fields[stage] - 1) / 2 for stage in ("res4", "res5")}
+
+
+def halves(results: Results) -> str:
+    rows = []
+    for label in TABLES["A"]:
+        found = [half_way(r) for r in row(results, "A", label) if r["curve"]]
+        columns = list(zip(*found, strict=True)) or [(), ()]
+        rows.append([label, *(spread(values, 0) for values in columns)])
+    return as_table(rows, ["half of the final mask AP", "iterations", "seconds"])
+
+
+def picture(name: str, title: str, letter: str, results: Results) -> str:
+    drawn = any(row(results, letter, label) for label in TABLES[letter])
+    return f"![{title}]({name})" if drawn else NOT_YET
+
+
+def as_table(rows: Iterable[Iterable[object]], heads: list[str]) -> str:
+    return tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main()

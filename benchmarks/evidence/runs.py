@@ -1,0 +1,204 @@
+"""Every run and every table: what is trained, on which images, from which seeds.
+
+A run is a config over one in configs/Demo, a relay data set and a schedule; with a seed they decide
+its result, and their hash is its key.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from dataclasses import replace as changed
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from nl_detectron.data import Relay
+from nl_detectron.data.relay import register_split
+from nl_detectron.engine import load_config
+
+from . import models  # noqa: F401  (registers its backbones)
+from . import settings as s
+
+ROOT = Path(__file__).parents[2]
+OUTPUT = Path("output/evidence")
+ONE_BLOCK = ("res4.-2",)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of a table, whatever the seed.
+
+    Args:
+        name: of the result's file, too.
+        opts: ``KEY VALUE`` words over the base config.
+        data: images to train on, and to tell AP on.
+        schedule: when to stop, too.
+        start: the run whose trained weights this one starts from.
+        bands: edges of distances, to tell AP by.
+    """
+
+    name: str
+    opts: tuple[str, ...] = ()
+    data: Relay = s.FAR
+    schedule: s.Schedule = s.MASKS
+    start: str = ""
+    bands: tuple[int, ...] = ()
+
+    @property
+    def watched(self) -> Relay:
+        """Other images, that decide when to stop."""
+        return changed(self.data, seed=self.data.seed + 1, train=0, val=self.schedule.watched)
+
+    def config(self, seed: int, output: Path = OUTPUT) -> CfgNode:
+        """Of one model; its data sets are registered."""
+        base = "relay_keypoint_rcnn" if self.data.keypoints else "relay_mask_rcnn"
+        side = str(self.data.height)
+        words = ["MODEL.DEVICE", "cpu", "SEED", str(seed)]
+        words += ["TEST.DETECTIONS_PER_IMAGE", str(s.DETECTIONS)]
+        words += ["INPUT.MIN_SIZE_TRAIN", f"({side},)", "INPUT.MIN_SIZE_TEST", side]
+        words += ["DATASETS.TRAIN", f"('{register(self.data, 'train')}',)"]
+        words += ["DATASETS.TEST", f"('{register(self.data, 'val')}',)"]
+        if self.data.keypoints:
+            words += ["MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", str(s.KEYPOINT_CONVS)]
+        words += ["OUTPUT_DIR", str(output / "runs" / f"{self.name}-seed{seed}"), *self.opts]
+        return load_config(str(ROOT / f"configs/Demo/{base}.yaml"), words)
+
+    @cache  # noqa: B019  (there are as many runs as RUNS has)
+    def key(self, seed: int) -> str:
+        """Hash of all that decides the result, that of the run it starts from included."""
+        cfg = self.config(seed).clone()
+        cfg.defrost()
+        cfg.OUTPUT_DIR, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = "", (), ()  # no more than names
+        images = [fingerprint(self.data), fingerprint(self.watched)]
+        parts = [cfg.dump(), asdict(self.schedule), images, self.bands]
+        parts += [RUNS[self.start].key(seed)] if self.start else []
+        return sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def register(data: Relay, split: str) -> str:
+    """The name under which Detectron2 knows it."""
+    name = f"evidence_{sha256(json.dumps(asdict(data)).encode()).hexdigest()[:8]}_{split}"
+    register_split(name, data, split)
+    return name
+
+
+@cache
+def fingerprint(data: Relay) -> str:
+    """Of the first images and of how many there are: of what a generator gives, whatever its code
+    and the names of its settings."""
+    known = sha256(f"{data.train} {data.val}".encode())
+    for number in range(3):
+        image, annotations = data.draw("val", number)
+        known.update(image.tobytes() + json.dumps(annotations).encode())
+    return known.hexdigest()[:16]
+
+
+def nonlocal_(after: Iterable[str] = ONE_BLOCK, build: str = "nonlocal", **keys) -> tuple[str, ...]:
+    """Words that place blocks in the backbone; ``keys`` are MODEL.NONLOCAL's."""
+    words = ["MODEL.BACKBONE.NAME", f"build_{build}_resnet_fpn_backbone"]
+    words += ["MODEL.NONLOCAL.BACKBONE.AFTER", str(list(after))]
+    for key, value in keys.items():
+        words += [f"MODEL.NONLOCAL.{key}", str(value)]
+    return tuple(words)
+
+
+FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation", "global_context")
+HEAD = (
+    *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
+    *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[2, 4, 6, 8]"),
+)
+PLACES = {
+    "res2": ("res2.-2",),
+    "res3": ("res3.-2",),
+    "res5": ("res5.-2",),
+    "5_blocks": ("res3.1", "res3.3", "res4.1", "res4.3", "res4.5"),
+    "10_blocks": ("res3.*", "res4.*"),
+}
+CHOICES = {
+    "subsample_after": {"SUBSAMPLE": "after"},
+    "subsample_none": {"SUBSAMPLE": "none"},
+    "no_scale": {"USE_SCALE": False},
+    "norm_BN": {"NORM": "BN"},
+    "norm_GN": {"NORM": "GN"},
+    "init_he": {"build": "he_nonlocal"},
+}
+
+
+def _runs() -> Iterator[Run]:
+    yield Run("baseline")
+    yield Run("control", ("MODEL.BACKBONE.NAME", "build_control_resnet_fpn_backbone"))
+    forms = {form: nonlocal_(PAIRWISE=form) for form in FORMS}
+    for form, words in forms.items():
+        yield Run(form, words)
+    for name, after in PLACES.items():
+        yield Run(name, nonlocal_(after))
+    for name, keys in CHOICES.items():
+        yield Run(name, nonlocal_(**keys))
+    # A model with a block in its backbone starts from the mask model that has one, too.
+    for place, data in (("far", s.KEYPOINTS_FAR), ("end", s.KEYPOINTS_END)):
+        for name, start, words in (
+            ("baseline", "baseline", ()),
+            ("head", "baseline", HEAD),
+            ("backbone", "embedded_gaussian", nonlocal_()),
+            ("both", "embedded_gaussian", (*nonlocal_(), *HEAD)),
+        ):
+            yield Run(f"keypoints_{place}_{name}", words, data, s.KEYPOINTS, start)
+    for name, words in (("baseline", ()), ("embedded_gaussian", forms["embedded_gaussian"])):
+        yield Run(f"distance_{name}", words, s.ANY, bands=s.BANDS)
+    for name, words in {"baseline": (), **forms}.items():
+        yield Run(f"pairs_{name}", words, s.PAIRS)
+
+
+RUNS = {run.name: run for run in _runs()}
+
+
+def _rows(rows: Iterable[str] | dict[str, str], seeds: tuple[int, ...], prefix: str = "") -> dict:
+    """Of a table; labels are the runs' names where no others are given."""
+    named = rows if isinstance(rows, dict) else {name: name for name in rows}
+    return {label: (prefix + name, seeds) for label, name in named.items()}
+
+
+TWINS = ("baseline", "control", "embedded_gaussian")
+OTHERS = tuple(form for form in FORMS if form not in TWINS)
+HEADS = {
+    "baseline": "baseline",
+    "+4 in head": "head",
+    "+1 in backbone": "backbone",
+    "+4 in head, +1 in backbone": "both",
+}
+STAGES = {"res2": "res2", "res3": "res3", "res4": "embedded_gaussian", "res5": "res5"}
+COUNTS = {"1": "embedded_gaussian", "5": "5_blocks", "10": "10_blocks"}
+DEFAULT = {"before, scale, no norm, 0.01": "embedded_gaussian"}
+# by letter: rows by label, each a run's name and its seeds
+TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
+    "A": {**_rows(TWINS, s.MANY), **_rows(OTHERS, s.SOME)},
+    "B": _rows(STAGES, s.FEW),
+    "C": _rows(COUNTS, s.FEW),
+    "D": _rows(DEFAULT | {n: n for n in CHOICES}, s.FEW),
+    "E-far": _rows(HEADS, s.SOME, "keypoints_far_"),
+    "E-end": _rows(HEADS, s.SOME, "keypoints_end_"),
+    "F": _rows(("baseline", "embedded_gaussian"), s.FEW, "distance_"),
+    "H": _rows(("baseline", *FORMS), s.FEW, "pairs_"),
+}
+
+
+def jobs(tables: Iterable[str] = TABLES) -> list[tuple[str, int]]:
+    """Runs and seeds of tables, each once, and what they start from before them."""
+    found: dict[tuple[str, int], None] = {}
+    for letter in tables:
+        rows = TABLES[letter].values()
+        for seed in sorted({seed for _, seeds in rows for seed in seeds}):
+            for name, seeds in rows:
+                if seed in seeds:
+                    if RUNS[name].start:
+                        found[RUNS[name].start, seed] = None
+                    found[name, seed] = None
+    return list(found)
+
+
+def quick(run: Run) -> Run:
+    """The same, sooner: an impression, no evidence."""
+    schedule = changed(run.schedule, **s.QUICK)
+    return changed(run, schedule=schedule, data=changed(run.data, val=60))

@@ -1,0 +1,158 @@
+"""One run: ``python -m benchmarks.evidence.train NAME --seed N``; its result is a small JSON."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_train_loader
+from detectron2.engine import SimpleTrainer
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from nl_detectron.analysis import analyze
+from nl_detectron.engine import Checkpointer, Trainer, UsageError
+from nl_detectron.engine.hooks import versions
+from nl_detectron.modeling import build_model
+
+from .evaluate import Found, evaluate
+from .runs import OUTPUT, RUNS, Run, quick, register
+
+
+class Folders(NamedTuple):
+    """``results`` gets the JSON; ``work`` weights, logs and predictions, which may be deleted.
+
+    ``quick`` is of runs, too: those of the quick folders are the short ones.
+    """
+
+    results: Path
+    work: Path
+    quick: bool = False
+
+    def run(self, name: str) -> Run:
+        return quick(RUNS[name]) if self.quick else RUNS[name]
+
+    def result(self, name: str, seed: int) -> Path:
+        return self.results / f"{name}-seed{seed}.json"
+
+    def weights(self, run: Run, seed: int) -> Path:
+        return self.work / "weights" / f"{run.name}-seed{seed}-{run.key(seed)}.pth"
+
+
+FULL = Folders(Path(__file__).parent / "results", OUTPUT)
+QUICK = Folders(Path("output/evidence-quick/results"), Path("output/evidence-quick"), quick=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("name", choices=RUNS, metavar="NAME")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    folders = QUICK if args.quick else FULL
+    perform(folders.run(args.name), args.seed, folders)
+
+
+def perform(run: Run, seed: int, folders: Folders) -> dict:
+    """Train and evaluate, write the result, and the weights where another run starts from them."""
+    began = time.perf_counter()
+    cfg = run.config(seed, folders.work)
+    model = build(run, cfg, seed, folders)
+    result = {"run": run.name, "seed": seed, "key": run.key(seed)}
+    result |= train(run, cfg, model, seed)
+    result["ap"] = evaluate(cfg, model, cfg.DATASETS.TEST[0])
+    if cfg.MODEL.MASK_ON:
+        found = Found(cfg, cfg.DATASETS.TEST[0])
+        result["located"] = found.located()
+        result["bands"] = found.by_distance(run.bands)
+    figures = analyze(cfg, run.data.height, run.data.width).figures
+    result |= {"parameters": figures.parameters, "flops": figures.flops}
+    result |= {"minutes": round((time.perf_counter() - began) / 60, 2), "versions": versions()}
+    if run.name in {other.start for other in RUNS.values()}:
+        _save(folders.weights(run, seed), lambda path: torch.save(model.state_dict(), path))
+    text = json.dumps(result, indent=1) + "\n"
+    _save(folders.result(run.name, seed), lambda path: path.write_text(text))
+    return result
+
+
+def build(run: Run, cfg: CfgNode, seed: int, folders: Folders) -> nn.Module:
+    """The model at its start. Equal seeds give equal weights to all that two models share: blocks
+    take their random numbers elsewhere.
+
+    Raises:
+        UsageError: the weights that it starts from are not there.
+    """
+    seed_all_rng(seed)
+    model = build_model(cfg)
+    if run.start:
+        weights = folders.weights(RUNS[run.start], seed)
+        if not weights.exists():
+            raise UsageError(f"{run.name} starts from {weights}; run {run.start} first")
+        Checkpointer(model).load(str(weights))
+    return model
+
+
+def train(run: Run, cfg: CfgNode, model: nn.Module, seed: int) -> dict:
+    """Train in place; returns the curve, and how and when it ended."""
+    plan, watched = run.schedule, register(run.watched, "val")
+    optimizer = Trainer.build_optimizer(cfg, model)
+    trainer = SimpleTrainer(model.train(), loader(cfg, seed), optimizer)
+    curve, aps, seconds = [], [], []
+    iteration, end, stopped = 0, plan.iterations, "end"
+    with EventStorage() as storage:
+        while iteration < end:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate_at(iteration, end)
+            began = time.perf_counter()
+            try:
+                trainer.run_step()
+            except FloatingPointError:
+                stopped = "diverged"
+                break
+            seconds.append(time.perf_counter() - began)
+            storage.step()
+            iteration += 1
+            if iteration % plan.every and iteration < end:
+                continue
+            curve.append({"iteration": iteration, "seconds": round(sum(seconds), 1)})
+            curve[-1]["losses"] = dict(_losses(storage, plan.every))
+            curve[-1]["ap"] = evaluate(cfg, model, watched)
+            print(json.dumps(curve[-1]), flush=True)
+            aps.append(list(curve[-1]["ap"].values())[-1])  # of the hardest task
+            if iteration + plan.cool < end and plan.is_flat(aps):
+                end, stopped = iteration + plan.cool, "flat"
+    typical = round(statistics.median(seconds), 4) if seconds else None
+    ended = {"iterations": iteration, "stopped": stopped, "seconds_per_iteration": typical}
+    return {**ended, "curve": curve}
+
+
+def loader(cfg: CfgNode, seed: int) -> Iterator[list[dict]]:
+    """Batches whose order and flips are the seed's, whatever model was built before."""
+    seed_all_rng(seed)
+    return build_detection_train_loader(cfg)
+
+
+def _losses(storage: EventStorage, last: int) -> Iterator[tuple[str, float]]:
+    """Means over the last iterations."""
+    for name, history in storage.histories().items():
+        if "loss" in name:
+            yield name, round(float(history.avg(last)), 4)
+
+
+def _save(path: Path, write: Callable[[Path], object]) -> None:
+    """Written aside and renamed, so that a file that exists is always whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.part")
+    write(aside)
+    aside.rename(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What relay images are drawn of: noise, outlines, textures.
+
+Units: pixels; x to the right, y down; angles in radians from the vertical.
+"""
+
+import cv2
+import numpy as np
+
+SHAPES = ("bar", "diamond", "ellipse")
+TEXTURES = ("stripes across", "stripes along", "checks")
+STRIPE = 4  # pixels of a stripe or check
+SLIM, STOUT = (0.3, 0.45), (0.6, 0.8)  # an outline's width over its length
+
+
+def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Grey noise, coarse and fine, (height, width, 1) repeated to three equal channels."""
+    coarse = cv2.resize(rng.normal(0, 18, size=(height // 16, width // 16)), (width, height))
+    return np.repeat((120 + coarse + rng.normal(0, 10, size=(height, width)))[..., None], 3, axis=2)
+
+
+def outline(
+    rng: np.random.Generator, height: float, build: tuple[float, float] = SLIM
+) -> tuple[np.ndarray, float, float]:
+    """A shape around (0, 0), made for a room so high: its outline (P, 2), angle and length."""
+    shape = rng.choice(SHAPES)
+    length = height * rng.uniform(0.53, 0.7)
+    width = length * rng.uniform(*build)
+    angle = rng.uniform(-np.pi / 3, np.pi / 3)
+    across, along = {
+        "bar": ([-1, 1, 1, -1], [-1, -1, 1, 1]),
+        "diamond": ([0, 1, 0, -1], [-1, 0, 1, 0]),
+        "ellipse": (
+            np.cos(np.linspace(0, 2 * np.pi, 24, endpoint=False)),
+            np.sin(np.linspace(0, 2 * np.pi, 24, endpoint=False)),
+        ),
+    }[shape]
+    local = np.stack([np.multiply(across, width / 2), np.multiply(along, length / 2)], axis=1)
+    return local @ turn(angle), angle, length
+
+
+def turn(angle: float) -> np.ndarray:
+    """The matrix (2, 2) that rows of points are multiplied with."""
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def fill(outline: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The outline's cover of each pixel, 0 to 1, (height, width, 1)."""
+    shift = 4  # fractional bits of cv2's coordinates; its pixel centres are whole numbers
+    mask = np.zeros((height, width), dtype=np.uint8)
+    points = np.round((outline - 0.5) * 2**shift).astype(np.int32)
+    cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=shift)
+    return mask[..., None] / 255.0
+
+
+def paint(image: np.ndarray, outline: np.ndarray, value: np.ndarray | float) -> None:
+    """Fill an outline in an image (height, width, 3), in place; some of the noise shows through."""
+    image += fill(outline, *image.shape[:2]) * (value - image) * 0.9
+
+
+def texture(rng: np.random.Generator, name: str, height: int, width: int) -> np.ndarray:
+    """0 and 1 in stripes or checks that begin anywhere, (height, width, 1)."""
+    top, left = rng.integers(0, 2 * STRIPE, size=2)
+    y, x = np.ogrid[top : top + height, left : left + width]
+    steps = {
+        "stripes across": y // STRIPE + 0 * x,
+        "stripes along": 0 * y + x // STRIPE,
+        "checks": y // STRIPE + x // STRIPE,
+    }[name]
+    return (steps % 2)[..., None]

@@ -1,0 +1,140 @@
+"""What relay images show: the object, and the signal that tells what it is.
+
+Each scene gives an image (height, width, 3) of floats, and its annotations in COCO's format.
+Units: pixels; x to the right, y down.
+"""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from .drawing import STOUT, TEXTURES, noise, outline, paint, texture, turn
+
+if TYPE_CHECKING:
+    from .relay import Relay
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}  # RGB
+KEYPOINTS = ("head", "centre", "tail")
+HEAD_UP, HEAD_DOWN = "red", "blue"  # in the keypoint variant
+MARGIN = 5  # how far the signal may lie from the corner
+CLEAR = 8  # pixels that the signal stays away from the object
+
+
+def draw_one(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """An object in a corner; its signal in the opposite one, or on the way there."""
+    colour = rng.choice([HEAD_UP, HEAD_DOWN] if relay.keypoints else list(COLOURS))
+    corner = rng.integers(0, 2, size=2)  # of the object: 0 left or top, 1 right or bottom
+
+    size = np.array([relay.width, relay.height])
+    image = noise(rng, relay.height, relay.width)
+    shape, angle, length = outline(rng, relay.height)
+    reach = np.abs(shape).max(axis=0) + 2
+    room = np.array([relay.height, relay.height / 2])  # a square at one end, and its upper half
+    centre = rng.uniform(reach, np.maximum(room - reach * [1, 0], reach))
+    centre = np.where(corner == 1, size - centre, centre)
+    shape = shape + centre
+    paint(image, shape, rng.choice([rng.uniform(40, 70), rng.uniform(170, 200)]))
+
+    x, y = np.where(corner == 1, 0, size - relay.signal)
+    jitter = rng.integers(0, MARGIN, size=2) * np.where(corner == 1, 1, -1)
+    x, y = int(x + jitter[0]), int(y + jitter[1])
+    if relay.place == "any":
+        x = _on_the_way(relay, rng, shape, bool(corner[0]))
+    image[y : y + relay.signal, x : x + relay.signal] = COLOURS[colour]
+    image += rng.normal(0, 6, size=(relay.height, relay.width, 1))
+
+    ends = _ends(centre, turn(angle), length, colour == HEAD_UP or not relay.keypoints)
+    annotation = _annotation(relay, colour, shape, ends, (x, y, relay.signal))
+    if relay.place == "any":
+        annotation["distance"] = round(abs(x + relay.signal / 2 - float(centre[0])), 1)
+    return image, [annotation]
+
+
+def _on_the_way(relay: "Relay", rng: np.random.Generator, shape: np.ndarray, right: bool) -> int:
+    """Where a signal begins: from just clear of the object to the image's other end."""
+    if right:
+        return int(rng.integers(0, int(shape[:, 0].min()) - CLEAR - relay.signal + 1))
+    nearest = int(np.ceil(shape[:, 0].max())) + CLEAR
+    return int(rng.integers(nearest, relay.width - relay.signal + 1))
+
+
+def draw_long(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """An object along the image, the signal painted on one end, head and tail at the other.
+
+    Both are at the same end: were they one at each, the end with the signal would know whether
+    it is the head, and a keypoint's softmax over the box would pass that on to the other.
+    """
+    colour = rng.choice([HEAD_UP, HEAD_DOWN])
+    right = rng.integers(0, 2)  # where head and tail are
+    image = noise(rng, relay.height, relay.width)
+    length, thick = relay.width * rng.uniform(0.65, 0.75), relay.height * rng.uniform(0.55, 0.65)
+    axes = turn(rng.uniform(-0.04, 0.04))
+    shape = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [length / 2, thick / 2] @ axes
+    reach = np.abs(shape).max(axis=0) + 2
+    centre = rng.uniform(reach, np.array([relay.width, relay.height]) - reach)
+    shape = shape + centre
+    paint(image, shape, rng.choice([rng.uniform(40, 70), rng.uniform(170, 200)]))
+
+    along = axes[0] * (1 if right else -1)
+    near, far = (centre + along * (length / 2 - thick / 2) * way for way in (-1, 1))
+    x, y = (near - relay.signal / 2).round().astype(int).tolist()
+    image[y : y + relay.signal, x : x + relay.signal] = COLOURS[colour]
+    image += rng.normal(0, 6, size=(relay.height, relay.width, 1))
+    ends = _ends(far, axes, 0.7 * thick, colour == HEAD_UP)
+    return image, [_annotation(relay, colour, shape, ends, (x, y, relay.signal))]
+
+
+def draw_pairs(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """Objects at one end, signals of as many colours at the other, in any order; a texture
+    tells which signal is whose."""
+    colours = rng.permutation(list(COLOURS))[: relay.pairs]
+    textures = rng.permutation(TEXTURES)[: relay.pairs]
+    cells = rng.permutation(relay.pairs)  # of the signals, counted from the top
+    right = rng.integers(0, 2)  # where the objects are
+    image = noise(rng, relay.height, relay.width)
+    cell, side = relay.height / relay.pairs, relay.signal
+    annotations = []
+    for number, (colour, name) in enumerate(zip(colours, textures, strict=True)):
+        shape, angle, length = outline(rng, cell, STOUT)
+        reach = np.abs(shape).max(axis=0) + 2
+        centre = rng.uniform(reach, np.maximum([relay.height, cell] - reach, reach))
+        centre += np.array([(relay.width - relay.height) * right, number * cell])
+        shape = shape + centre
+        pattern = texture(rng, name, relay.height, relay.width)
+        paint(image, shape, 55 + 130 * pattern)
+
+        x, y = rng.integers(0, MARGIN, size=2)
+        x = int(x if right else relay.width - side - x)
+        y = int(y + cells[number] * cell)
+        window = np.s_[y : y + side, x : x + side]
+        image[window] = np.array(COLOURS[colour]) * (0.4 + 0.6 * pattern[window])
+        ends = _ends(centre, turn(angle), length)
+        annotations.append(_annotation(relay, colour, shape, ends, (x, y, side)))
+    image += rng.normal(0, 6, size=(relay.height, relay.width, 1))
+    return image, annotations
+
+
+def _annotation(
+    relay: "Relay", colour: str, shape: np.ndarray, ends: np.ndarray, signal: tuple[int, int, int]
+) -> dict:
+    low, high = shape.min(axis=0), shape.max(axis=0)
+    x, y, side = signal
+    return {
+        "category_id": 1 if relay.keypoints else list(COLOURS).index(colour) + 1,
+        "bbox": [*low.tolist(), *(high - low).tolist()],
+        "area": float(cv2.contourArea(shape.astype(np.float32))),
+        "segmentation": [shape.round(2).ravel().tolist()],
+        "iscrowd": 0,
+        "keypoints": [round(float(v), 2) for end in ends for v in (*(end - 0.5), 2)],
+        "num_keypoints": len(KEYPOINTS),
+        "signal": [x, y, side, side],
+    }
+
+
+def _ends(
+    centre: np.ndarray, axes: np.ndarray, length: float, head_up: bool = True
+) -> list[np.ndarray]:
+    """Head, centre and tail along the second of the axes, x and y each."""
+    up = -axes[1] * length / 2
+    return [centre + up, centre, centre - up] if head_up else [centre - up, centre, centre + up]

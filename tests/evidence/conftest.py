@@ -1,0 +1,36 @@
+"""Runs of a moment: a few small images, a few iterations."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.evidence import settings as s
+from benchmarks.evidence.runs import RUNS
+from benchmarks.evidence.train import Folders
+
+SHORT = s.Schedule(iterations=2, every=1, watched=2, cool=1, least=9)
+FEW = {"height": 64, "width": 128, "train": 16, "val": 3}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.getbasetemp() / "relay"  # the images of one test do for the next
+    monkeypatch.setenv("NL_DETECTRON_CACHE", str(folder))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return Folders(tmp_path / "results", tmp_path / "work")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A function that makes a run tiny, and known by its name."""
+
+    def make(name, **changes):
+        data = replace(RUNS[name].data, **FEW)
+        run = replace(RUNS[name], data=data, schedule=SHORT, **changes)
+        monkeypatch.setitem(RUNS, name, run)
+        return run
+
+    return make

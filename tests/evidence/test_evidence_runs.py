@@ -1,0 +1,144 @@
+"""Which runs there are, what tells them apart, and when they stop."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.evidence import settings as s
+from benchmarks.evidence.runs import RUNS, TABLES, jobs, quick
+from nl_detectron.engine import build_on_meta
+from nl_detectron.modeling import find_blocks
+
+PLAN = s.Schedule(
+    iterations=100, rate=4.0, low=2.0, low_until=30, cool=10, every=10, least=40, patience=2, gain=1
+)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "end", "rate"),
+    [(0, 100, 2), (29, 100, 2), (30, 100, 4), (89, 100, 4), (90, 100, 0.4), (60, 70, 0.4)],
+)
+def test_the_rate_is_low_then_high_then_a_tenth_to_end_with(iteration, end, rate):
+    assert PLAN.rate_at(iteration, end) == rate
+
+
+@pytest.mark.parametrize(
+    ("aps", "flat"),
+    [
+        ([], False),
+        ([30, 30, 30], False),  # too early
+        ([30, 30, 30, 30], True),
+        ([30, 30, 30, 31], True),  # no more than the gain
+        ([30, 30, 30, 31.5], False),
+        ([30, 30, 32, 30], False),
+        ([50, 30, 40, 49], True),
+    ],
+)
+def test_a_run_is_flat_when_its_last_aps_are_not_above_those_before(aps, flat):
+    assert PLAN.is_flat(aps) is flat
+
+
+def test_tables_are_of_runs_that_there_are():
+    assert {name for t in TABLES.values() for name, _ in t.values()} == set(RUNS)
+    assert all(name == run.name for name, run in RUNS.items())
+
+
+def test_jobs_come_once_and_after_what_they_start_from():
+    found = jobs()
+    assert len(set(found)) == len(found)
+    assert {seed for name, seed in found if name == "control"} == {1, 2, 3, 4, 5}
+    for name, seed in found:
+        if start := RUNS[name].start:
+            assert found.index((start, seed)) < found.index((name, seed))
+    assert ("embedded_gaussian", 3) in jobs(["E-end"])
+    assert jobs(["B"])[:4] == [(n, 1) for n in ("res2", "res3", "embedded_gaussian", "res5")]
+
+
+def test_a_key_is_of_everything_that_decides_the_result():
+    run = RUNS["baseline"]
+    others = [
+        replace(run, opts=("MODEL.FPN.NORM", "GN")),
+        replace(run, data=replace(run.data, seed=9)),
+        replace(run, data=replace(run.data, train=9)),
+        replace(run, schedule=replace(run.schedule, gain=2)),
+        replace(run, bands=(0, 9)),
+        quick(run),
+    ]
+    keys = [run.key(1), run.key(2), *(other.key(1) for other in others)]
+    assert len(set(keys)) == len(keys)
+    assert replace(run).key(1) == keys[0]
+    assert replace(run, name="by another name").key(1) == keys[0]
+
+
+def test_a_key_is_of_the_generator_too(monkeypatch):
+    from benchmarks.evidence import runs
+
+    run = replace(RUNS["baseline"])
+    before = run.key(1)
+    monkeypatch.setattr(runs, "fingerprint", lambda data: "other images")
+    assert replace(run, name="not cached").key(1) != before
+
+
+def test_a_key_is_of_the_run_it_starts_from_too(monkeypatch):
+    run = RUNS["keypoints_far_head"]
+    before = run.key(1)
+    other = replace(RUNS["baseline"], schedule=replace(s.MASKS, gain=7))
+    monkeypatch.setitem(RUNS, "baseline", other)
+    assert replace(run, name="not cached").key(1) != before
+
+
+BLOCKS = {  # by name: where, from the front; the others have res4.4 alone
+    "baseline": [],
+    "control": [],
+    "res2": ["res2.1"],
+    "res3": ["res3.2"],
+    "res5": ["res5.1"],
+    "5_blocks": ["res3.1", "res3.3", "res4.1", "res4.3", "res4.5"],
+    "10_blocks": [*(f"res3.{i}" for i in range(4)), *(f"res4.{i}" for i in range(6))],
+}
+HEAD = [f"roi_heads.keypoint_head.nonlocal{i}" for i in (2, 4, 6, 8)]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_blocks_stand_where_the_paper_has_them(name):
+    short = name.split("_", 1)[1] if name.startswith(("distance", "pairs")) else name
+    expected = BLOCKS.get(short, ["res4.4"])
+    if name.startswith("keypoints"):
+        expected = ["res4.4"] if name.endswith(("backbone", "both")) else []
+    places = [f"backbone.bottom_up.{p.replace('.', '.nonlocal')}" for p in expected]
+    if name.endswith(("_head", "_both")):
+        places += HEAD
+    assert list(find_blocks(build_on_meta(RUNS[name].config(1)))) == places
+
+
+def flat(node, prefix=""):
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+TWIN = {"far": "keypoints_far_baseline", "end": "keypoints_end_baseline"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_differs_from_its_twin_in_the_block_alone(name):
+    group = name.split("_")[0]
+    if group == "keypoints":
+        twin = RUNS[TWIN[name.split("_")[1]]]
+    else:
+        twin = RUNS[f"{group}_baseline" if group in ("distance", "pairs") else "baseline"]
+    run = RUNS[name]
+    assert (run.data, run.schedule, run.bands) == (twin.data, twin.schedule, twin.bands)
+    ours, theirs = (dict(flat(r.config(3))) for r in (run, twin))
+    other = {key for key in ours if ours[key] != theirs[key]}
+    allowed = {"MODEL.BACKBONE.NAME", "MODEL.ROI_KEYPOINT_HEAD.NAME", "OUTPUT_DIR"}
+    assert all(key in allowed or key.startswith("MODEL.NONLOCAL.") for key in other)
+    assert ours.keys() == theirs.keys()
+
+
+def test_images_that_decide_when_to_stop_are_not_those_of_the_result():
+    for run in RUNS.values():
+        assert run.watched.seed != run.data.seed
+        assert run.watched.val == run.schedule.watched

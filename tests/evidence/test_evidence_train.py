@@ -1,0 +1,133 @@
+"""One run: what its result holds, that it comes again, what it starts from, AP by distance."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from pycocotools.coco import COCO
+from pycocotools.mask import encode
+
+from benchmarks.evidence.evaluate import Found, once
+from benchmarks.evidence.runs import RUNS, register
+from benchmarks.evidence.sweep import state
+from benchmarks.evidence.train import perform
+from nl_detectron.data import Relay
+from nl_detectron.engine import UsageError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
+    run = tiny("distance_baseline", bands=(20, 70, 130))
+    assert state((run.name, 1), folders) == "missing"
+    first = perform(run, 1, folders)
+    assert json.loads(folders.result(run.name, 1).read_text()) == first
+    assert state((run.name, 1), folders) == "done"
+    assert (first["run"], first["seed"], first["key"]) == (run.name, 1, run.key(1))
+    assert (first["iterations"], first["stopped"]) == (2, "end")
+    assert [point["iteration"] for point in first["curve"]] == [1, 2]
+    for point in first["curve"]:
+        assert point["losses"]["total_loss"] > 0 and point["ap"].keys() == {"box", "mask"}
+    assert 0 < first["seconds_per_iteration"] < first["curve"][-1]["seconds"]
+    assert first["parameters"] > 1e6 and first["flops"] > 1e7 and "torch" in first["versions"]
+    assert sum(band["images"] for band in first["bands"]) == run.data.val
+
+    again = perform(run, 1, folders)
+    times = {"curve", "minutes", "seconds_per_iteration"}
+    assert {k: v for k, v in again.items() if k not in times} == {
+        k: v for k, v in first.items() if k not in times
+    }
+    assert [p["losses"] for p in again["curve"]] == [p["losses"] for p in first["curve"]]
+
+    tiny(run.name, bands=(30, 90))
+    assert state((run.name, 1), folders) == "stale"
+
+
+def test_a_flat_run_cools_and_ends(tiny, folders):
+    run = tiny("baseline")
+    plan = replace(run.schedule, iterations=9, least=2, patience=1, gain=200, watched=1)
+    result = perform(replace(run, schedule=plan), 1, folders)
+    assert (result["iterations"], result["stopped"]) == (3, "flat")
+
+
+def test_a_run_that_diverges_says_so(tiny, folders):
+    run = tiny("baseline")
+    plan = replace(run.schedule, iterations=9, rate=1e30, low=1e30, watched=1)
+    result = perform(replace(run, schedule=plan), 1, folders)
+    assert result["stopped"] == "diverged" and result["iterations"] < 9
+    assert set(result["ap"]) == {"box", "mask"}
+
+
+def test_keypoints_start_from_the_mask_models_weights(tiny, folders):
+    start, run = tiny("embedded_gaussian"), tiny("keypoints_end_both")
+    with pytest.raises(UsageError, match="run embedded_gaussian first"):
+        perform(run, 1, folders)
+    perform(start, 1, folders)
+    result = perform(run, 1, folders)
+    assert result["ap"].keys() == {"box", "keypoint"} and "bands" not in result
+    assert folders.weights(start, 1).exists() and not folders.weights(run, 1).exists()
+
+
+# --- AP ------------------------------------------------------------------------------------------
+
+
+def found_on(relay, folder, category_of):
+    """A Found of perfect boxes and masks, each with the category that a function gives it."""
+    name = register(relay, "val")
+    DatasetCatalog.get(name)  # writes the images
+    truth = COCO(str(relay.folder() / "val.json"))
+    detections = []
+    for a in truth.anns.values():
+        mask = encode(np.asfortranarray(truth.annToMask(a)))
+        mask["counts"] = mask["counts"].decode()
+        box = {"image_id": a["image_id"], "bbox": a["bbox"], "segmentation": mask, "score": 0.9}
+        detections.append({**box, "category_id": category_of(a)})
+        detections.append({**box, "score": 0.3, "category_id": a["category_id"] % 3 + 1})
+    path = folder / "inference" / name / "coco_instances_results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(detections))
+    cfg = RUNS["baseline"].config(1).clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(folder)
+    return Found(cfg, name)
+
+
+ANY = Relay(height=64, width=256, signal=24, place="any", train=0, val=40)
+
+
+def test_bands_tell_near_from_far(tmp_path):
+    def near_is_right(annotation):
+        right = annotation["category_id"]
+        return right if annotation["distance"] < 120 else right % 3 + 1
+
+    found = found_on(ANY, tmp_path, near_is_right)
+    near, far, none = found.by_distance((0, 120, 300, 400))
+    assert near["images"] + far["images"] == 40 and none == {"from": 300, "to": 400, "images": 0}
+    assert near["ap"]["box"] == 100 and near["ap"]["mask"] > 95
+    assert far["ap"]["box"] < 1 and far["ap"]["mask"] < 1
+    assert far["located"]["box"] == 100 and found.located()["mask"] > 95
+
+
+def test_finding_nothing_is_an_ap_of_zero(tmp_path):
+    found = found_on(ANY, tmp_path, lambda a: 1)
+    found.all = found.once = []
+    assert found.located() == {"box": 0, "mask": 0}
+    assert found.by_distance((0, 400))[0]["ap"] == {"box": 0, "mask": 0}
+
+
+def test_of_detections_of_one_thing_the_surest_is_kept():
+    def detection(image, x, score, category=1):
+        box = [x, 0, 10, 10]
+        return {"image_id": image, "bbox": box, "score": score, "category_id": category}
+
+    kept = [detection(1, 0, 0.9), detection(1, 50, 0.4, 2), detection(2, 0, 0.1)]
+    assert once([kept[0], detection(1, 1, 0.8, 3), *kept[1:]]) == kept
