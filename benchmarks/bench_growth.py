@@ -17,7 +17,7 @@ POSITIONS = (2100, 4200, 8400, 16800, 33600, 67200)
 QUICK = (64, 128, 256)
 CHANNELS = 256  # D and E
 PLAIN_UP_TO = 16800  # positions; its matrices grow on, and so does its time
-BUDGET = Budget(seconds=2.0)
+BUDGET = Budget(seconds=1.0)
 
 
 def records(quick: bool) -> Iterator[dict]:

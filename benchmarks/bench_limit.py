@@ -1,6 +1,7 @@
 """How far from the machine's limit: the same multiply-adds as large square matrix products.
 
-share = seconds of the products over seconds of the form, both within the same turns.
+share = seconds of the products over seconds of the form, both within the same turns. That of the
+plain formula tells what any other way of the same products could gain at most: its inverse.
 """
 
 from collections.abc import Iterator
@@ -24,36 +25,38 @@ def records(quick: bool) -> Iterator[dict]:
         if case["shape"] != "res4" or case["mode"] not in ("forward", "train"):
             continue
         case = {**case, "square": square}
-        record = compare(__name__, case, ("sgemm", "forward"), BUDGET, memory=False)
+        record = compare(__name__, case, ("sgemm", "forward", "plain"), BUDGET, memory=False)
         work = multiply_adds(case)
-        once = record.pop("ratio")["forward"]
-        share = {key: value * work["counted"] / square**3 for key, value in once.items()}
+        share = {
+            way: {key: value * work[way] / square**3 for key, value in once.items()}
+            for way, once in record.pop("ratio").items()
+        }
         yield {**record, "macs": work, "share": share}
 
 
 def multiply_adds(case: dict) -> dict[str, float]:
-    """Those of the formula, and those done: the fast backward pass makes its scores again.
+    """Those that count for each way, and those done: a fast backward pass makes its scores again.
 
-    A matrix product has a forward pass and two like it backward. The fast one has five backward.
+    A matrix product has a forward pass and two like it backward.
     """
     s = bench_op.sizes(case)
     pairwise = build_pairwise(case["form"], s.d)
     train, fast = case["mode"] == "train", pairwise.takes_fast(s)
-    if case["form"] == "dot_product":
-        way = pairwise.fast_cost if fast else pairwise.plain_cost
-        counted = done = way(s).macs * (3 if train else 1)
-    else:
-        counted = s.pairs * (s.d + s.e) * (3 if train else 1)
-        done = s.pairs * (4 * s.d + 3 * s.e) if train and fast else counted
-    return {"takes": "fast" if fast else "plain", "counted": counted, "done": done}
+    passes = 3 if train else 1
+    plain = forward = done = passes * s.pairs * (s.d + s.e)
+    if fast and case["form"] == "dot_product":
+        forward = done = passes * pairwise.fast_cost(s).macs
+    elif fast and train:
+        done += s.pairs * s.d
+    return {"takes": "fast" if fast else "plain", "plain": plain, "forward": forward, "done": done}
 
 
 ALIKE = ()  # a matrix product of its own is nobody's equal
 
 
 def build(way: str, *, square: int, **case) -> Call:
-    if way == "forward":
-        return bench_op.build("forward", **case)
+    if way != "sgemm":
+        return bench_op.build(way, **case)
     torch.manual_seed(0)
     a, b = (torch.randn(square, square, device=DEVICE) for _ in range(2))
     return lambda: (torch.mm(a, b),)

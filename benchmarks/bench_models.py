@@ -21,8 +21,14 @@ from .timing import Budget, Call, compare
 IMAGENET = Path(os.environ.get("NL_DETECTRON_SHARED") or "../shared") / "weights/R-50.pth"
 CONFIGS = Path(__file__).parent.parent / "configs"
 MASK, KEYPOINTS = "COCO-InstanceSegmentation/mask_rcnn_R_50", "COCO-Keypoints/keypoint_rcnn_R_50"
-MODELS = {
+MODELS = {  # config, its twin, and overrides
     "Mask R-CNN R50-FPN, 1 block": (f"{MASK}_FPN_nl_1x.yaml", f"{MASK}_FPN_1x.yaml"),
+    "Mask R-CNN R50-FPN, 1 block, CHECKPOINT": (
+        f"{MASK}_FPN_nl_1x.yaml",
+        f"{MASK}_FPN_1x.yaml",
+        "MODEL.NONLOCAL.CHECKPOINT",
+        "True",
+    ),
     "Keypoint R-CNN R50-FPN, 1 + 4 blocks": (
         f"{KEYPOINTS}_FPN_nl_nlhead_1x.yaml",
         f"{KEYPOINTS}_FPN_1x.yaml",
@@ -30,14 +36,15 @@ MODELS = {
 }
 WAYS = ("nonlocal", "baseline")
 OBJECTS = 8
+MANY_TENSORS = True  # fresh.py heeds it
 IMAGE, QUICK_IMAGE = (800, 1344), (64, 96)
-BUDGET, QUICK_BUDGET = Budget(seconds=20.0), Budget(seconds=1.0, at_least=1)
+BUDGET, QUICK_BUDGET = Budget(seconds=20.0, at_least=4), Budget(seconds=1.0, at_least=1)
 
 
 def records(quick: bool, image: tuple[int, int] | None = None) -> Iterator[dict]:
     height, width = image or (QUICK_IMAGE if quick else IMAGE)
-    mask, keypoints = MODELS
-    for model, mode in ((mask, "inference"), (mask, "train"), (keypoints, "train")):
+    first, *_ = MODELS
+    for model, mode in ((first, "inference"), *((model, "train") for model in MODELS)):
         weights = "ImageNet" if IMAGENET.exists() else "random"
         case = {"model": model, "mode": mode, "height": height, "width": width, "weights": weights}
         yield compare(__name__, case, WAYS, QUICK_BUDGET if quick else BUDGET)
@@ -45,11 +52,11 @@ def records(quick: bool, image: tuple[int, int] | None = None) -> Iterator[dict]
 
 def build(way: str, *, model: str, mode: str, height: int, width: int, **_) -> Call:
     torch.manual_seed(0)
-    config, twin = MODELS[model]
+    config, twin, *overrides = MODELS[model]
     network = load(twin)
     if way == "nonlocal":
         weights = network.state_dict()
-        network = load(config)
+        network = load(config, *overrides)
         unknown = network.load_state_dict(weights, strict=False).unexpected_keys
         if unknown:
             raise ValueError(f"the twin has tensors of its own: {unknown}")
@@ -71,7 +78,7 @@ def build(way: str, *, model: str, mode: str, height: int, width: int, **_) -> C
     return train if mode == "train" else inference
 
 
-def load(config: str) -> nn.Module:
+def load(config: str, *words: str) -> nn.Module:
     """A model with an ImageNet backbone where there is one, and random heads.
 
     It is sure of nothing: every score counts, so that there are 100 boxes. The features of a random
@@ -81,7 +88,7 @@ def load(config: str) -> nn.Module:
     overrides = {"MODEL.WEIGHTS": "", "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0"}
     if not IMAGENET.exists():
         overrides["MODEL.PIXEL_STD"] = "[1000.0, 1000.0, 1000.0]"
-    words = [word for pair in overrides.items() for word in pair]
+    words = [*words, *(word for pair in overrides.items() for word in pair)]
     network = build_model(load_config(str(CONFIGS / config), words))
     if IMAGENET.exists():
         Checkpointer(network).load(str(IMAGENET))

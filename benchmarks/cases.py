@@ -12,7 +12,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODES = ("forward", "train")
 if DEVICE == "cuda":
     MODES += tuple(f"{mode}, fp16" for mode in MODES)  # under autocast
-HUGE = 1e8  # pairs of positions
+LARGE, HUGE = 2e7, 1e8  # pairs of positions
 
 
 class Shape(NamedTuple):
@@ -75,6 +75,7 @@ def pairs(case: dict) -> int:
 
 
 def budget(case: dict) -> Budget:
-    """Three turns at least; of huge sums with their backward pass, one."""
-    huge = trains(case) and pairs(case) > HUGE
-    return Budget(at_least=1 if huge else 3)
+    """Five turns at least, of large sums three; of huge ones with their backward pass, one."""
+    if pairs(case) > HUGE and trains(case):
+        return Budget(at_least=1)
+    return Budget(at_least=3 if pairs(case) > LARGE else 5)

@@ -75,6 +75,8 @@ def _measure(module: str, way: str, case: dict, budget: tuple | None) -> dict[st
     from .timing import take_turns
 
     bench = import_module(module)
+    if getattr(bench, "MANY_TENSORS", False):
+        _return_memory_at_once()
     bench.build(way, **bench.small(case))()  # threads, kernels and code pages are there from now on
     call = bench.build(way, **case)
     start = time.perf_counter()
@@ -102,6 +104,14 @@ def peak_extra(call: Callable[[], Any]) -> int:
         peak = _peak()
     del result
     return max(peak - before, 0)
+
+
+def _return_memory_at_once() -> None:
+    """Of freed tensors. Else the C library keeps it, and the holes between many tensors, which are
+    others each time, change a peak by some percent."""
+    if sys.platform == "linux":
+        mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h: larger ones get pages of their own
+        getattr(ctypes.CDLL(None), "mallopt", lambda what, value: None)(mmap_threshold, 2**16)
 
 
 def _settle() -> int:

@@ -25,7 +25,8 @@ def main() -> None:
 
 
 def write(results: Path, output: Path) -> Path:
-    """Of the benchmarks whose results are there, in the order of SECTIONS."""
+    """Of the benchmarks whose results are there, in the order of SECTIONS; and into the README
+    the summary alone."""
     parts = [
         "# Results",
         "Made by `make bench-report`; [README.md](README.md) tells how to read it.",
@@ -34,7 +35,8 @@ def write(results: Path, output: Path) -> Path:
         n: json.loads(p.read_text()) for n in SECTIONS if (p := results / f"{n}.json").exists()
     }
     records = {name: result["records"] for name, result in found.items()}
-    parts.append(_tabulate([line.cells for line in summary.lines(records)], summary.HEADS))
+    aims = _tabulate([line.cells for line in summary.lines(records)], summary.HEADS)
+    parts.append(aims)
     for name, section in SECTIONS.items():
         if name in found:
             result = found[name]
@@ -44,6 +46,11 @@ def write(results: Path, output: Path) -> Path:
                 parts.append("![Time and memory against positions](growth.png)")
     target = output / "results.md"
     target.write_text("\n\n".join(parts) + "\n")
+    readme = output / "README.md"
+    if readme.exists():
+        before, begin, rest = readme.read_text().partition("<!-- made by make bench-report -->\n")
+        _, end, after = rest.partition("<!-- so far -->\n")
+        readme.write_text(f"{before}{begin}\n{aims}\n\n{end}{after}")
     return target
 
 
@@ -98,9 +105,17 @@ def _block_row(record: dict) -> list[str]:
     ]
 
 
+def convs(records: list[dict]) -> Iterable[str]:
+    yield "## Convs that share an input, apart and as one"
+    heads = ["", "apart", "as one", "times as fast"]
+    for mode, rows in by_mode(records):
+        yield f"**{mode}**"
+        yield table(heads, rows, lambda r: [*times(r, "separate", "joint"), ratio(r, "joint")])
+
+
 def limit(records: list[dict]) -> Iterable[str]:
     yield "## Distance from the limit"
-    heads = ["", "time", "share of sgemm's rate", "multiply-adds done / counted", "takes"]
+    heads = ["", "time", "share of sgemm's rate", "plain's share", "done / counted", "takes"]
     for mode, rows in by_mode(records):
         yield f"**{mode}**"
         yield table(
@@ -108,8 +123,9 @@ def limit(records: list[dict]) -> Iterable[str]:
             rows,
             lambda r: [
                 *times(r, "forward"),
-                spread(r["share"]),
-                f"{r['macs']['done'] / r['macs']['counted']:.2f}",
+                spread(r["share"]["forward"]),
+                spread(r["share"]["plain"]),
+                f"{r['macs']['done'] / r['macs']['forward']:.2f}",
                 r["macs"]["takes"],
             ],
         )
@@ -157,6 +173,7 @@ def models(records: list[dict]) -> Iterable[str]:
 SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
     "models": models,
     "block": block,
+    "convs": convs,
     "op": op,
     "growth": growth,
     "limit": limit,

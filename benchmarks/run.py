@@ -15,7 +15,7 @@ import torch
 from .timing import machine
 
 ROOT = Path(__file__).parent
-BENCHES = ("op", "block", "limit", "growth", "models")
+BENCHES = ("op", "block", "convs", "limit", "growth", "models")
 
 
 def main() -> None:

@@ -84,7 +84,10 @@ def _growth(records: list[dict]) -> Iterator[Line]:
 
 
 def _limit(records: list[dict]) -> Iterator[Line]:
-    yield from _worst("share of sgemm's rate", records, lambda r: r["share"]["median"], True, 0.6)
+    def share(r: dict) -> float:
+        return r["share"]["forward"]["median"]
+
+    yield from _worst("share of sgemm's rate", records, share, True, 0.6)
 
 
 def _models(records: list[dict]) -> Iterator[Line]:

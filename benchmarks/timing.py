@@ -29,7 +29,7 @@ GRADIENT_TOLERANCE = 1e-2  # of norms: a ReLU's gradient jumps where rounding mo
 class Budget(NamedTuple):
     """Of turns: at least so many, then more until the seconds are spent."""
 
-    seconds: float = 2.0
+    seconds: float = 1.5
     at_least: int = 3
     at_most: int = 50
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,8 +136,8 @@ def test_a_pool_leaves_whole_windows_only():
 def test_multiply_adds_are_those_of_the_formula():
     case = {"images": 1, "channels": 8, "height": 4, "width": 4, "pooled": True, "mode": "train"}
     work = multiply_adds({**case, "form": "embedded_gaussian"})
-    assert work["counted"] == 3 * 16 * 4 * (4 + 4)
-    assert work["done"] == work["counted"] * (7 / 6 if work["takes"] == "fast" else 1)
+    assert work["plain"] == work["forward"] == 3 * 16 * 4 * (4 + 4)
+    assert work["done"] == work["forward"] * (7 / 6 if work["takes"] == "fast" else 1)
 
 
 def test_an_exponent_is_fitted_through_all_points():
@@ -173,8 +174,8 @@ MADE_UP = {
         {
             "case": SUM,
             "seconds": {"forward": spread_of(0.02)},
-            "share": spread_of(0.5),
-            "macs": {"takes": "fast", "counted": 6, "done": 7},
+            "share": {"forward": spread_of(0.5), "plain": spread_of(0.4)},
+            "macs": {"takes": "fast", "plain": 6, "forward": 6, "done": 7},
         }
     ],
     "growth": [
@@ -225,3 +226,14 @@ def test_a_report_is_made_from_the_results_alone(tmp_path):
 def test_a_report_leaves_out_what_was_not_run(tmp_path):
     text = write(tmp_path, tmp_path).read_text()
     assert "##" not in text and not (tmp_path / "growth.png").exists()
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readmes_figures_are_of_the_kept_results(tmp_path):
+    kept = ROOT / "benchmarks" / "README.md"
+    (tmp_path / "README.md").write_text(kept.read_text())
+    write(ROOT / "benchmarks" / "results", tmp_path)
+    assert (tmp_path / "README.md").read_text() == kept.read_text()
+    assert (tmp_path / "results.md").read_text() == kept.with_name("results.md").read_text()

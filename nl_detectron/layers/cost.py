@@ -6,14 +6,14 @@ from typing import NamedTuple
 # inside one (benchmarks/README.md says how it was measured).
 PASS = 40
 
-# Weights of more pairs than these (32 MiB in float32) are not made, however cheap they look: no
-# cache holds them, and the C library fetches such memory from the system each time.
+# Weights of more pairs than these (32 MiB in float32) are not made at once, however cheap they
+# look: no cache holds them, and the C library fetches such memory from the system each time.
 MOST_PAIRS = 2**23
 
-# A sum done a few positions i at a time makes the weights of so many pairs at once, but those of at
-# least so many positions, as a matrix product of few rows is slow.
-PAIRS_AT_A_TIME = 2**21
-LEAST_ROWS = 128
+# The softmax forms' pieces of weights on the CPU, and what is kept of them for the backward pass
+# (256 MiB): less for the cache would make the matrix products small and slow.
+PAIRS_AT_A_TIME = MOST_PAIRS
+KEPT_PAIRS = 2**26
 
 
 class Sizes(NamedTuple):

@@ -17,9 +17,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from .cost import LEAST_ROWS, MOST_PAIRS, PAIRS_AT_A_TIME, Cost, Sizes
+from .cost import MOST_PAIRS, Cost, Sizes
+from .softmax_sum import softmax_sum
 from .sorted_sum import sorted_relu_sum
 
 
@@ -31,6 +31,7 @@ class Pairwise(nn.Module):
         use_scale: divide theta . phi by sqrt(D); only embedded_gaussian looks at it.
 
     A subclass gives :meth:`weights`; and :meth:`fast` with its cost, where there is a better way.
+    A new one of many positions should have one: the weights of res3 have 1.1 GB.
 
     Attributes:
         embeddings: the 1x1 convs it wants of the block; what is not named comes as x itself.
@@ -59,31 +60,20 @@ class Pairwise(nn.Module):
         return self.weights(theta, phi) @ g
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """The same sum without the (B,N,M) weights, (B,N,E): a few positions i at a time.
-
-        Their weights are made again for the backward pass.
-        """
-        rows = max(PAIRS_AT_A_TIME // (phi.shape[0] * phi.shape[1] or 1), LEAST_ROWS)
-        if not torch.is_grad_enabled():
-            parts = [self.plain(some, phi, g) for some in theta.split(rows, dim=1)]
-        else:
-            parts = [
-                checkpoint(self.plain, some, phi, g, use_reentrant=False, preserve_rng_state=False)
-                for some in theta.split(rows, dim=1)
-            ]
-        return torch.cat(parts, dim=1)
+        """The same sum without the (B,N,M) weights, (B,N,E); plain, where there is no such way."""
+        return self.plain(theta, phi, g)
 
     def plain_cost(self, s: Sizes) -> Cost:
         """Of :meth:`plain`: two matrix products, and the weights written and read."""
         return Cost(macs=s.pairs * (s.d + s.e), passed=self.passes * s.pairs)
 
     def fast_cost(self, s: Sizes) -> Cost:
-        """Of :meth:`fast`: with the backward pass, seven matrix products for six."""
-        return Cost(macs=7 / 6 * s.pairs * (s.d + s.e), passed=self.passes * s.pairs)
+        """Of :meth:`fast`."""
+        return self.plain_cost(s)
 
     def takes_fast(self, s: Sizes) -> bool:
         """Whether :meth:`forward` takes :meth:`fast` for these sizes."""
-        return s.pairs > MOST_PAIRS or self.fast_cost(s).total <= self.plain_cost(s).total
+        return s.pairs > MOST_PAIRS or self.fast_cost(s).total < self.plain_cost(s).total
 
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
@@ -126,35 +116,40 @@ class Gaussian(Pairwise):
     embeddings = ()
     passes = 3
 
-    @property
-    def scale(self) -> float:
-        return 1.0
+    scale = 1.0
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
-        # x_i . x_i passes fp16's 65,504, so scores are float32 at least
+        # x_i . x_j passes fp16's 65,504, so scores are float32 at least
         with torch.autocast(theta.device.type, enabled=False):
-            # on theta, the smaller tensor
-            scores = (_to_float32(theta) * self.scale) @ _to_float32(phi).transpose(1, 2)
-        return torch.softmax(scores, dim=-1)
+            theta, phi = self._scaled(theta), _to_float32(phi)
+            return torch.softmax(theta @ phi.transpose(1, 2), dim=-1)
 
     def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         return self.weights(theta, phi).to(g.dtype) @ g
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """On a GPU torch's fused attention, whose scores are float32 inside, whatever comes.
+        """A piece of the weights at a time; on a GPU torch's fused attention does it.
 
-        The CPU's is no faster than a few rows at a time, and wants D = E.
+        Its scores are float32 inside, whatever comes. The CPU's is slower to train, and wants
+        D = E.
         """
         if theta.device.type == "cpu":
-            return super().fast(theta, phi, g)
+            with torch.autocast("cpu", enabled=False):
+                theta, phi = self._scaled(theta), _to_float32(phi)
+                return softmax_sum(theta, phi, g.to(theta.dtype)).to(g.dtype)
         # its kernels want channels next to each other; else it falls back to the plain formula
         theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))
         return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)[:, 0]
 
     def fast_cost(self, s: Sizes) -> Cost:
-        if s.device == "cpu":
-            return super().fast_cost(s)
+        if s.device == "cpu":  # where the weights fit a piece, there is nothing to gain
+            return self.plain_cost(s)
         return Cost(macs=s.pairs * (s.d + s.e), passed=0)
+
+    def _scaled(self, theta: Tensor) -> Tensor:
+        """In float32 at least; theta is smaller than the scores."""
+        theta = _to_float32(theta)
+        return theta if self.scale == 1 else theta * self.scale
 
 
 class EmbeddedGaussian(Gaussian):
@@ -162,10 +157,10 @@ class EmbeddedGaussian(Gaussian):
 
     embeddings = ("theta", "phi")
 
-    @property
-    def scale(self) -> float:
+    def __init__(self, channels: int, use_scale: bool = True):
+        super().__init__(channels, use_scale)
         # the released code's, not the paper's
-        return 1 / math.sqrt(self.channels) if self.use_scale else 1.0
+        self.scale = 1 / math.sqrt(channels) if use_scale else 1.0
 
 
 class DotProduct(Pairwise):

@@ -85,9 +85,9 @@ def test_training_moves_the_blocks_off_the_identity(trained):
 
 
 def test_keypoints_are_trained_evaluated_and_decide_the_best(tiny_config, train, tmp_path):
-    cfg = tiny_config(tmp_path, "SOLVER.MAX_ITER", 2, config="relay_keypoint_rcnn_nl")
-    train(cfg)
-    assert "keypoints/AP" in summary(tmp_path)["results"]
+    unsure = ("SOLVER.MAX_ITER", 2, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    train(tiny_config(tmp_path, *unsure, config="relay_keypoint_rcnn_nl"))
+    assert 0 <= summary(tmp_path)["results"]["keypoints/AP"] <= 100
     assert "loss_keypoint" in metrics(tmp_path)[0]
     assert (tmp_path / "model_best.pth").exists()
 

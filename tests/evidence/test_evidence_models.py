@@ -104,7 +104,7 @@ def test_hes_init_is_of_theta_phi_and_g_alone():
 
 
 def test_the_receptive_field_is_what_gradients_reach(monkeypatch):
-    """Weights above zero and means for maxima: all that an output depends on has a gradient."""
+    """With weights above zero and means for maxima, all that counts has a gradient."""
     monkeypatch.setattr(nn.functional, "max_pool2d", nn.functional.avg_pool2d)
     resnet = build_model(RUNS["baseline"].config(1)).backbone.bottom_up.eval().double()
     for module in resnet.modules():

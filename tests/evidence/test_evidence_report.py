@@ -1,4 +1,4 @@
-"""Tables and pictures are made from the results alone; those in docs/ are of the results kept."""
+"""Tables and pictures are made from the results alone; those in docs/ of those kept here."""
 
 import json
 from itertools import pairwise

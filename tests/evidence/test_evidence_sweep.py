@@ -99,7 +99,7 @@ def test_a_run_that_fails_is_told_at_the_end_and_stops_no_other(
 def test_the_quick_sweep_is_of_short_runs_in_folders_of_their_own(monkeypatch, tmp_path):
     asked = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep, "sweep", lambda *given: asked.append(given[:2]))
+    monkeypatch.setattr(sweep, "sweep", lambda todo, folders, _: asked.append((todo, folders)))
     run_main(monkeypatch, "--quick")
     [(missing, folders)] = asked
     assert missing == [("baseline", 1), ("control", 1), ("embedded_gaussian", 1)]

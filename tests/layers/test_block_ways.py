@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
+from nl_detectron.layers import softmax_sum as softmax_module
 
 FORMS = tuple(PAIRWISE)
 
@@ -21,11 +22,15 @@ def test_block_under_autocast_is_finite_on_large_features(form, dtype):
     assert z.isfinite().all() and x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
 @pytest.mark.parametrize("subsample", ["before", "after", "none"])
 @pytest.mark.parametrize("form", FORMS)
-def test_block_compiles_whole(form, subsample):
+def test_block_compiles_whole(form, subsample, fast, monkeypatch):
     block = NonLocalBlock(32, pairwise=form, subsample=subsample)
     torch.nn.init.normal_(block.w_z.weight, std=0.1)
+    monkeypatch.setattr(block.pairwise, "takes_fast", lambda sizes: fast)
+    monkeypatch.setattr(softmax_module, "PAIRS_AT_A_TIME", 3000)
+    monkeypatch.setattr(softmax_module, "KEPT_PAIRS", 6000)
     x = torch.randn(2, 32, 12, 10)
     torch._dynamo.reset()
     # aot_eager traces forward and backward as the default does, without a C++ compiler

@@ -1,0 +1,198 @@
+"""A training by train_net.py in a process of its own: what it is, how far, and how it failed."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer
+
+from nl_detectron.engine import UsageError, load_config
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
+TRAIN = ROOT / "train_net.py"
+ELSEWHERE = {"OUTPUT_DIR", "MODEL.DEVICE"}  # may change between a run and its continuation
+MEASURED = 20  # iterations; Detectron2 does not time the first two
+
+
+class RunFailed(UsageError):
+    """A run that ended with an error; the message names its log."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Args:
+        config: file below configs/.
+        words: KEY VALUE overrides.
+        seed: its SEED.
+        folder: its OUTPUT_DIR.
+        num_gpus: 0 for the CPU.
+    """
+
+    config: str
+    words: Sequence[str]
+    seed: int
+    folder: Path
+    num_gpus: int
+
+    def __str__(self) -> str:
+        return f"{Path(self.config).stem}, seed {self.seed}"
+
+    @property
+    def overrides(self) -> list[str]:
+        return [*self.words, "SEED", str(self.seed), "OUTPUT_DIR", str(self.folder)]
+
+    @cached_property
+    def cfg(self) -> CfgNode:
+        return load_config(str(CONFIGS / self.config), self.overrides)
+
+    @property
+    def command(self) -> list[str]:
+        """Trains it, or continues from its last checkpoint."""
+        file = os.path.relpath(CONFIGS / self.config)
+        start = [sys.executable, os.path.relpath(TRAIN), "--config-file", file]
+        resume = ["--resume"] if (self.folder / "last_checkpoint").exists() else []
+        return [*start, "--num-gpus", str(self.num_gpus), *resume, *self.overrides]
+
+    @property
+    def command_line(self) -> str:
+        return shlex.join(self.command)
+
+    @property
+    def console(self) -> Path:
+        """All that the process says, beside Detectron2's log.txt."""
+        return self.folder / "console.txt"
+
+    @property
+    def summary(self) -> dict:
+        """What a run leaves at its end; empty before."""
+        try:
+            return json.loads((self.folder / "summary.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):  # the latter: stopped while writing it
+            return {}
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.summary.get("results"))
+
+    @property
+    def done(self) -> int:
+        """Iterations that need not be trained again."""
+        if self.finished or (self.folder / "model_final.pth").exists():
+            return self.cfg.SOLVER.MAX_ITER
+        names = (re.fullmatch(r"model_(\d+)\.pth", file.name) for file in self.folder.glob("*.pth"))
+        return max((int(name[1]) + 1 for name in names if name), default=0)
+
+    @property
+    def state(self) -> str:
+        if self.finished:
+            return "finished"
+        return f"{self.done:,} of {self.cfg.SOLVER.MAX_ITER:,} iterations done"
+
+    def check_folder(self) -> None:
+        """Raises UsageError where the folder holds a run of other settings, to be kept."""
+        file = self.folder / "config.yaml"
+        if self.finished:
+            text = self.summary["config"]
+        elif self.done and file.exists():
+            text = file.read_text()
+        else:
+            return
+        there, here = flat(yaml.safe_load(text)), as_values(self.cfg)
+        shared = there.keys() & here.keys() - ELSEWHERE  # another version may have other keys
+        other = [k for k in sorted(shared) if there[k] != here[k]]
+        if other:
+            told = ", ".join(f"{k} {there[k]} there and {here[k]} here" for k in other)
+            raise UsageError(
+                f"{self.folder} holds a run with other settings ({told}); give another --output, "
+                "or the --num-gpus and --opts of that run"
+            )
+
+    def train(self) -> None:
+        """Raises RunFailed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.console.open("a") as log:
+            code = subprocess.run(self.command, stdout=log, stderr=subprocess.STDOUT).returncode
+        if code:
+            last = self.console.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise RunFailed(f"{self} failed (exit code {code}): {last}; its log: {self.console}")
+
+    def measure(self) -> tuple[float, float]:
+        """Seconds an iteration and peak memory in MiB, by training for a few iterations.
+
+        Raises:
+            RunFailed: it does not train.
+        """
+        iterations = max(3, min(MEASURED, self.cfg.SOLVER.MAX_ITER))
+        words = {
+            "SOLVER.MAX_ITER": iterations,
+            "SOLVER.STEPS": "()",
+            "SOLVER.BASE_LR": 1e-6,  # a full rate without its warm-up could diverge
+            "DATASETS.TEST": "()",
+        }
+        more = [str(word) for pair in words.items() for word in pair]
+        folder = self.folder.parent / "measured"
+        shutil.rmtree(folder, ignore_errors=True)
+        trial = replace(self, words=[*self.words, *more], folder=folder)
+        trial.train()
+        for checkpoint in folder.glob("*.pth"):
+            checkpoint.unlink()
+        return trial.summary["seconds_per_iteration"], trial.summary["peak_memory_mib"]
+
+
+def scaled(file: Path, words: Sequence[str], num_gpus: int, reference: int) -> tuple[str, ...]:
+    """Overrides that also scale a config to the GPUs there are, by the linear rule.
+
+    Fewer GPUs take a smaller batch at a lower rate for more iterations, as Detectron2's
+    SOLVER.REFERENCE_WORLD_SIZE does. They are spelled out, so that every command tells what it
+    trains and a run is not continued at another scale.
+
+    Args:
+        file: the config.
+        words: overrides of it.
+        num_gpus: 0 for the CPU, which counts as one.
+        reference: the number of GPUs that the config's batch is for; 0: leave it as it is.
+
+    Raises:
+        UsageError: a batch that cannot be divided.
+    """
+    words = [*(() if num_gpus else ("MODEL.DEVICE", "cpu")), *words]
+    cfg = load_config(str(file), ["SOLVER.REFERENCE_WORLD_SIZE", str(reference), *words])
+    reference, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
+    if reference and batch % reference:
+        raise UsageError(
+            f"SOLVER.IMS_PER_BATCH is the batch of {reference} GPUs, whatever --num-gpus: expected "
+            f"a multiple of {reference}, got {batch}"
+        )
+    cfg = DefaultTrainer.auto_scale_workers(cfg, max(num_gpus, 1)).clone()
+    cfg.defrost()
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 0  # done
+    before, after = as_values(load_config(str(file), words)), as_values(cfg)
+    changed = [(key, str(value)) for key, value in after.items() if before[key] != value]
+    return (*words, *(word for pair in changed for word in pair))
+
+
+def as_values(cfg: CfgNode) -> dict[str, object]:
+    """As :func:`flat`, with the types that YAML has: lists, no tuples."""
+    return flat(yaml.safe_load(cfg.dump()))
+
+
+def flat(node: dict, prefix: str = "") -> dict[str, object]:
+    """``{"A": {"B": 1}}`` as ``{"A.B": 1}``."""
+    values = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        values.update(flat(value, f"{name}.") if isinstance(value, dict) else {name: value})
+    return values
