@@ -30,6 +30,8 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # after which of the head's convs, counted from 1: [2, 4, 6, 8] is Table 6's head
     node.KEYPOINT_HEAD.AFTER = []
 
+    # the blocks' learning rate over that of all the rest
+    cfg.SOLVER.NONLOCAL_LR_FACTOR = 1.0
     # SGD is Detectron2's; AdamW suits short runs from scratch (the Demo configs)
     cfg.SOLVER.OPTIMIZER = "SGD"
 

@@ -1,7 +1,12 @@
-"""What all tests share: a fixed seed, and GPU tests skipped where there is no GPU."""
+"""What all tests share: a fixed seed, real images, and GPU tests skipped where there is no GPU."""
+
+import os
+from pathlib import Path
 
 import pytest
 import torch
+
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items):
@@ -15,3 +20,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real COCO images and ImageNet weights, which is no part of the project."""
+    folder = Path(os.environ.get("NL_DETECTRON_SHARED") or ROOT.parent / "shared").resolve()
+    if not (folder / "coco_mini").is_dir():
+        pytest.skip(f"no real images at {folder}; NL_DETECTRON_SHARED names their folder")
+    return folder

@@ -12,8 +12,9 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
+from nl_detectron.config import add_nonlocal_config
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import register_split
 from nl_detectron.engine import load_config
@@ -24,6 +25,8 @@ from . import settings as s
 ROOT = Path(__file__).parents[2]
 OUTPUT = Path("output/evidence")
 ONE_BLOCK = ("res4.-2",)
+DEFAULTS = get_cfg()
+add_nonlocal_config(DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,16 @@ class Run:
         cfg.defrost()
         cfg.OUTPUT_DIR, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = "", (), ()  # no more than names
         images = [fingerprint(self.data), fingerprint(self.watched)]
-        parts = [cfg.dump(), asdict(self.schedule), images, self.bands]
+        parts = [chosen(cfg, DEFAULTS), asdict(self.schedule), images, self.bands]
         parts += [RUNS[self.start].key(seed)] if self.start else []
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def chosen(node: CfgNode, default: CfgNode) -> dict:
+    """What a config has other than the default, so that a key to come leaves hashes as they are."""
+    other = {key: value for key, value in node.items() if value != default[key]}
+    nodes = {key: value for key, value in other.items() if isinstance(value, CfgNode)}
+    return other | {key: chosen(value, default[key]) for key, value in nodes.items()}
 
 
 def register(data: Relay, split: str) -> str:
@@ -124,6 +134,7 @@ CHOICES = {
     "norm_GN": {"NORM": "GN"},
     "init_he": {"build": "he_nonlocal"},
 }
+LR_FACTOR = ("SOLVER.NONLOCAL_LR_FACTOR", "3.0")
 
 
 def _runs() -> Iterator[Run]:
@@ -136,6 +147,8 @@ def _runs() -> Iterator[Run]:
         yield Run(name, nonlocal_(after))
     for name, keys in CHOICES.items():
         yield Run(name, nonlocal_(**keys))
+    yield Run("lr_factor_3", (*nonlocal_(), *LR_FACTOR))
+    yield Run("no_low_rate", nonlocal_(), schedule=changed(s.MASKS, low=s.MASKS.rate))
     # A model with a block in its backbone starts from the mask model that has one, too.
     for place, data in (("far", s.KEYPOINTS_FAR), ("end", s.KEYPOINTS_END)):
         for name, start, words in (
@@ -176,7 +189,7 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "A": {**_rows(TWINS, s.MANY), **_rows(OTHERS, s.SOME)},
     "B": _rows(STAGES, s.FEW),
     "C": _rows(COUNTS, s.FEW),
-    "D": _rows(DEFAULT | {n: n for n in CHOICES}, s.FEW),
+    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, "lr_factor_3", "no_low_rate")}, s.FEW),
     "E-far": _rows(HEADS, s.SOME, "keypoints_far_"),
     "E-end": _rows(HEADS, s.SOME, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.FEW, "distance_"),

@@ -30,7 +30,7 @@ class Schedule:
         least, patience, gain: of the rule of stopping.
     """
 
-    iterations: int = 700
+    iterations: int = 520
     rate: float = 4e-4
     low: float = 2e-4
     low_until: int = 300
@@ -59,9 +59,22 @@ class Schedule:
 
 
 MASKS = Schedule()
-KEYPOINTS = Schedule(iterations=600, rate=6e-4, low=3e-4, low_until=20, least=400)
+KEYPOINTS = Schedule(iterations=450, rate=6e-4, low=3e-4, low_until=20, least=320)
 QUICK = {"iterations": 450, "low_until": 250, "every": 75, "watched": 20, "least": 450}
 
 # over configs/Demo: fewer detections, which an image of one object or two does not miss
 DETECTIONS = 20
 KEYPOINT_CONVS = (64,) * 8  # as the paper's head; a block after every second
+
+# real photographs
+REAL_IMAGES = (16, 12)  # how many, and at most so many objects in each
+REAL_SEEDS = [1, 2]
+REAL = Schedule(iterations=120, rate=0.01, low=0.002, low_until=10, cool=20, every=40, least=999)
+REAL_OPTS = (
+    *("INPUT.MIN_SIZE_TRAIN", "(256,)", "INPUT.MIN_SIZE_TEST", "256"),
+    *("INPUT.MAX_SIZE_TRAIN", "448", "INPUT.MAX_SIZE_TEST", "448"),
+    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "0.01", "DATALOADER.NUM_WORKERS", "0"),
+    *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "500", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "200"),
+    *("MODEL.RPN.PRE_NMS_TOPK_TEST", "500", "MODEL.RPN.POST_NMS_TOPK_TEST", "200"),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "64"),
+)

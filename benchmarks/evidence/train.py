@@ -23,6 +23,7 @@ from nl_detectron.modeling import build_model
 
 from .evaluate import Found, evaluate
 from .runs import OUTPUT, RUNS, Run, quick, register
+from .settings import Schedule
 
 
 class Folders(NamedTuple):
@@ -66,7 +67,7 @@ def perform(run: Run, seed: int, folders: Folders) -> dict:
     cfg = run.config(seed, folders.work)
     model = build(run, cfg, seed, folders)
     result = {"run": run.name, "seed": seed, "key": run.key(seed)}
-    result |= train(run, cfg, model, seed)
+    result |= train(cfg, model, seed, run.schedule, register(run.watched, "val"))
     result["ap"] = evaluate(cfg, model, cfg.DATASETS.TEST[0])
     if cfg.MODEL.MASK_ON:
         found = Found(cfg, cfg.DATASETS.TEST[0])
@@ -76,9 +77,9 @@ def perform(run: Run, seed: int, folders: Folders) -> dict:
     result |= {"parameters": figures.parameters, "flops": figures.flops}
     result |= {"minutes": round((time.perf_counter() - began) / 60, 2), "versions": versions()}
     if run.name in {other.start for other in RUNS.values()}:
-        _save(folders.weights(run, seed), lambda path: torch.save(model.state_dict(), path))
+        save(folders.weights(run, seed), lambda path: torch.save(model.state_dict(), path))
     text = json.dumps(result, indent=1) + "\n"
-    _save(folders.result(run.name, seed), lambda path: path.write_text(text))
+    save(folders.result(run.name, seed), lambda path: path.write_text(text))
     return result
 
 
@@ -90,7 +91,7 @@ def build(run: Run, cfg: CfgNode, seed: int, folders: Folders) -> nn.Module:
         UsageError: the weights that it starts from are not there.
     """
     seed_all_rng(seed)
-    model = build_model(cfg)
+    model = build_model(cfg).to(memory_format=torch.channels_last)  # a tenth sooner on a CPU
     if run.start:
         weights = folders.weights(RUNS[run.start], seed)
         if not weights.exists():
@@ -99,17 +100,21 @@ def build(run: Run, cfg: CfgNode, seed: int, folders: Folders) -> nn.Module:
     return model
 
 
-def train(run: Run, cfg: CfgNode, model: nn.Module, seed: int) -> dict:
-    """Train in place; returns the curve, and how and when it ended."""
-    plan, watched = run.schedule, register(run.watched, "val")
+def train(cfg: CfgNode, model: nn.Module, seed: int, plan: Schedule, watched: str) -> dict:
+    """Train in place; returns the first losses, the curve, and how and when it ended.
+
+    Args:
+        plan: of learning rates, of looks at the data set ``watched`` and of when to stop.
+    """
     optimizer = Trainer.build_optimizer(cfg, model)
+    factors = [group["lr"] / cfg.SOLVER.BASE_LR for group in optimizer.param_groups]
     trainer = SimpleTrainer(model.train(), loader(cfg, seed), optimizer)
-    curve, aps, seconds = [], [], []
+    first, curve, aps, seconds = {}, [], [], []
     iteration, end, stopped = 0, plan.iterations, "end"
     with EventStorage() as storage:
         while iteration < end:
-            for group in optimizer.param_groups:
-                group["lr"] = plan.rate_at(iteration, end)
+            for group, factor in zip(optimizer.param_groups, factors, strict=True):
+                group["lr"] = plan.rate_at(iteration, end) * factor
             began = time.perf_counter()
             try:
                 trainer.run_step()
@@ -119,6 +124,7 @@ def train(run: Run, cfg: CfgNode, model: nn.Module, seed: int) -> dict:
             seconds.append(time.perf_counter() - began)
             storage.step()
             iteration += 1
+            first = first or dict(_losses(storage, 1))
             if iteration % plan.every and iteration < end:
                 continue
             curve.append({"iteration": iteration, "seconds": round(sum(seconds), 1)})
@@ -130,7 +136,7 @@ def train(run: Run, cfg: CfgNode, model: nn.Module, seed: int) -> dict:
                 end, stopped = iteration + plan.cool, "flat"
     typical = round(statistics.median(seconds), 4) if seconds else None
     ended = {"iterations": iteration, "stopped": stopped, "seconds_per_iteration": typical}
-    return {**ended, "curve": curve}
+    return {**ended, "first": first, "curve": curve}
 
 
 def loader(cfg: CfgNode, seed: int) -> Iterator[list[dict]]:
@@ -146,7 +152,7 @@ def _losses(storage: EventStorage, last: int) -> Iterator[tuple[str, float]]:
             yield name, round(float(history.avg(last)), 4)
 
 
-def _save(path: Path, write: Callable[[Path], object]) -> None:
+def save(path: Path, write: Callable[[Path], object]) -> None:
     """Written aside and renamed, so that a file that exists is always whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.part")

@@ -12,7 +12,7 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch import nn
 
-from ..modeling import build_model
+from ..modeling import build_model, find_blocks
 from .checkpoint import Checkpointer, fresh_outside_blocks
 from .errors import UsageError
 from .hooks import BestCheckpointer, RunSummary, write_summary
@@ -33,21 +33,26 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SOLVER.OPTIMIZER: Detectron2's SGD, or AdamW over the same parameter groups."""
+        """SOLVER.OPTIMIZER over Detectron2's parameter groups, and the blocks' by themselves where
+        SOLVER.NONLOCAL_LR_FACTOR is not 1."""
         check_optimizer(cfg)
-        if cfg.SOLVER.OPTIMIZER == "SGD":
-            return super().build_optimizer(cfg, model)
+        solver = cfg.SOLVER
+        blocks = tuple(f"{name}." for name in find_blocks(model))
         groups = get_default_optimizer_params(
             model,
-            base_lr=cfg.SOLVER.BASE_LR,
-            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            base_lr=solver.BASE_LR,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+            lr_factor_func=lambda name: solver.NONLOCAL_LR_FACTOR if name.startswith(blocks) else 1,
         )
-        adamw = torch.optim.AdamW(
-            groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=True
-        )
-        return maybe_add_gradient_clipping(cfg, adamw)
+        both = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
+        if solver.OPTIMIZER == "SGD":  # as Detectron2's build_optimizer
+            sgd = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV, "foreach": True}
+            optimizer = torch.optim.SGD(groups, **both, **sgd)
+        else:
+            optimizer = torch.optim.AdamW(groups, **both, fused=True)
+        return maybe_add_gradient_clipping(cfg, optimizer)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
@@ -84,10 +89,15 @@ class Trainer(DefaultTrainer):
 
 
 def check_optimizer(cfg: CfgNode) -> None:
-    """Raises UsageError for a SOLVER.OPTIMIZER that there is not."""
-    name = cfg.SOLVER.OPTIMIZER
+    """Raises UsageError for an optimizer that there is not, or blocks that would not learn."""
+    name, factor = cfg.SOLVER.OPTIMIZER, cfg.SOLVER.NONLOCAL_LR_FACTOR
     if name not in OPTIMIZERS:
         raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")
+    if factor <= 0:
+        raise UsageError(
+            f"SOLVER.NONLOCAL_LR_FACTOR: expected a number above 0, got {factor}; to keep a block "
+            "as it is, call its freeze()"
+        )
 
 
 def tasks(cfg: CfgNode) -> tuple[str, ...]:

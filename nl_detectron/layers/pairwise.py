@@ -183,7 +183,8 @@ class Concatenation(Pairwise):
     """ReLU(w_f . [theta(x_i), phi(x_j)]), divided by the number of positions j (Eq. 5).
 
     w_f . [theta, phi] = w_theta . theta + w_phi . phi = a_i + b_j, so that no (2D,N,M) tensor is
-    needed.
+    needed. w_f begins by He's method (Sec. 4.1): at a std of 0.01, as theta and phi have, y would
+    be a hundredth of the other forms', and the block too faint to learn.
     """
 
     averages = False
@@ -192,7 +193,7 @@ class Concatenation(Pairwise):
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)
         self.w_f = nn.Parameter(torch.empty(2 * channels))
-        nn.init.normal_(self.w_f, std=0.01)
+        nn.init.normal_(self.w_f, std=channels**-0.5)  # sqrt(2 / fan-in), which is 2D
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         a, b = self._terms(theta, phi)

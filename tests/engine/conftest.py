@@ -1,7 +1,6 @@
 """Tiny relay data sets and thin models, so that a training takes a second."""
 
 import logging
-import os
 from argparse import Namespace
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,12 +102,3 @@ def trained(tiny_config, train, tmp_path_factory):
     cfg = tiny_config(folder, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
     train(cfg)
     return SimpleNamespace(cfg=cfg, folder=folder)
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of real COCO images and ImageNet weights, which is no part of the project."""
-    folder = Path(os.environ.get("NL_DETECTRON_SHARED") or ROOT.parent / "shared").resolve()
-    if not (folder / "coco_mini").is_dir():
-        pytest.skip(f"no real images at {folder}; NL_DETECTRON_SHARED names their folder")
-    return folder

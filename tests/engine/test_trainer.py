@@ -151,6 +151,26 @@ def test_gradients_are_clipped_as_the_config_says(tiny_config, tmp_path, name):
     assert model.weight.grad.norm() == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_blocks_may_have_a_rate_of_their_own(tiny_config, tmp_path, name):
+    keys = ("SOLVER.OPTIMIZER", name, "SOLVER.NONLOCAL_LR_FACTOR", 3.0, "SOLVER.BASE_LR", 0.125)
+    cfg = tiny_config(tmp_path, *keys)
+    model = build_model(cfg)
+    groups = Trainer.build_optimizer(cfg, model).param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    blocks = {id(p) for block in find_blocks(model).values() for p in block.parameters()}
+    assert blocks
+    for parameter in model.parameters():
+        assert rates[id(parameter)] == (0.375 if id(parameter) in blocks else 0.125)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0])
+def test_blocks_that_would_not_learn_are_refused(tiny_config, tmp_path, factor):
+    cfg = tiny_config(tmp_path, "SOLVER.NONLOCAL_LR_FACTOR", factor)
+    with pytest.raises(UsageError, match=r"NONLOCAL_LR_FACTOR.*above 0.*freeze"):
+        Trainer.build_optimizer(cfg, torch.nn.Linear(1, 1))
+
+
 def test_an_unknown_optimizer_is_refused(tiny_config, tmp_path):
     cfg = tiny_config(tmp_path, "SOLVER.OPTIMIZER", "adam")
     with pytest.raises(UsageError, match=r"SOLVER\.OPTIMIZER.*SGD.*AdamW.*'adam'"):

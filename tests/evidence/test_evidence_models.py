@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.evidence.models import parameters, residual_block
 from benchmarks.evidence.receptive import receptive_fields
-from benchmarks.evidence.runs import RUNS, TABLES
+from benchmarks.evidence.runs import RUNS, TABLES, register
 from benchmarks.evidence.train import build, loader, train
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
@@ -62,7 +62,8 @@ def test_twins_have_equal_losses_until_the_block_has_learnt(tiny):
         run = tiny(name)
         run = replace(run, schedule=replace(run.schedule, iterations=1))
         cfg = run.config(1)
-        return train(run, cfg, build(run, cfg, 1, None), 1)["curve"][0]["losses"]
+        model, watched = build(run, cfg, 1, None), register(run.watched, "val")
+        return train(cfg, model, 1, run.schedule, watched)["first"]
 
     expected = first_losses("baseline")
     assert expected["total_loss"] > 1

@@ -70,6 +70,22 @@ def test_a_key_is_of_everything_that_decides_the_result():
     assert replace(run, name="by another name").key(1) == keys[0]
 
 
+def test_a_config_key_to_come_leaves_keys_as_they_are(monkeypatch):
+    from benchmarks.evidence import runs
+
+    run = replace(RUNS["baseline"])
+    cfg, before = run.config(1).clone(), run.key(1)
+    defaults = runs.DEFAULTS.clone()
+    for node in (cfg, defaults):
+        node.defrost()
+        node.MODEL.TO_COME = 7
+    monkeypatch.setattr(runs, "DEFAULTS", defaults)
+    monkeypatch.setattr(runs.Run, "config", lambda self, seed: cfg)
+    assert replace(run, name="known to nobody").key(1) == before
+    cfg.MODEL.TO_COME = 8
+    assert replace(run, name="nor this").key(1) != before
+
+
 def test_a_key_is_of_the_generator_too(monkeypatch):
     from benchmarks.evidence import runs
 
@@ -130,10 +146,12 @@ def test_a_run_differs_from_its_twin_in_the_block_alone(name):
     else:
         twin = RUNS[f"{group}_baseline" if group in ("distance", "pairs") else "baseline"]
     run = RUNS[name]
-    assert (run.data, run.schedule, run.bands) == (twin.data, twin.schedule, twin.bands)
+    assert (run.data, run.bands) == (twin.data, twin.bands)
+    assert (run.schedule == twin.schedule) is (name != "no_low_rate")
     ours, theirs = (dict(flat(r.config(3))) for r in (run, twin))
     other = {key for key in ours if ours[key] != theirs[key]}
     allowed = {"MODEL.BACKBONE.NAME", "MODEL.ROI_KEYPOINT_HEAD.NAME", "OUTPUT_DIR"}
+    allowed |= {"SOLVER.NONLOCAL_LR_FACTOR"} if name == "lr_factor_3" else set()
     assert all(key in allowed or key.startswith("MODEL.NONLOCAL.") for key in other)
     assert ours.keys() == theirs.keys()
 
