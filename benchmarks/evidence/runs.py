@@ -161,7 +161,7 @@ def _runs() -> Iterator[Run]:
     for name, words in (("baseline", ()), ("embedded_gaussian", forms["embedded_gaussian"])):
         yield Run(f"distance_{name}", words, s.ANY, bands=s.BANDS)
     for name, words in {"baseline": (), **forms}.items():
-        yield Run(f"pairs_{name}", words, s.PAIRS)
+        yield Run(f"pairs_{name}", words, s.PAIRS, s.MATCHING, start=name)
 
 
 RUNS = {run.name: run for run in _runs()}
@@ -193,7 +193,7 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "E-far": _rows(HEADS, s.SOME, "keypoints_far_"),
     "E-end": _rows(HEADS, s.SOME, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.FEW, "distance_"),
-    "H": _rows(("baseline", *FORMS), s.FEW, "pairs_"),
+    "H": _rows(("baseline", *FORMS), s.LAST, "pairs_"),
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace as changed
 
 from nl_detectron.data import Relay
 
-MANY, SOME, FEW = (1, 2, 3, 4, 5), (1, 2, 3), (1, 2)  # seeds
+MANY, SOME, FEW, LAST = (1, 2, 3, 4, 5), (1, 2, 3), (1, 2), (2, 3)  # seeds
 
 FAR = Relay(height=64, width=256, signal=24, train=2000, val=150)
 ANY = changed(FAR, width=384, place="any", val=300)
@@ -59,6 +59,7 @@ class Schedule:
 
 
 MASKS = Schedule()
+MATCHING = Schedule(iterations=600, low=4e-4, low_until=0)
 KEYPOINTS = Schedule(iterations=450, rate=6e-4, low=3e-4, low_until=20, least=320)
 QUICK = {"iterations": 450, "low_until": 250, "every": 75, "watched": 20, "least": 450}
 

@@ -90,6 +90,7 @@ class NonLocalBlock(CNNBlockBase):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        self.pairwise.init_embeddings(self.theta, self.phi)
         nn.init.zeros_(self.w_z.weight if self.norm is None else self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -51,6 +51,9 @@ class Pairwise(nn.Module):
         self.channels = channels
         self.use_scale = use_scale
 
+    def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
+        """Change what the block's convs begin with, where a form needs it."""
+
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         """f(x_i, x_j) / C(x) for every pair of positions, (B,N,M)."""
         raise NotImplementedError
@@ -183,8 +186,7 @@ class Concatenation(Pairwise):
     """ReLU(w_f . [theta(x_i), phi(x_j)]), divided by the number of positions j (Eq. 5).
 
     w_f . [theta, phi] = w_theta . theta + w_phi . phi = a_i + b_j, so that no (2D,N,M) tensor is
-    needed. w_f begins by He's method (Sec. 4.1): at a std of 0.01, as theta and phi have, y would
-    be a hundredth of the other forms', and the block too faint to learn.
+    needed.
     """
 
     averages = False
@@ -193,7 +195,17 @@ class Concatenation(Pairwise):
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)
         self.w_f = nn.Parameter(torch.empty(2 * channels))
-        nn.init.normal_(self.w_f, std=channels**-0.5)  # sqrt(2 / fan-in), which is 2D
+        nn.init.normal_(self.w_f, std=0.01)
+
+    def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
+        """theta's bias has a_i + b_j begin about 1: y averages g, as it does in the softmax forms.
+
+        x comes out of a ReLU, so that all pairs move together: had they begun about 0, a few steps
+        could put every one below it, and no gradient would ever reach the block again.
+        """
+        w_theta, _ = self.w_f.detach().split(self.channels)
+        with torch.no_grad():
+            theta.bias.copy_(w_theta / w_theta.square().sum())
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         a, b = self._terms(theta, phi)
