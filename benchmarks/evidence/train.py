@@ -91,7 +91,9 @@ def build(run: Run, cfg: CfgNode, seed: int, folders: Folders) -> nn.Module:
         UsageError: the weights that it starts from are not there.
     """
     seed_all_rng(seed)
-    model = build_model(cfg).to(memory_format=torch.channels_last)  # a tenth sooner on a CPU
+    model = build_model(cfg)
+    if not cfg.MODEL.KEYPOINT_ON:  # Detectron2's keypoint loss views its logits as they usually lie
+        model.to(memory_format=torch.channels_last)  # a tenth sooner on a CPU
     if run.start:
         weights = folders.weights(RUNS[run.start], seed)
         if not weights.exists():
