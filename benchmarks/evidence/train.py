@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def perform(run: Run, seed: int, folders: Folders) -> dict:
-    """Train and evaluate, write the result, and the weights where another run starts from them."""
+    """Train and evaluate; write the weights, to start from or to look at, and the result."""
     began = time.perf_counter()
     cfg = run.config(seed, folders.work)
     model = build(run, cfg, seed, folders)
@@ -76,8 +76,7 @@ def perform(run: Run, seed: int, folders: Folders) -> dict:
     figures = analyze(cfg, run.data.height, run.data.width).figures
     result |= {"parameters": figures.parameters, "flops": figures.flops}
     result |= {"minutes": round((time.perf_counter() - began) / 60, 2), "versions": versions()}
-    if run.name in {other.start for other in RUNS.values()}:
-        save(folders.weights(run, seed), lambda path: torch.save(model.state_dict(), path))
+    save(folders.weights(run, seed), lambda path: torch.save(model.state_dict(), path))
     text = json.dumps(result, indent=1) + "\n"
     save(folders.result(run.name, seed), lambda path: path.write_text(text))
     return result
