@@ -109,13 +109,20 @@ class NonLocalBlock(CNNBlockBase):
             z = self.norm(z.expand_as(x).flatten(2).unsqueeze(-1)).view_as(x)
         return x + z
 
-    def _w_z_y(self, x: Tensor) -> Tensor:
-        """W_z y, (B,C,S); or (B,C,1,...), where all positions share one y."""
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """theta (B,N,D), phi (B,M,D) and g (B,M,E) of x (B,C,S), a row for each position.
+
+        ``self.pairwise.weights`` of the first two is what the block weighs g with.
+        """
         x_hat = self.pool(x) if self.subsample == "before" else x
         theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
         if self.subsample == "after":
             phi, g = self.pool(phi), self.pool(g)
-        theta, phi, g = _rows(theta), _rows(phi), _rows(g)
+        return _rows(theta), _rows(phi), _rows(g)
+
+    def _w_z_y(self, x: Tensor) -> Tensor:
+        """W_z y, (B,C,S); or (B,C,1,...), where all positions share one y."""
+        theta, phi, g = self.embed(x)
         if self.pairwise.same_for_all:
             theta = phi[:, :1]
         y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)

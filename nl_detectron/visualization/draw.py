@@ -1,0 +1,175 @@
+"""Pictures of attention, by Matplotlib: as in the paper's Figures 1 and 3.
+
+Colours are told apart by those who see fewer of them: cividis from nothing to much, and purple to
+orange about zero where weights have a sign. Words stand beside pictures, never on them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from .measure import mean_distance, strongest
+from .view import Attention, Summary, View
+
+POINT = "#D55E00"  # vermilion: stands out of greys and of both colour maps
+FAINT = 0.55  # how much of the heat hides the image
+MOST_WIDTH, LEAST_WIDTH = 4.0, 0.5  # of arrows, in points
+ARROWS = 20  # as in Figure 3
+
+
+def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
+    """Weights over the image in grey, in multiples of an even look (1/M); with a scale beside it.
+
+    Signed weights have a diverging map with zero in its middle.
+    """
+    even = attention.weights.size * attention.weights
+    if attention.signed:
+        most = np.abs(even).max()
+        cmap, norm = "PuOr", TwoSlopeNorm(0, -most, most)
+    else:
+        cmap, norm = "cividis", Normalize(0, max(even.max(), 1e-12))
+    shown = _over(axes, image, even, attention.grid.box, _flipped(attention), cmap, norm)
+    _mark(axes, attention)
+    axes.figure.colorbar(shown, ax=axes, shrink=0.8, label="weight / even weight")
+
+
+def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARROWS) -> None:
+    """From x_i to the x_j of the greatest weights, the wider the greater; negative ones dashed."""
+    _image(axes, image)
+    found = strongest(attention, count)
+    most = max(abs(weight) for *_, weight in found) or 1.0
+    for x, y, weight in reversed(found):  # the greatest on top
+        axes.annotate(
+            "",
+            (x, y),
+            attention.point,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "lw": max(MOST_WIDTH * abs(weight) / most, LEAST_WIDTH),
+                "ls": "-" if weight >= 0 else ":",
+                "color": "#F0E442" if weight >= 0 else "#CC79A7",
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
+    _mark(axes, attention)
+
+
+def panel(
+    rows: Sequence[Sequence[Attention | None]],
+    views: Sequence[View],
+    titles: Sequence[str],
+    first: np.ndarray | None = None,
+) -> Figure:
+    """A row for each view, or for one view's point; a pair of pictures for each attention.
+
+    Args:
+        rows: of attentions, as many in each; None where a head has no RoI.
+        views: one for each row.
+        titles: one for each row: what differs (a model, a form, a point).
+        first: an RGB picture to begin the first row with, such as that of the detections.
+    """
+    columns = 2 * max(len(row) for row in rows) + (first is not None)
+    height, width = views[0].image.shape[:2]
+    cell = 3.6 if width >= height else 2.8
+    size = (columns * cell, len(rows) * (cell * height / width + 0.9))
+    figure, grid = _figure(len(rows), columns, size)
+    for axes in grid.flat:
+        axes.axis("off")
+    for line, row, view, title in zip(grid, rows, views, titles, strict=True):
+        cells = iter(line)
+        if first is not None:
+            begin = next(cells)
+            if line is grid[0]:
+                _image(begin, first)
+                begin.set_title("found", fontsize=8)
+        for attention in row:
+            left, right = next(cells), next(cells)
+            if attention is None:
+                left.set_title(f"{title}\nno RoI holds this point", fontsize=8)
+                continue
+            heat(left, view.image, attention)
+            arrows(right, view.image, attention)
+            left.set_title(f"{title}\n{attention.block}, {attention.form}", fontsize=8)
+            right.set_title(
+                f"the {ARROWS} strongest; mean distance {mean_distance(attention):.0f} px",
+                fontsize=8,
+            )
+    return figure
+
+
+def summary(view: View, blocks: Sequence[str]) -> Figure:
+    """For each block, the mean weight that positions receive and the entropy of their own look."""
+    found = {block: view.summary(block) for block in blocks}
+    found = {block: s for block, s in found.items() if s is not None}
+    height, width = view.image.shape[:2]
+    figure, grid = _figure(
+        max(len(found), 1), 2, (8.4, max(len(found), 1) * (3.8 * height / width + 0.9))
+    )
+    for axes in grid.flat:
+        axes.axis("off")
+    for (received, entropy), (block, s) in zip(grid, found.items(), strict=False):
+        _summary(received, view.image, s.received * s.received.size, s, "received_grid", None)
+        received.set_title(f"{block}\nmean weight received / even weight", fontsize=8)
+        most = float(np.log(s.received.size))
+        _summary(entropy, view.image, s.entropy, s, "entropy_grid", most)
+        entropy.set_title(f"entropy of each look, nats; even: {most:.1f}", fontsize=8)
+    return figure
+
+
+def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
+    """The figure as RGB uint8 (H,W,3)."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    """Without pyplot, whose figures stay until they are closed."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _summary(axes: Axes, image: np.ndarray, values, s: Summary, grid: str, most) -> None:
+    grid = getattr(s, grid)
+    norm = Normalize(0, most if most else max(values.max(), 1e-12))
+    flipped = (grid.step[0] < 0, grid.step[1] < 0)
+    shown = _over(axes, image, values, grid.box, flipped, "cividis", norm)
+    axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+
+
+def _over(axes: Axes, image: np.ndarray, values: np.ndarray, box, flipped, cmap, norm):
+    """A map over the image in grey; what lies on padding, outside the image, is cut off."""
+    grey = image.mean(axis=2)
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, image.shape[1], image.shape[0], 0))
+    if flipped[0]:
+        values = values[:, ::-1]
+    if flipped[1]:
+        values = values[::-1]
+    x0, y0, x1, y1 = box
+    shown = axes.imshow(
+        values, cmap=cmap, norm=norm, alpha=FAINT, extent=(x0, x1, y1, y0), interpolation="bilinear"
+    )
+    axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+    return shown
+
+
+def _image(axes: Axes, image: np.ndarray) -> None:
+    axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
+    axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+
+
+def _flipped(attention: Attention) -> tuple[bool, bool]:
+    return attention.grid.step[0] < 0, attention.grid.step[1] < 0
+
+
+def _mark(axes: Axes, attention: Attention) -> None:
+    axes.plot(*attention.point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5)
+    if attention.box:
+        x0, y0, x1, y1 = attention.box
+        axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", lw=1)
