@@ -59,7 +59,8 @@ class Run:
         base = "relay_keypoint_rcnn" if self.data.keypoints else "relay_mask_rcnn"
         side = str(self.data.height)
         words = ["MODEL.DEVICE", "cpu", "SEED", str(seed)]
-        words += ["TEST.DETECTIONS_PER_IMAGE", str(s.DETECTIONS)]
+        most = s.KEYPOINT_DETECTIONS if self.data.keypoints else s.DETECTIONS
+        words += ["TEST.DETECTIONS_PER_IMAGE", str(most)]
         words += ["INPUT.MIN_SIZE_TRAIN", f"({side},)", "INPUT.MIN_SIZE_TEST", side]
         words += ["DATASETS.TRAIN", f"('{register(self.data, 'train')}',)"]
         words += ["DATASETS.TEST", f"('{register(self.data, 'val')}',)"]
@@ -121,7 +122,7 @@ SLOW = "concatenation_slow"
 MATCHERS = ("baseline", "gaussian", "embedded_gaussian", "dot_product", SLOW, "global_context")
 HEAD = (
     *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
-    *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[2, 4, 6, 8]"),
+    *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[1, 2, 3, 4]"),
 )
 PLACES = {
     "res2": ("res2.-2",),

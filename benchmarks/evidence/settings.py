@@ -60,12 +60,13 @@ class Schedule:
 
 MASKS = Schedule()
 MATCHING = Schedule(iterations=600, low=4e-4, low_until=0)
-KEYPOINTS = Schedule(iterations=450, rate=6e-4, low=3e-4, low_until=20, least=320)
+KEYPOINTS = Schedule(iterations=400, rate=8e-4, low=4e-4, low_until=20, least=320)
 QUICK = {"iterations": 450, "low_until": 250, "every": 75, "watched": 20, "least": 450}
 
 # over configs/Demo: fewer detections, which an image of one object or two does not miss
 DETECTIONS = 20
-KEYPOINT_CONVS = (64,) * 8  # as the paper's head; a block after every second
+KEYPOINT_DETECTIONS = 5
+KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after every one
 
 # real photographs
 REAL_IMAGES = (16, 12)  # how many, and at most so many objects in each

@@ -80,13 +80,12 @@ def panel(
     figure, grid = _figure(len(rows), columns, size)
     for axes in grid.flat:
         axes.axis("off")
+    if first is not None:
+        _image(grid[0, 0], first)
+        grid[0, 0].set_title("found", fontsize=8)
+        grid = grid[:, 1:]
     for line, row, view, title in zip(grid, rows, views, titles, strict=True):
         cells = iter(line)
-        if first is not None:
-            begin = next(cells)
-            if line is grid[0]:
-                _image(begin, first)
-                begin.set_title("found", fontsize=8)
         for attention in row:
             left, right = next(cells), next(cells)
             if attention is None:

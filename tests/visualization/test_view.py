@@ -1,0 +1,227 @@
+"""What a View tells is what the block computes, and lies where it is in the image."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import randomise
+from standin import BINS, STRIDE, ColourModel
+
+from nl_detectron.engine import load_config
+from nl_detectron.layers import PAIRWISE, SUBSAMPLES
+from nl_detectron.modeling import build_model, find_blocks
+from nl_detectron.visualization import capture_attention, look
+from nl_detectron.visualization.view import ROWS_AT_ONCE
+
+SIZES = [(250, 430), (433, 270)]
+A, B = (0.25, 0.3), (0.75, 0.7)  # of width and height: where the image is bright
+BACKBONE, HEAD = "backbone.res4.nonlocal0", "keypoint_head.nonlocal2"
+
+
+def two_lights(height, width, side):
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    for x, y in (A, B):
+        x0, y0 = int(x * width - side / 2), int(y * height - side / 2)
+        image[y0 : y0 + side, x0 : x0 + side] = (255, 0, 255)
+    return image
+
+
+def centre_of_far_weights(attention, near, far):
+    """The weights' mean place among the positions that are nearer to ``far`` than to ``near``."""
+    centres = attention.grid.centres()
+    to = [np.linalg.norm(centres - np.array(p), axis=-1) for p in (near, far)]
+    weights = np.where(to[1] < to[0], attention.weights, 0)
+    return (centres * weights[..., None]).sum(axis=(0, 1)) / weights.sum(), weights.sum()
+
+
+@pytest.mark.parametrize("subsample", SUBSAMPLES)
+@pytest.mark.parametrize("mirror", [False, True], ids=["as it is", "mirrored"])
+@pytest.mark.parametrize("resize", [(0, 0), (384, 999), (130, 250)], ids=["", "larger", "smaller"])
+@pytest.mark.parametrize("block", [BACKBONE, HEAD], ids=["backbone", "RoI"])
+def test_known_attention_lies_on_the_right_pixels(block, resize, mirror, subsample):
+    """Within one stride, after resize and padding (also to a larger image of the batch)."""
+    images = [two_lights(*size, side=80) for size in SIZES]
+    boxes = [[[0.1 * w, 0.1 * h, 0.95 * w, 0.9 * h]] for h, w in SIZES]
+    model = ColourModel(boxes, subsample, mirror)
+    for view, (height, width) in zip(look(model, images, resize, mirror), SIZES, strict=True):
+        near, far = ((x * width, y * height) for x, y in (A, B))
+        found = view.attention(*near, block)
+        step = np.abs(found.grid.step)
+        place, weight = centre_of_far_weights(found, near, far)
+        assert weight > 0.2  # about a half
+        assert (np.abs(place - far) <= step).all()
+        assert (np.abs(np.array(found.point) - near) <= step).all()
+        if block == HEAD:
+            assert found.box == pytest.approx(boxes[SIZES.index((height, width))][0], abs=0.01)
+
+
+@pytest.mark.parametrize("side", [33, 64, 100, 129])
+def test_a_small_images_stride_is_told_in_spite_of_its_padding(side):
+    model = ColourModel([[]])
+    [view] = look(model, [np.zeros((side, side, 3), np.uint8)], (0, 0))
+    grid = view.attention(1, 1, BACKBONE).grid
+    assert grid.step == (STRIDE, STRIDE) and grid.shape[0] == 2 * math.ceil(side / 32)
+
+
+def test_an_rois_positions_divide_its_box():
+    box = [40, 20, 110, 90]
+    [view] = look(ColourModel([[box]]), [two_lights(120, 160, 20)], (0, 0))
+    grid = view.attention(50, 30, HEAD).grid
+    assert grid.box == pytest.approx(box) and grid.step == pytest.approx((70 / BINS,) * 2)
+
+
+def test_a_head_looks_from_the_surest_roi_that_holds_the_point():
+    boxes = [[0, 0, 60, 60], [0, 0, 160, 120], [30, 30, 40, 40]]
+    [view] = look(ColourModel([boxes]), [two_lights(120, 160, 20)], (0, 0))
+    assert view.attention(35, 35, HEAD).box == pytest.approx(boxes[0])
+    assert view.attention(100, 100, HEAD).box == pytest.approx(boxes[1])
+    assert len({view.attention(5, 5, BACKBONE).box}) == 1
+
+
+def test_without_an_roi_there_is_nothing_to_tell():
+    [view] = look(ColourModel([[[0, 0, 30, 30]]]), [two_lights(120, 160, 20)], (0, 0))
+    assert view.attention(100, 100, HEAD) is None
+    assert view.summary(HEAD) is not None and view.summary(HEAD, roi=1) is None
+    [view] = look(ColourModel([[]]), [two_lights(120, 160, 20)], (0, 0))
+    assert view.attention(100, 100, HEAD) is None and view.summary(HEAD) is None
+
+
+# --- real models ---------------------------------------------------------------------------------
+
+PLACES = ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res3.0', 'res4.-2']")
+
+
+def thin_model(*words):
+    thin = ("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16")
+    words = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *thin, *words]
+    name = "relay_keypoint_rcnn_nl" if "MODEL.ROI_KEYPOINT_HEAD.NAME" in words else None
+    config = f"configs/Demo/{name or 'relay_mask_rcnn_nl'}.yaml"
+    model = build_model(load_config(config, words))
+    for block in find_blocks(model).values():
+        randomise(block, std=0.2)
+    return model
+
+
+@pytest.mark.parametrize("subsample", SUBSAMPLES)
+@pytest.mark.parametrize("form", PAIRWISE)
+def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
+    model = thin_model("MODEL.NONLOCAL.PAIRWISE", form, "MODEL.NONLOCAL.SUBSAMPLE", subsample)
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    block, given = find_blocks(model)["backbone.bottom_up.res4.nonlocal4"], []
+    handle = block.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    [view] = look(model, [image], (0, 0))
+    handle.remove()
+    with torch.no_grad():
+        theta, phi, g = block.embed(given[0])
+        expected = block.pairwise.weights(theta, phi)[0]
+        y = block.pairwise(phi[:, :1] if form == "global_context" else theta, phi, g)
+        spoken = block.w_z(g.transpose(1, 2)[..., None]) - block.w_z.bias[None, :, None, None]
+    columns = given[0].shape[3]
+    for row, column in ((0, 0), (2, 3)):
+        found = view.attention(column * 16 + 5, row * 16 + 5, "backbone.bottom_up.res4.nonlocal4")
+        i = row * columns + column
+        assert found.form == form
+        assert found.weights.ravel() == pytest.approx(expected[i].numpy(), rel=1e-4, abs=1e-7)
+        summed = torch.as_tensor(found.weights).reshape(1, -1) @ g[0]
+        own = y[0, 0 if form == "global_context" else i]
+        assert torch.allclose(summed[0], own, rtol=1e-3, atol=1e-5)
+        assert found.values.ravel() == pytest.approx(
+            spoken.norm(dim=1).ravel().numpy(), rel=1e-3, abs=1e-6
+        )
+        assert found.contributions == pytest.approx(np.abs(found.weights) * found.values)
+
+
+def test_values_count_a_norm_that_has_learnt_its_statistics():
+    model = thin_model("MODEL.NONLOCAL.NORM", "BN").eval()
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    [view] = look(model, [image], (0, 0))
+    name = "backbone.bottom_up.res4.nonlocal4"
+    block, seen = find_blocks(model)[name], view._seen[name][0]
+    with torch.no_grad():
+        g = block.embed(seen.x[None])[2]
+        z = block.norm(block.w_z(g.transpose(1, 2)[..., None]))
+        nothing = block.norm(torch.zeros_like(z))
+    expected = (z - nothing).norm(dim=1).ravel().numpy()
+    assert view.attention(1, 1, name).values.ravel() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("form", PAIRWISE)
+def test_a_summary_is_of_all_rows(form):
+    words = ("MODEL.NONLOCAL.PAIRWISE", form, "MODEL.NONLOCAL.SUBSAMPLE", "none", *PLACES)
+    model = thin_model(*words)
+    image = np.random.default_rng(0).integers(0, 255, (128, 192, 3), dtype=np.uint8)
+    [view] = look(model, [image], (0, 0))
+    name = "backbone.bottom_up.res3.nonlocal0"
+    block, x = find_blocks(model)[name], view._seen[name][0].x[None]
+    with torch.no_grad():
+        weights = block.pairwise.weights(*block.embed(x)[:2])[0].double().abs().numpy()
+    assert weights.shape[0] > ROWS_AT_ONCE
+    found = view.summary(name)
+    assert found.received.ravel() == pytest.approx(weights.mean(axis=0), rel=1e-3)
+    parts = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    entropy = -(parts * np.log(np.where(parts > 0, parts, 1))).sum(axis=1)
+    assert found.entropy.ravel() == pytest.approx(entropy, rel=1e-3, abs=1e-4)
+
+
+def test_a_keypoint_heads_blocks_are_seen():
+    words = ("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead")
+    words += ("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[2, 4]")
+    words += ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    [view] = look(thin_model(*words), [image], (0, 0))
+    assert len(view.instances) > 0
+    x, y = view.instances.pred_boxes.get_centers()[0].tolist()
+    found = view.attention(x, y, "roi_heads.keypoint_head.nonlocal2")
+    assert found.weights.sum() == pytest.approx(1, abs=1e-4)
+    assert found.box == pytest.approx(view.instances.pred_boxes.tensor[0].tolist(), abs=0.01)
+
+
+def test_a_batch_sees_what_each_image_alone_does():
+    model = thin_model().eval()
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(2)]
+    name = "backbone.bottom_up.res4.nonlocal4"
+    for view, image in zip(look(model, images, (0, 0)), images, strict=True):
+        alone = capture_attention(model, image, [(5, 5)], (0, 0))[name][0]
+        assert view.attention(5, 5, name).weights == pytest.approx(alone.weights, abs=1e-5)
+
+
+def test_a_look_leaves_the_model_as_it_was():
+    model = thin_model().train()
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    look(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    assert model.training
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    hooks = [len(m._forward_pre_hooks) for m in model.modules()]
+    assert sum(hooks) == 0
+
+
+def test_a_baseline_has_views_without_blocks():
+    words = ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone")
+    model = thin_model(*words, "MODEL.NONLOCAL.BACKBONE.AFTER", "[]")
+    [view] = look(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    assert view.blocks == []
+    with pytest.raises(ValueError, match="has no non-local blocks"):
+        view.attention(1, 1, "res4")
+
+
+@pytest.mark.parametrize(
+    ("image", "came"),
+    [
+        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
+        ("image.jpg", "str"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, came):
+    with pytest.raises(ValueError, match=f"expected an RGB image.*{came}"):
+        look(ColourModel([[]]), [image])
+
+
+def test_a_point_outside_or_a_block_that_there_is_not_is_refused():
+    [view] = look(ColourModel([[]]), [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    with pytest.raises(ValueError, match="within the image, 0 to 96 and 0 to 64, got 97, 5"):
+        view.attention(97, 5, BACKBONE)
+    with pytest.raises(ValueError, match=f"no block 'res9'.*{BACKBONE}"):
+        view.attention(5, 5, "res9")
