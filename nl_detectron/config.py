@@ -35,6 +35,15 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # SGD is Detectron2's; AdamW suits short runs from scratch (the Demo configs)
     cfg.SOLVER.OPTIMIZER = "SGD"
 
+    # pictures of validation images for TensorBoard: what is found, and where the blocks look from
+    node = cfg.VISUALIZE = CfgNode()
+    # iterations from one set of pictures to the next; 0: none
+    node.PERIOD = 0
+    # how many images: the first of DATASETS.TEST[0]
+    node.IMAGES = 4
+    # the least score of a detection that is drawn
+    node.SCORE = 0.5
+
 
 def block_options(cfg: CfgNode) -> dict[str, Any]:
     """MODEL.NONLOCAL as the keyword arguments that all blocks of a model share."""

@@ -8,6 +8,8 @@ from .runs import MATCHERS, TABLES
 GAIN = 20  # points of AP, and no run of the one may be as bad as any of the other
 NEAR_CHANCE = 5  # points of AP
 KEPT = 0.9  # of its near-band AP
+AT_FIRST = 0.001  # of a loss: rounding
+WITHIN = "ranges overlap, or above"
 
 Line = list[str]  # what, measured, aim, met
 
@@ -22,6 +24,7 @@ def claims(results: Results) -> Iterator[Line]:
     for form in MATCHERS:
         if form not in ("baseline", "global_context"):
             yield gain(results, "H", form, "global_context", "mask", least=0)
+    yield from photographs(results)
 
 
 def gain(
@@ -56,6 +59,26 @@ def distance(results: Results) -> Iterator[Line]:
     met = yes(mean(kept) >= KEPT) if kept else "–"
     what = "F: embedded_gaussian in the farthest band, of its mask AP in the nearest"
     yield [what, spread(kept, 2), f"at least {KEPT}", met]
+
+
+def photographs(results: Results) -> Iterator[Line]:
+    """Twins on real images: equal at first, and AP within noise of the baseline's or above."""
+    ours, theirs = (
+        list(results.get(name, {}).values()) for name in ("real_embedded_gaussian", "real_baseline")
+    )
+    pairs = [(a, b) for a in ours for b in theirs if a["seed"] == b["seed"]]
+    more = [a["first"]["total_loss"] - b["first"]["total_loss"] for a, b in pairs]
+    met = yes(max(more) <= AT_FIRST) if more else "–"
+    what = "Photographs: the block's first loss over its twin's"
+    yield [what, spread(more, 4), f"at most {AT_FIRST}", met]
+    for task in ("box", "mask"):
+        what = f"Photographs: the block's {task} AP over its twin's"
+        a, b = aps(ours, task), aps(theirs, task)
+        if not (a and b):
+            yield [what, "not run yet", WITHIN, "–"]
+            continue
+        measured = f"{mean(a) - mean(b):+.1f} ({len(a)} and {len(b)} runs)"
+        yield [what, measured, WITHIN, yes(max(a) >= min(b))]
 
 
 def yes(met: bool) -> str:

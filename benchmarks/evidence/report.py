@@ -11,8 +11,10 @@ from tabulate import tabulate
 
 from nl_detectron.engine import build_on_meta
 
+from . import settings as s
 from .claims import claims
 from .figures import CURVES, DISTANCE, draw
+from .real import TWINS as TWINS_ON_PHOTOGRAPHS
 from .receptive import receptive_fields
 from .results import CLASSES, Results, aps, bands, half_way, load, mean, row, spread
 from .runs import ROOT, RUNS, TABLES, jobs
@@ -58,6 +60,7 @@ def parts(results: Results) -> Iterator[tuple[str, str]]:
         yield letter, distances(results) if letter == "F" else table(results, letter)
     yield "G", picture(CURVES, "Loss and validation AP", "A", results)
     yield "half", halves(results)
+    yield "real", photographs(results)
 
 
 def told(results: Results) -> str:
@@ -130,6 +133,30 @@ def halves(results: Results) -> str:
         columns = list(zip(*found, strict=True)) or [(), ()]
         rows.append([label, *(spread(values, 0) for values in columns)])
     return as_table(rows, ["half of the final mask AP", "iterations", "seconds"])
+
+
+def photographs(results: Results) -> str:
+    """The twins on real images: total loss in the first and in the last iterations, and AP on the
+    images that they have learnt."""
+    rows = []
+    for name in TWINS_ON_PHOTOGRAPHS:
+        found = [results[name][seed] for seed in s.REAL_SEEDS if seed in results.get(name, {})]
+        first = [r["first"]["total_loss"] for r in found]
+        points = [[p["losses"]["total_loss"] for p in r["curve"]] for r in found]
+        cells = [name.removeprefix("real_"), f"{len(found)} of {len(s.REAL_SEEDS)}"]
+        cells += [spread(first, 3), spread([max(p) for p in points], 2)]
+        cells += [spread([p[-1] for p in points], 2)]
+        rows.append([*cells, *(spread(aps(found, task)) for task in ("box", "mask"))])
+    heads = [
+        "",
+        "runs",
+        "loss at first",
+        "greatest of its means",
+        "loss at last",
+        "box AP",
+        "mask AP",
+    ]
+    return as_table(rows, heads)
 
 
 def picture(name: str, title: str, letter: str, results: Results) -> str:

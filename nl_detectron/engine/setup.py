@@ -19,6 +19,7 @@ from ..config import add_nonlocal_config
 from ..modeling import build_model
 from .checkpoint import read_checkpoint
 from .errors import UsageError
+from .pictures import check_pictures
 from .trainer import check_optimizer
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
         raise UsageError("SOLVER.AMP.ENABLED needs CUDA; set it to False to train on the CPU")
     if not args.eval_only:
         check_optimizer(cfg)
+        check_pictures(cfg)
     train = () if args.eval_only else cfg.DATASETS.TRAIN
     if not (args.eval_only or train):
         raise UsageError("DATASETS.TRAIN is empty: name a registered data set to train on")

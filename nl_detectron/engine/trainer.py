@@ -16,6 +16,7 @@ from ..modeling import build_model, find_blocks
 from .checkpoint import Checkpointer, fresh_outside_blocks
 from .errors import UsageError
 from .hooks import BestCheckpointer, RunSummary, write_summary
+from .pictures import Pictures
 
 OPTIMIZERS = ("SGD", "AdamW")
 
@@ -85,6 +86,8 @@ class Trainer(DefaultTrainer):
                     self.cfg.TEST.EVAL_PERIOD, self.checkpointer, best_metric(self.cfg)
                 )
             )
+        if self.cfg.VISUALIZE.PERIOD:
+            others.append(Pictures(self.cfg))
         return [*others, RunSummary(self.cfg), writer]
 
 

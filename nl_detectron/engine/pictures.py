@@ -1,0 +1,152 @@
+"""Pictures for TensorBoard while a model trains: what it finds, and where its blocks look."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from detectron2.engine import HookBase
+from detectron2.structures import BoxMode, Instances
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .errors import UsageError
+
+SHORTEST = 320  # pixels of a picture's shorter side: on a smaller one labels hide what they name
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image, and where to look from in it when nothing is found."""
+
+    image: np.ndarray
+    place: str
+    point: tuple[float, float]
+
+
+class Pictures(HookBase):
+    """Puts ``predictions/0``, ``attention/0`` and so on every VISUALIZE.PERIOD iterations and at
+    the end; in the main process, before the writer.
+
+    The storage keeps pictures with their iteration until the writer takes them, whatever the two
+    periods are. Training takes the very steps that it would take without.
+
+    Raises:
+        UsageError: of :func:`check_pictures`, or an image that cannot be read.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        check_pictures(cfg)
+        self.cfg = cfg
+        name = cfg.DATASETS.TEST[0]
+        self.metadata = MetadataCatalog.get(name)
+        self.samples = [_sample(r) for r in DatasetCatalog.get(name)[: cfg.VISUALIZE.IMAGES]]
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.cfg.VISUALIZE.PERIOD == 0 or done == self.trainer.max_iter:
+            self.put()
+
+    def put(self) -> None:
+        model = self.trainer.model
+        if isinstance(model, DistributedDataParallel):
+            model = model.module  # the other processes take no part
+        with _undisturbed(model):
+            for number, sample in enumerate(self.samples):
+                np.random.seed(number)  # the Visualizer draws colours by lot: the same every time
+                for kind, picture in self.draw(model, sample).items():
+                    picture = np.ascontiguousarray(picture.transpose(2, 0, 1))
+                    self.trainer.storage.put_image(f"{kind}/{number}", picture)
+
+    def draw(self, model: nn.Module, sample: Sample) -> dict[str, np.ndarray]:
+        """RGB uint8 (H,W,3) of ``predictions``, and of ``attention`` where there are blocks."""
+        # Matplotlib comes with these: only who wants pictures waits for it
+        from ..visualization import look
+        from ..visualization.draw import as_image, panel
+
+        resize = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
+        [view] = look(model, [sample.image], resize)
+        found = _sure(view.instances, self.cfg.VISUALIZE.SCORE)
+        pictures = {"predictions": self._predictions(sample.image, found)}
+        if view.blocks:
+            place, (x, y) = _place(sample, found)
+            rows = [[view.attention(x, y, block)] for block in view.blocks]
+            titles = [
+                f"from {place}" if attention else f"{block} from {place}"
+                for block, [attention] in zip(view.blocks, rows, strict=True)
+            ]
+            pictures["attention"] = as_image(panel(rows, [view] * len(rows), titles))
+        return pictures
+
+    def _predictions(self, image: np.ndarray, found: Instances) -> np.ndarray:
+        from detectron2.utils.visualizer import ColorMode, Visualizer
+
+        scale = max(1.0, SHORTEST / min(image.shape[:2]))
+        drawn = Visualizer(image, self.metadata, scale, ColorMode.SEGMENTATION)
+        return drawn.draw_instance_predictions(found).get_image()
+
+
+def check_pictures(cfg: CfgNode) -> None:
+    """Raises UsageError for pictures that could not be drawn."""
+    node = cfg.VISUALIZE
+    if node.PERIOD < 0 or node.IMAGES < 1 or not 0 <= node.SCORE <= 1:
+        raise UsageError(
+            "VISUALIZE: expected a PERIOD of 0 (no pictures) or more, IMAGES of 1 or more and a "
+            f"SCORE of 0 to 1, got {node.PERIOD}, {node.IMAGES} and {node.SCORE}"
+        )
+    if node.PERIOD and not cfg.DATASETS.TEST:
+        raise UsageError(
+            f"VISUALIZE.PERIOD is {node.PERIOD}, but DATASETS.TEST is empty: name a registered "
+            "data set whose images are to be drawn, or set VISUALIZE.PERIOD to 0"
+        )
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Afterwards the modes of all modules, and all random numbers to come, are as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    states = random.getstate(), np.random.get_state()
+    device = next(model.parameters()).device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for module, training in modes:  # train(True) would set those that the user keeps in eval
+            module.training = training
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _sample(record: dict) -> Sample:
+    """Of Detectron2's dict of an image."""
+    try:
+        image = read_image(record["file_name"], "RGB")
+    except OSError as error:
+        raise UsageError(
+            f"VISUALIZE: the image {record['file_name']} cannot be read ({error}); fetch it, or "
+            "set VISUALIZE.PERIOD to 0"
+        ) from error
+    height, width = image.shape[:2]
+    if not record.get("annotations"):
+        return Sample(image, "the image's centre", (width / 2, height / 2))
+    first = record["annotations"][0]
+    x0, y0, x1, y1 = BoxMode.convert(list(first["bbox"]), first["bbox_mode"], BoxMode.XYXY_ABS)
+    x, y = np.clip([(x0 + x1) / 2, (y0 + y1) / 2], 0, [width, height])
+    return Sample(image, "the first annotation's box", (float(x), float(y)))
+
+
+def _sure(found: Instances, score: float) -> Instances:
+    return found[found.scores >= score] if found.has("scores") else found
+
+
+def _place(sample: Sample, found: Instances) -> tuple[str, tuple[float, float]]:
+    """The centre of the surest detection, else the sample's own point, and its name."""
+    if not len(found) or not found.has("scores"):
+        return sample.place, sample.point
+    x, y = found.pred_boxes.get_centers()[found.scores.argmax()].tolist()
+    return "the surest detection", (x, y)
