@@ -37,15 +37,22 @@ class Pictures(HookBase):
     periods are. Training takes the very steps that it would take without.
 
     Raises:
-        UsageError: of :func:`check_pictures`, or an image that cannot be read.
+        UsageError: of :func:`check_pictures`, an image that cannot be read, or more classes than
+            the data set has.
     """
 
     def __init__(self, cfg: CfgNode):
         check_pictures(cfg)
         self.cfg = cfg
         name = cfg.DATASETS.TEST[0]
-        self.metadata = MetadataCatalog.get(name)
         self.samples = [_sample(r) for r in DatasetCatalog.get(name)[: cfg.VISUALIZE.IMAGES]]
+        self.metadata = MetadataCatalog.get(name)  # a COCO file's classes are known by now
+        names, classes = self.metadata.get("thing_classes"), cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        if names and len(names) < classes:
+            raise UsageError(
+                f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}, but {name!r} has {len(names)} "
+                "class(es), so what is found could not be named; give the number that it has"
+            )
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -146,7 +153,7 @@ def _sure(found: Instances, score: float) -> Instances:
 
 def _place(sample: Sample, found: Instances) -> tuple[str, tuple[float, float]]:
     """The centre of the surest detection, else the sample's own point, and its name."""
-    if not len(found) or not found.has("scores"):
+    if not found.has("scores") or not len(found):
         return sample.place, sample.point
     x, y = found.pred_boxes.get_centers()[found.scores.argmax()].tolist()
     return "the surest detection", (x, y)

@@ -121,11 +121,14 @@ class Gaussian(Pairwise):
 
     scale = 1.0
 
-    def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
+    def scores(self, theta: Tensor, phi: Tensor) -> Tensor:
+        """log f(x_i, x_j), (B,N,M), whose softmax over j the weights are."""
         # x_i . x_j passes fp16's 65,504, so scores are float32 at least
         with torch.autocast(theta.device.type, enabled=False):
-            theta, phi = self._scaled(theta), _to_float32(phi)
-            return torch.softmax(theta @ phi.transpose(1, 2), dim=-1)
+            return self._scaled(theta) @ _to_float32(phi).transpose(1, 2)
+
+    def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
+        return torch.softmax(self.scores(theta, phi), dim=-1)
 
     def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         return self.weights(theta, phi).to(g.dtype) @ g

@@ -37,6 +37,22 @@ def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     axes.figure.colorbar(shown, ax=axes, shrink=0.8, label="weight / even weight")
 
 
+def likeness(axes: Axes, image: np.ndarray, attention: Attention) -> None:
+    """Scores of a softmax form over the image in grey, log f(x_i, x_j), lowest to highest.
+
+    Raises:
+        ValueError: another form, which has none.
+    """
+    if attention.scores is None:
+        raise ValueError(f"expected a softmax form, which has scores, got {attention.form}")
+    low, high = np.percentile(attention.scores, (1, 99.5))  # x_i itself would outshine all others
+    norm = Normalize(low, max(high, low + 1e-12))
+    grid = attention.grid
+    shown = _over(axes, image, attention.scores, grid.box, _flipped(attention), "cividis", norm)
+    _mark(axes, attention)
+    axes.figure.colorbar(shown, ax=axes, shrink=0.8, label="log f")
+
+
 def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARROWS) -> None:
     """From x_i to the x_j of the greatest weights, the wider the greater; negative ones dashed."""
     _image(axes, image)
@@ -95,7 +111,7 @@ def panel(
             arrows(right, view.image, attention)
             left.set_title(f"{title}\n{attention.block}, {attention.form}", fontsize=8)
             right.set_title(
-                f"the {ARROWS} strongest; mean distance {mean_distance(attention):.0f} px",
+                f"the strongest, at most {ARROWS}; mean distance {mean_distance(attention):.0f} px",
                 fontsize=8,
             )
     return figure

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..layers import NonLocalBlock
 from .view import Attention
 
+LEAST = 1e-3  # of the greatest weight: fainter ones are no look
 Box = Sequence[float]  # x0, y0, x1, y1 in pixels of the image
 
 
@@ -36,9 +37,14 @@ def mean_distance(attention: Attention) -> float:
 
 
 def strongest(attention: Attention, count: int = 20) -> list[tuple[float, float, float]]:
-    """x, y and weight of the positions of the greatest weights by size, the greatest first."""
-    order = np.argsort(-np.abs(attention.weights), axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(order, attention.weights.shape)
+    """x, y and weight of the positions of the greatest weights by size, the greatest first.
+
+    There are fewer where the others have less than a thousandth of the greatest.
+    """
+    sizes = np.abs(attention.weights)
+    order = np.argsort(-sizes, axis=None, kind="stable")[:count]
+    order = order[sizes.ravel()[order] >= LEAST * sizes.max()]
+    rows, columns = np.unravel_index(order, sizes.shape)
     centres = attention.grid.centres()[rows, columns]
     weights = attention.weights[rows, columns]
     return [(float(x), float(y), float(w)) for (x, y), w in zip(centres, weights, strict=True)]

@@ -38,6 +38,8 @@ class Attention:
         weights: f(x_i, x_j) / C(x), shape ``grid.shape``; of softmax forms they sum to one.
         values: the norm of W_z g(x_j), shape ``grid.shape``: how much each x_j has to say. With a
             norm after W_z that uses statistics it learnt (BN), its scale counts, too.
+        scores: log f(x_i, x_j) of softmax forms, shape ``grid.shape``: they show an order where the
+            weights are all on one position. Of the other forms None.
         box: x0, y0, x1, y1 of the RoI, of a block in a head.
     """
 
@@ -47,6 +49,7 @@ class Attention:
     point: tuple[float, float]
     weights: np.ndarray
     values: np.ndarray
+    scores: np.ndarray | None = None
     box: tuple[float, float, float, float] | None = None
 
     @property
@@ -141,17 +144,20 @@ class View:
         with torch.no_grad():
             theta, phi, g = module.embed(seen.x[None])
             one = theta[:, row * seen.grid.shape[1] + column][:, None]
-            weights = module.pairwise.weights(one, phi)[0, 0].float()
-            values = _values(module, g[0])
+            rows = {
+                "weights": module.pairwise.weights(one, phi)[0, 0],
+                "values": _values(module, g[0]),
+            }
+            if hasattr(module.pairwise, "scores"):
+                rows["scores"] = module.pairwise.scores(one, phi)[0, 0]
         grid = _pooled(module, seen)
         return Attention(
             block=block,
             form=module.pairwise_name,
             grid=grid,
             point=tuple(float(v) for v in seen.grid.centres()[row, column]),
-            weights=weights.cpu().numpy().reshape(grid.shape),
-            values=values.cpu().numpy().reshape(grid.shape),
             box=seen.box,
+            **{n: row.float().cpu().numpy().reshape(grid.shape) for n, row in rows.items()},
         )
 
     def summary(self, block: str, roi: int = 0) -> Summary | None:
@@ -312,7 +318,7 @@ def _values(module: NonLocalBlock, g: Tensor) -> Tensor:
     if isinstance(module.norm, nn.modules.batchnorm._BatchNorm):
         norm = module.norm
         w_z = w_z * (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]
-    return (g @ w_z.T).norm(dim=-1).float()
+    return (g @ w_z.T).norm(dim=-1)
 
 
 def _entropy(weights: Tensor) -> Tensor:

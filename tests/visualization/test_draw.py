@@ -1,5 +1,7 @@
 """Pictures: what is bright in a map is bright over its place in the image, and nothing is blank."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from standin import ColourModel
@@ -53,6 +55,16 @@ def test_signed_weights_have_two_colours_about_zero():
     bluer = [colour[2] - colour[0] for colour in (left, middle, right)]
     assert bluer[0] > bluer[1] + 10 > bluer[2] + 50  # purple, nothing, orange
     assert np.ptp(middle) < 25
+
+
+def test_likeness_shows_an_order_where_weights_are_all_on_one_position():
+    scores = np.array([[900.0, 300, 200, 100]])
+    one = replace(attention([[1, 0, 0, 0]]), scores=scores)
+    picture = drawn(lambda axes: draw.likeness(axes, IMAGE, one))
+    yellows = [at(picture, x, 60)[:2].sum() - at(picture, x, 60)[2] for x in (60, 100, 145)]
+    assert yellows[0] > yellows[1] > yellows[2]
+    with pytest.raises(ValueError, match="softmax form, which has scores, got form"):
+        drawn(lambda axes: draw.likeness(axes, IMAGE, attention([[1, 0]])))
 
 
 def test_what_lies_on_padding_is_cut_off():

@@ -68,6 +68,7 @@ def test_mean_distance_is_in_pixels_of_the_image():
 def test_the_strongest_come_first_and_are_as_many_as_asked():
     assert strongest(MAP, 2) == [(15.0, 15.0, 0.4), (5.0, 15.0, 0.3)]
     assert len(strongest(MAP, 20)) == 4
+    assert strongest(attention([[1, 0, 0.0005, -0.5]])) == [(5, 5, 1), (35, 5, -0.5)]
 
 
 # --- grids ---------------------------------------------------------------------------------------

@@ -129,6 +129,11 @@ def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
         assert found.values.ravel() == pytest.approx(
             spoken.norm(dim=1).ravel().numpy(), rel=1e-3, abs=1e-6
         )
+        if form.endswith("gaussian"):
+            softmax = np.exp(found.scores - found.scores.max())
+            assert found.weights == pytest.approx(softmax / softmax.sum(), rel=1e-3, abs=1e-6)
+        else:
+            assert found.scores is None
         assert found.contributions == pytest.approx(np.abs(found.weights) * found.values)
 
 

@@ -1,0 +1,249 @@
+"""Pictures in TensorBoard's file, and a training that does not notice them."""
+
+import io
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nl_detectron.engine import Trainer, UsageError, preflight
+from nl_detectron.engine.pictures import Pictures, _place, _sample
+from nl_detectron.modeling import build_model
+
+SURE_OF_ALL = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "VISUALIZE.SCORE", 0.0)
+SURE_OF_NOTHING = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+HEAD = (
+    *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
+    *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[2]"),
+)
+
+
+def written(folder) -> dict[str, dict[int, np.ndarray]]:
+    """Pictures of a run's event files, by name and iteration."""
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
+    events.Reload()
+    return {
+        name: {
+            e.step: np.array(Image.open(io.BytesIO(e.encoded_image_string)))
+            for e in events.Images(name)
+        }
+        for name in events.Tags()["images"]
+    }
+
+
+def hooked(cfg, model) -> tuple[Pictures, EventStorage]:
+    """The hook in a trainer that stands at its first iteration."""
+    hook, storage = Pictures(cfg), EventStorage()
+    hook.trainer = SimpleNamespace(model=model, storage=storage, iter=0, max_iter=9)
+    return hook, storage
+
+
+# --- what is written, and when ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("period", "iterations"), [(3, [2, 3]), (2, [1, 3]), (50, [3])], ids=lambda v: str(v)
+)
+def test_pictures_of_every_period_and_of_the_end_reach_tensorboard(
+    tiny_config, train, tmp_path, period, iterations
+):
+    keys = ("SOLVER.MAX_ITER", 4, "VISUALIZE.PERIOD", period, "VISUALIZE.IMAGES", 2)
+    train(tiny_config(tmp_path, *keys))
+    pictures = written(tmp_path)
+    kinds = ("predictions", "attention")
+    assert set(pictures) == {f"{kind}/{number}" for kind in kinds for number in (0, 1)}
+    for name, by_iteration in pictures.items():
+        assert list(by_iteration) == iterations, name
+        for picture in by_iteration.values():
+            assert picture.shape[2] == 3 and min(picture.shape[:2]) >= 150
+            assert picture.std() > 10  # not blank
+
+
+class Stopped(Exception):
+    """In place of a machine that went away."""
+
+
+def test_a_stopped_run_leaves_the_pictures_it_had(tiny_config, train, tmp_path, monkeypatch):
+    step = Trainer.run_step
+
+    def run_step(self):
+        if self.iter == 3:
+            raise Stopped
+        step(self)
+
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+    with pytest.raises(Stopped):
+        train(tiny_config(tmp_path, "SOLVER.MAX_ITER", 9, "VISUALIZE.PERIOD", 2))
+    assert {tuple(steps) for steps in written(tmp_path).values()} == {(1,)}
+
+
+def test_a_run_has_no_pictures_unless_asked(trained):
+    assert written(trained.folder) == {}
+
+
+def test_a_baseline_has_predictions_alone(tiny_config):
+    cfg = tiny_config("", "VISUALIZE.PERIOD", 1, config="relay_mask_rcnn")
+    hook = Pictures(cfg)
+    assert set(hook.draw(build_model(cfg), hook.samples[0])) == {"predictions"}
+
+
+def test_there_are_no_more_pictures_than_images(tiny_config):
+    cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 100)
+    assert len(Pictures(cfg).samples) == 4
+
+
+# --- what is in them -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overrides", [SURE_OF_ALL, SURE_OF_NOTHING], ids=["found", "nothing"])
+@pytest.mark.parametrize("head", [(), HEAD], ids=["backbone", "and head"])
+def test_keypoints_and_blocks_in_heads_are_drawn_too(tiny_config, overrides, head):
+    keys = ("VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *overrides, *head)
+    cfg = tiny_config("", *keys, config="relay_keypoint_rcnn_nl")
+    hook, storage = hooked(cfg, build_model(cfg))
+    hook.put()
+    (_, predictions, _), (name, attention, step) = storage._vis_data
+    assert (name, step) == ("attention/0", 0)
+    assert attention.dtype == np.uint8
+    plain = _enlarged(hook.samples[0].image, predictions.shape[1:])
+    changed = np.abs(predictions.transpose(1, 2, 0) - plain.astype(int)).mean()
+    assert (changed < 8) == (overrides == SURE_OF_NOTHING)
+    _, height, width = attention.shape
+    assert (height / width > 0.5) == bool(head)  # a row for each block
+
+
+def _enlarged(image, shape):
+    return np.array(Image.fromarray(image).resize(shape[::-1]))
+
+
+def test_colours_are_the_same_every_time(tiny_config):
+    cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
+    hook, storage = hooked(cfg, build_model(cfg))
+    for _ in range(2):
+        hook.put()
+    first, _, second, _ = (picture for _, picture, _ in storage._vis_data)
+    assert np.array_equal(first, second)
+
+
+@pytest.fixture
+def record(tiny_relay):
+    return DatasetCatalog.get("tiny_val")[0]
+
+
+def test_it_looks_from_the_surest_detection_else_the_first_box_else_the_centre(record):
+    found = Instances((64, 128))
+    found.pred_boxes = Boxes(torch.tensor([[0.0, 0, 10, 10], [20, 10, 40, 30]]))
+    found.scores = torch.tensor([0.6, 0.9])
+    assert _place(_sample(record), found) == ("the surest detection", (30, 20))
+    x, y, width, height = record["annotations"][0]["bbox"]  # XYWH
+    place, point = _place(_sample(record), found[:0])
+    assert place == "the first annotation's box"
+    assert point == pytest.approx((x + width / 2, y + height / 2))
+    assert _place(_sample({**record, "annotations": []}), found[:0]) == (
+        "the image's centre",
+        (64, 32),
+    )
+
+
+# --- training does not notice ----------------------------------------------------------------
+
+
+def test_losses_and_weights_are_those_of_a_run_without(tiny_config, train, tmp_path):
+    ends = []
+    for period in (0, 1):
+        keys = ("SOLVER.MAX_ITER", 4, "DATALOADER.NUM_WORKERS", 0, "VISUALIZE.PERIOD", period)
+        trainer = train(tiny_config(tmp_path / str(period), *keys, *SURE_OF_ALL))
+        losses = [value for value, _ in trainer.storage.history("total_loss").values()]
+        ends.append((losses, trainer.model.state_dict()))
+    (plain, weights), (pictured, others) = ends
+    assert len(plain) == 4 and plain == pictured
+    assert all(torch.equal(weights[k], others[k]) for k in weights)
+    assert len(written(tmp_path / "1")) == 8
+
+
+def test_modes_and_random_numbers_are_left_as_they_were(tiny_config):
+    cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
+    model = build_model(cfg)
+    model.train()
+    model.backbone.bottom_up.stem.eval()  # as a user may
+    before = [module.training for module in model.modules()]
+    hook, _ = hooked(cfg, model)
+    states = [torch.get_rng_state(), torch.tensor(np.random.get_state()[1].astype(int))]
+    hook.put()
+    assert [module.training for module in model.modules()] == before
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert torch.equal(states[1], torch.tensor(np.random.get_state()[1].astype(int)))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.fixture
+def alone():
+    """A group of this one process."""
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_a_distributed_models_pictures_are_the_models(tiny_config, alone):
+    cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
+    model = build_model(cfg)
+    drawn = []
+    for either in (model, torch.nn.parallel.DistributedDataParallel(model)):
+        hook, storage = hooked(cfg, either)
+        hook.put()
+        drawn.append([picture for _, picture, _ in storage._vis_data])
+    assert len(drawn[0]) == 2
+    assert all(map(np.array_equal, *drawn))
+
+
+def test_matplotlib_is_not_imported_for_it():
+    code = "import sys, nl_detectron.engine; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("VISUALIZE.PERIOD", 10, "DATASETS.TEST", "()"), r"PERIOD is 10, but DATASETS\.TEST is"),
+        (("VISUALIZE.PERIOD", -1), r"expected a PERIOD of 0 .* got -1, 4 and 0\.5"),
+        (("VISUALIZE.IMAGES", 0), r"IMAGES of 1 or more .* got 0, 0 and"),
+        (("VISUALIZE.SCORE", 50.0), r"SCORE of 0 to 1, got .* 50\.0"),
+    ],
+)
+def test_pictures_that_could_not_be_drawn_are_refused(
+    tiny_config, tmp_path, arguments, overrides, told
+):
+    with pytest.raises(UsageError, match=told):
+        preflight(tiny_config(tmp_path, *overrides), arguments())
+
+
+def test_more_classes_than_the_data_set_has_are_told(tiny_config):
+    cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "MODEL.ROI_HEADS.NUM_CLASSES", 80)
+    with pytest.raises(UsageError, match=r"NUM_CLASSES is 80, but 'tiny_val' has 3 class"):
+        Pictures(cfg)
+
+
+def test_without_pictures_no_test_set_is_needed(tiny_config, tmp_path, arguments):
+    preflight(tiny_config(tmp_path, "DATASETS.TEST", "()"), arguments())
+
+
+@pytest.mark.parametrize("content", [None, b"no image"], ids=["missing", "damaged"])
+def test_an_image_that_cannot_be_read_is_told(record, tmp_path, content):
+    file = tmp_path / "0.png"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"image .*0\.png cannot be read .* fetch it"):
+        _sample({**record, "file_name": str(file)})
