@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .results import CLASSES, Results, aps, bands, mean, row, spread
+from .results import Results, aps, bands, mean, row, spread
 from .runs import MATCHERS, TABLES
 
 GAIN = 20  # points of AP, and no run of the one may be as bad as any of the other
@@ -49,7 +49,7 @@ def distance(results: Results) -> Iterator[Line]:
     """Mask AP at the farthest band: the baseline's above chance, the block's of its nearest."""
     ours, theirs = (row(results, "F", label) for label in ("embedded_gaussian", "baseline"))
     far = bands(theirs)[-1] if theirs else []
-    above = [b["ap"]["mask"] - b["located"]["mask"] / CLASSES for b in far]
+    above = [b["ap"]["mask"] - b["chance"]["mask"] for b in far]
     met = yes(abs(mean(above)) <= NEAR_CHANCE) if above else "–"
     what = "F: baseline in the farthest band, mask AP above chance"
     yield [what, spread(above), f"within {NEAR_CHANCE}", met]

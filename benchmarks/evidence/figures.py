@@ -5,7 +5,7 @@ Colours are Okabe and Ito's, told apart by those who see fewer; lines differ, to
 
 from pathlib import Path
 
-from .results import CLASSES, Results, aps, bands, curve, mean, row
+from .results import Results, aps, bands, curve, mean, row
 from .runs import TABLES
 
 CURVES, DISTANCE = "evidence_curves.png", "evidence_distance.png"
@@ -63,7 +63,7 @@ def distance(results: Results, reach: dict[str, float]):
         middles = [(b[0]["from"] + b[0]["to"]) / 2 for b in by_band]
         _line(axis, label, middles, [aps(b, "mask") for b in by_band])
         if label == "baseline" and found:
-            chance = [mean(aps(b, "mask", "located")) / CLASSES for b in by_band]
+            chance = [mean(aps(b, "mask", "chance")) for b in by_band]
             axis.plot(middles, chance, color="black", lw=1, ls=":", label="chance")
     for stage, pixels in reach.items():
         axis.axvline(pixels, color=STAGES[stage], ls="-.", label=f"{stage}'s receptive field ends")

@@ -16,7 +16,7 @@ from .claims import claims
 from .figures import CURVES, DISTANCE, draw
 from .real import TWINS as TWINS_ON_PHOTOGRAPHS
 from .receptive import receptive_fields
-from .results import CLASSES, Results, aps, bands, half_way, load, mean, row, spread
+from .results import Results, aps, bands, half_way, load, mean, row, spread
 from .runs import ROOT, RUNS, TABLES, jobs
 from .sweep import state
 from .train import FULL, QUICK
@@ -111,8 +111,8 @@ def distances(results: Results) -> str:
     for number, band in enumerate(next(filter(None, by_label.values()), [])):
         cells = [f"{band[0]['from']} to {band[0]['to']}", band[0]["images"]]
         found = [of[number] if of else [] for of in by_label.values()]
-        chance = [ap / CLASSES for ap in aps(found[0], "mask", "located")]
-        rows.append([*cells, *(spread(aps(f, "mask")) for f in found), spread(chance)])
+        chance = spread(aps(found[0], "mask", "chance"))
+        rows.append([*cells, *(spread(aps(f, "mask")) for f in found), chance])
     heads = ["distance, pixels", "images", *by_label, "chance"]
     seen = ", ".join(f"{pixels:.0f} pixels from {stage}" for stage, pixels in reach().items())
     found = as_table(rows, heads) if rows else NOT_YET

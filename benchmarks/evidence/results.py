@@ -7,7 +7,6 @@ from pathlib import Path
 
 from .runs import TABLES
 
-CLASSES = 3  # so that knowing nothing gives a third of the AP whatever the class
 Results = dict[str, dict[int, dict]]  # by the run's name and seed
 
 

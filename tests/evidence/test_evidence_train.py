@@ -117,6 +117,18 @@ def test_bands_tell_near_from_far(tmp_path):
     assert far["located"]["box"] == 100 and found.located()["mask"] > 95
 
 
+def test_chance_is_the_ap_of_classes_that_images_have_exchanged(tmp_path):
+    found = found_on(ANY, tmp_path, lambda a: a["category_id"])
+    images = sorted(found.truth.imgs)
+    before = [a["category_id"] for a in found.truth.anns.values()]
+    chance = found.by_chance(images)
+    # right a third of the time and so surer; or wrong, and then by luck on the second guess
+    assert 20 < chance["box"] < 50 and chance == found.by_chance(images)
+    assert [a["category_id"] for a in found.truth.anns.values()] == before
+    alike = [a["image_id"] for a in found.truth.anns.values() if a["category_id"] == 1]
+    assert found.by_chance(alike)["box"] == found._ap(found.all, alike)["box"] == 100
+
+
 def test_finding_nothing_is_an_ap_of_zero(tmp_path):
     found = found_on(ANY, tmp_path, lambda a: 1)
     found.all = found.once = []
