@@ -1,7 +1,8 @@
 """Where trained blocks look, and what they need of it: ``python -m benchmarks.evidence.attention``.
 
 Of the demo's model (``make demo``) and those of Table H (``make evidence``): how much of the
-weights falls on the signal, and what becomes of the class without the signal's positions.
+weights falls on the signal, and what becomes of the class without the signal's positions. The
+result is a JSON and two pictures; ``report`` makes the tables of docs/attention.md from the JSON.
 """
 
 import argparse
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from tabulate import tabulate
 from torch import nn
 from torchvision.ops import box_iou
 
@@ -20,6 +23,7 @@ from nl_detectron.engine import Checkpointer, UsageError, load_config
 from nl_detectron.engine.hooks import versions
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.visualization import View, area_share, look, share, without
+from nl_detectron.visualization.draw import panel
 
 from .results import mean
 from .runs import MATCHERS, OUTPUT, ROOT, RUNS, TABLES
@@ -29,31 +33,40 @@ RESULT = Path(__file__).parent / "results" / "attention.json"
 DEMO = "configs/Demo/relay_mask_rcnn_nl.yaml"
 DEMO_WEIGHTS = ROOT / "output/relay_demo/relay_mask_rcnn_nl/seed1/model_final.pth"
 IMAGES = 100
+DOCS = ROOT / "docs"
+PICTURES = {"demo": "attention_relay.png", "pairs_embedded_gaussian": "attention_pairs.png"}
 MARGINS = (0, 16, 32, 48)  # pixels around the signal that are left out with it
 FOUND = 0.5  # IoU
+WHATS = ("weights", "contributions")
+ROWS = 3  # of a picture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--demo-weights", type=Path, default=DEMO_WEIGHTS)
     args = parser.parse_args()
-    subjects = {"demo": measure(*demo(args.demo_weights), RELAY_DATASETS["relay"])}
+    subjects = {"demo": demo(args.demo_weights)}
     for name in MATCHERS:
         if name != "baseline":
-            seed = TABLES["H"][name][1][0]
-            subjects[f"pairs_{name}"] = measure(*trained(f"pairs_{name}", seed))
-    text = json.dumps({"subjects": subjects, "versions": versions()}, indent=1) + "\n"
+            subjects[f"pairs_{name}"] = trained(f"pairs_{name}", TABLES["H"][name][1][0])
+    found = {}
+    for name, subject in subjects.items():
+        print(name, flush=True)
+        found[name] = measure(*subject)
+    text = json.dumps({"subjects": found, "versions": versions()}, indent=1) + "\n"
     save(RESULT, lambda path: path.write_text(text))
+    for name, file in PICTURES.items():
+        picture(*subjects[name]).savefig(DOCS / file, dpi=80)
 
 
-def demo(weights: Path) -> tuple[nn.Module, int]:
-    """The demo's model, and the shorter side of its images."""
+def demo(weights: Path) -> tuple[nn.Module, int, Relay]:
+    """The demo's model, the shorter side of its images, and its data set."""
     if not weights.exists():
         raise UsageError(f"there is no {weights}: run make demo first")
     cfg = load_config(str(ROOT / DEMO), ["MODEL.DEVICE", "cpu"])
     model = build_model(cfg)
     Checkpointer(model).load(str(weights))
-    return model, cfg.INPUT.MIN_SIZE_TEST
+    return model, cfg.INPUT.MIN_SIZE_TEST, RELAY_DATASETS["relay"]
 
 
 def trained(name: str, seed: int) -> tuple[nn.Module, int, Relay]:
@@ -78,6 +91,57 @@ def measure(model: nn.Module, side: int, relay: Relay) -> dict:
     return {"objects": len(objects)} | {key: told([o[key] for o in objects]) for key in keys}
 
 
+def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
+    """Where the first objects look: of one object an image, one of each class."""
+    model.eval()
+    [name] = find_blocks(model)
+    views, rows, titles = [], [], []
+    for number in range(IMAGES):
+        image, annotations = relay.draw("val", number)
+        [view] = look(model, [image], (side, 9999))
+        for annotation in annotations:
+            colour = relay.classes[annotation["category_id"] - 1]
+            if relay.pairs > 1 or colour not in titles:
+                x, y, w, h = annotation["bbox"]
+                views.append(view)
+                rows.append([view.attention(x + w / 2, y + h / 2, name)])
+                titles.append(colour)
+        if len(rows) >= ROWS:
+            break
+    return panel(rows[:ROWS], views[:ROWS], titles[:ROWS])
+
+
+def tables(found: dict[str, dict]) -> Iterator[tuple[str, str]]:
+    """Parts of docs/attention.md by their markers, of the subjects in the JSON."""
+    rows = []
+    for name, f in found.items():
+        cells = [name, f["objects"], percent(f["area"])]
+        cells += [percent(f[f"{what} on signal"]) for what in WHATS]
+        other = [f"{what} on the other signal" for what in WHATS]
+        cells += [percent(f[key]) if key in f else "–" for key in other]
+        own = f"more {WHATS[0]} on its own"
+        rows.append([*cells, f"{100 * f[own]['mean']:.0f} %" if own in f else "–"])
+    heads = ["", "objects", "its area", *(f"{what} on it" for what in WHATS)]
+    heads += [*(f"{what} on the other signal" for what in WHATS), "more weight on its own"]
+    yield "shares", tabulate(rows, heads, "pipe", disable_numparse=True)
+
+    rows = []
+    for name, f in found.items():
+        for kind in ("signal", "others"):
+            cells = [f.get(f"right without {kind}, margin {margin}") for margin in MARGINS]
+            shown = ["–" if c is None else f"{100 * c['mean']:.0f} %" for c in cells]
+            what = "its signal" if kind == "signal" else "as many others, at random"
+            rows.append([name, what, f"{100 * f['right']['mean']:.0f} %", *shown])
+    heads = ["", "left out", "nothing left out", *(f"margin {margin}" for margin in MARGINS)]
+    yield "without", tabulate(rows, heads, "pipe", disable_numparse=True)
+
+
+def percent(f: dict[str, float]) -> str:
+    """Mean, and what nine in ten have more and less than."""
+    mean, low, high = (100 * f[key] for key in ("mean", "p10", "p90"))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f}) %"
+
+
 def told(values: list[float]) -> dict[str, float]:
     spread = {q: float(np.quantile(values, q / 100)) for q in (10, 50, 90)}
     return {"mean": round(mean(values), 4), **{f"p{q}": round(v, 4) for q, v in spread.items()}}
@@ -94,7 +158,7 @@ def _objects(
         attention = view.attention(x + w / 2, y + h / 2, name)
         signals = [_box(a["signal"]) for a in annotations]
         found = {"right": _right(view, annotation), "area": area_share(attention, signals[own])}
-        for what in ("weights", "contributions"):
+        for what in WHATS:
             shares = [share(attention, signal, what) for signal in signals]
             found[f"{what} on signal"] = shares[own]
             others = shares[:own] + shares[own + 1 :]

@@ -4,6 +4,7 @@ Each part stands between two markers, ``<!-- begin: A -->`` and ``<!-- end: A --
 """
 
 import argparse
+import json
 import re
 from collections.abc import Iterable, Iterator
 
@@ -11,6 +12,7 @@ from tabulate import tabulate
 
 from nl_detectron.engine import build_on_meta
 
+from . import attention
 from . import settings as s
 from .claims import claims
 from .figures import CURVES, DISTANCE, draw
@@ -22,6 +24,7 @@ from .sweep import state
 from .train import FULL, QUICK
 
 PAGE = ROOT / "docs" / "evidence.md"
+ATTENTION_PAGE = ROOT / "docs" / "attention.md"
 NOT_YET = "_Not run yet._"
 
 
@@ -33,18 +36,27 @@ def main() -> None:
         print(table(load(QUICK.results), "A"))
         return
     results = load(FULL.results)
-    PAGE.write_text(render(PAGE.read_text(), results))
+    PAGE.write_text(render(PAGE.read_text(), parts(results)))
+    ATTENTION_PAGE.write_text(render(ATTENTION_PAGE.read_text(), attention_parts()))
     drawn = draw(results, PAGE.parent, reach())
-    print("wrote", *(path.relative_to(ROOT) for path in (PAGE, *drawn)))
+    print("wrote", *(path.relative_to(ROOT) for path in (PAGE, ATTENTION_PAGE, *drawn)))
 
 
-def render(page: str, results: Results) -> str:
-    """The page with every part made anew.
+def attention_parts() -> Iterator[tuple[str, str]]:
+    """Of docs/attention.md."""
+    there = attention.RESULT.exists()
+    found = json.loads(attention.RESULT.read_text())["subjects"] if there else {}
+    for name, text in attention.tables(found):
+        yield name, text if there else NOT_YET
+
+
+def render(page: str, texts: Iterable[tuple[str, str]]) -> str:
+    """The page with every part made anew, by its name.
 
     Raises:
         ValueError: a part that the page lacks.
     """
-    for name, text in parts(results):
+    for name, text in texts:
         markers = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
         pattern = re.compile(f"({markers[0]}\n).*?({markers[1]})", re.DOTALL)
         if not pattern.search(page):

@@ -54,7 +54,7 @@ def cells(text):
 
 def test_the_page_in_docs_is_of_the_results_kept_here():
     page, results = PAGE.read_text(), load(FULL.results)
-    assert render(page, results) == page, "run make evidence-report"
+    assert render(page, parts(results)) == page, "run make evidence-report"
     for name, letter in ((CURVES, "A"), (DISTANCE, "F")):
         there = any(row(results, letter, label) for label in TABLES[letter])
         assert (PAGE.parent / name).exists() == there == (f"]({name})" in page)
@@ -162,4 +162,4 @@ def test_a_spread_is_a_mean_and_range():
 
 def test_a_page_without_a_parts_markers_is_refused():
     with pytest.raises(ValueError, match="the page lacks <!-- begin: summary -->"):
-        render("no markers", {})
+        render("no markers", parts({}))
