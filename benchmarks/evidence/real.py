@@ -9,7 +9,6 @@ import json
 import time
 from pathlib import Path
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
@@ -23,7 +22,7 @@ from tools.subset_coco import subset
 from .evaluate import evaluate
 from .runs import OUTPUT, ROOT, nonlocal_
 from .settings import REAL, REAL_IMAGES, REAL_OPTS, REAL_SEEDS
-from .train import save, train
+from .train import laid_out, save, train
 
 RESULTS = Path(__file__).parent / "results"
 CONFIG = ROOT / "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
@@ -56,7 +55,7 @@ def perform(name: str, seed: int, coco: Path, weights: str) -> dict:
     register(coco)
     cfg = config(name, seed, weights)
     seed_all_rng(seed)
-    model = build_model(cfg).to(memory_format=torch.channels_last)
+    model = laid_out(build_model(cfg), cfg)
     Checkpointer(model).load(weights)
     result = {"run": name, "seed": seed} | train(cfg, model, seed, REAL, DATA)
     minutes = round((time.perf_counter() - began) / 60, 2)

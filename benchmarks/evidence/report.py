@@ -16,15 +16,17 @@ from . import attention
 from . import settings as s
 from .claims import claims
 from .figures import CURVES, DISTANCE, draw
+from .pace import RESULT as PACE
 from .real import TWINS as TWINS_ON_PHOTOGRAPHS
 from .receptive import receptive_fields
-from .results import Results, aps, bands, half_way, load, mean, row, spread
+from .results import Results, aps, bands, half_way, load, row, spread
 from .runs import ROOT, RUNS, TABLES, jobs
 from .sweep import state
 from .train import FULL, QUICK
 
 PAGE = ROOT / "docs" / "evidence.md"
 ATTENTION_PAGE = ROOT / "docs" / "attention.md"
+Pace = dict[str, dict[str, float]]  # by the run's name: median seconds an iteration
 NOT_YET = "_Not run yet._"
 
 
@@ -33,13 +35,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="print the quick sweep's table")
     args = parser.parse_args()
     if args.quick:
-        print(table(load(QUICK.results), "A"))
+        print(table(load(QUICK.results), {}, "A"))
         return
     results = load(FULL.results)
-    PAGE.write_text(render(PAGE.read_text(), parts(results)))
+    PAGE.write_text(render(PAGE.read_text(), parts(results, load_pace())))
     ATTENTION_PAGE.write_text(render(ATTENTION_PAGE.read_text(), attention_parts()))
     drawn = draw(results, PAGE.parent, reach())
     print("wrote", *(path.relative_to(ROOT) for path in (PAGE, ATTENTION_PAGE, *drawn)))
+
+
+def load_pace() -> Pace:
+    return json.loads(PACE.read_text())["seconds"] if PACE.exists() else {}
 
 
 def attention_parts() -> Iterator[tuple[str, str]]:
@@ -65,13 +71,14 @@ def render(page: str, texts: Iterable[tuple[str, str]]) -> str:
     return page
 
 
-def parts(results: Results) -> Iterator[tuple[str, str]]:
+def parts(results: Results, pace: Pace) -> Iterator[tuple[str, str]]:
+    """Of docs/evidence.md, by their markers."""
     yield "summary", as_table(claims(results), ["", "measured", "aim", "met"])
     yield "runs", told(results)
     for letter in TABLES:
-        yield letter, distances(results) if letter == "F" else table(results, letter)
+        yield letter, distances(results) if letter == "F" else table(results, pace, letter)
     yield "G", picture(CURVES, "Loss and validation AP", "A", results)
-    yield "half", halves(results)
+    yield "half", halves(results, pace)
     yield "real", photographs(results)
 
 
@@ -92,7 +99,7 @@ def told(results: Results) -> str:
     )
 
 
-def table(results: Results, letter: str) -> str:
+def table(results: Results, pace: Pace, letter: str) -> str:
     """A row for each kind of model, as many runs as there are of it."""
     tasks = ("box", "keypoint") if letter.startswith("E") else ("box", "mask")
     rows = []
@@ -102,7 +109,7 @@ def table(results: Results, letter: str) -> str:
         cells += [spread(aps(found, task)) for task in tasks]
         if "mask" in tasks:
             cells.append(spread(aps(found, "mask", "located")))
-        rows.append([*cells, *costs(found)])
+        rows.append([*cells, *costs(found), pace_of(found, pace)])
     heads = ["", "runs", *(f"{task} AP" for task in tasks)]
     heads += ["mask AP, any class"] if "mask" in tasks else []
     return as_table(rows, [*heads, "parameters", "GFLOPs", "s / iteration"])
@@ -110,10 +117,14 @@ def table(results: Results, letter: str) -> str:
 
 def costs(found: list[dict]) -> list[str]:
     if not found:
-        return ["–"] * 3
-    first = found[0]
-    seconds = mean([r["seconds_per_iteration"] for r in found])
-    return [f"{first['parameters']:,}", f"{first['flops'] / 1e9:.3f}", f"{seconds:.3f}"]
+        return ["–"] * 2
+    return [f"{found[0]['parameters']:,}", f"{found[0]['flops'] / 1e9:.3f}"]
+
+
+def pace_of(found: list[dict], pace: Pace) -> str:
+    """Median seconds an iteration, of a run measured in turns with all others."""
+    seconds = pace.get(found[0]["run"]) if found else None
+    return f"{seconds['median']:.3f}" if seconds else "–"
 
 
 def distances(results: Results) -> str:
@@ -138,12 +149,13 @@ def reach() -> dict[str, float]:
     return {stage: (fields[stage] - 1) / 2 for stage in ("res4", "res5")}
 
 
-def halves(results: Results) -> str:
+def halves(results: Results, pace: Pace) -> str:
     rows = []
-    for label in TABLES["A"]:
+    for label, (name, _) in TABLES["A"].items():
         found = [half_way(r) for r in row(results, "A", label) if r["curve"]]
-        columns = list(zip(*found, strict=True)) or [(), ()]
-        rows.append([label, *(spread(values, 0) for values in columns)])
+        seconds = pace.get(name)
+        times = [i * seconds["median"] for i in found] if seconds else []
+        rows.append([label, spread(found, 0), spread(times, 0) if times else "–"])
     return as_table(rows, ["half of the final mask AP", "iterations", "seconds"])
 
 

@@ -53,18 +53,16 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def half_way(result: dict) -> tuple[float, float]:
-    """Iterations and seconds of training to half of the curve's last AP, between its points by a
-    straight line; both are 0 where that is 0."""
+def half_way(result: dict) -> float:
+    """Iterations to half of the curve's last AP, between its points by a straight line; 0 where
+    that is 0."""
     task = hardest(result)
-    points = [(0, 0.0, 0.0)]
-    points += [(p["iteration"], p["seconds"], p["ap"][task]) for p in result["curve"]]
-    half = points[-1][2] / 2
-    for (i0, s0, a0), (i1, s1, a1) in itertools.pairwise(points):
+    points = [(0, 0.0), *((p["iteration"], p["ap"][task]) for p in result["curve"])]
+    half = points[-1][1] / 2
+    for (i0, a0), (i1, a1) in itertools.pairwise(points):
         if a1 >= half > a0:
-            part = (half - a0) / (a1 - a0)
-            return i0 + part * (i1 - i0), s0 + part * (s1 - s0)
-    return 0.0, 0.0
+            return i0 + (half - a0) / (a1 - a0) * (i1 - i0)
+    return 0.0
 
 
 def curve(found: list[dict], read) -> tuple[list[int], list[list[float]]]:

@@ -7,10 +7,12 @@ import pytest
 
 from benchmarks.evidence.claims import claims
 from benchmarks.evidence.figures import CURVES, DISTANCE, draw
-from benchmarks.evidence.report import PAGE, parts, render
+from benchmarks.evidence.report import PAGE, load_pace, parts, render
 from benchmarks.evidence.results import half_way, load, row, spread
 from benchmarks.evidence.runs import RUNS, TABLES, jobs
 from benchmarks.evidence.train import FULL
+
+PACE = {"baseline": {"median": 0.25}}
 
 
 def made_up(name, seed, ap):
@@ -19,11 +21,10 @@ def made_up(name, seed, ap):
     points = [(100, 0.2), (200, 0.6), (300, 1.0)]
     result = {"run": name, "seed": seed, "key": run.key(seed), "minutes": 6.0, "stopped": "end"}
     result |= {"ap": dict.fromkeys(tasks, ap), "versions": {"torch": "2.15"}, "flops": 8e8}
-    result |= {"parameters": 1234567, "seconds_per_iteration": 0.25, "iterations": 300}
+    result |= {"parameters": 1234567, "iterations": 300}
     result["curve"] = [
         {
             "iteration": i,
-            "seconds": i / 4,
             "losses": {"total_loss": 3 - part},
             "ap": dict.fromkeys(tasks, ap * part),
         }
@@ -54,7 +55,7 @@ def cells(text):
 
 def test_the_page_in_docs_is_of_the_results_kept_here():
     page, results = PAGE.read_text(), load(FULL.results)
-    assert render(page, parts(results)) == page, "run make evidence-report"
+    assert render(page, parts(results, load_pace())) == page, "run make evidence-report"
     for name, letter in ((CURVES, "A"), (DISTANCE, "F")):
         there = any(row(results, letter, label) for label in TABLES[letter])
         assert (PAGE.parent / name).exists() == there == (f"]({name})" in page)
@@ -62,19 +63,20 @@ def test_the_page_in_docs_is_of_the_results_kept_here():
 
 def test_with_no_results_every_row_says_so(tmp_path):
     assert load(tmp_path) == {}
-    found = dict(parts({}))
+    found = dict(parts({}, {}))
     assert found.keys() >= {*TABLES, "summary", "runs", "half", "G"}
     for letter, table in TABLES.items():
         if letter != "F":
             rows = cells(found[letter])
             assert all(rows[label][1] == "not run yet" for label in table)
+    assert cells(found["half"])["baseline"] == ["not run yet", "–"]
     assert found["runs"] == found["G"] == "_Not run yet._" and "Not run" in found["F"]
     assert draw({}, tmp_path, {}) == [] and list(tmp_path.iterdir()) == []
 
 
 def test_a_row_is_the_mean_range_and_number_of_its_own_seeds():
     results = results_of(baseline=[30, 31, 29, 30, 99], embedded_gaussian=[80, 90])
-    found = dict(parts(results))
+    found = dict(parts(results, PACE))
     baseline = cells(found["A"])["baseline"]
     assert baseline[:3] == ["5 of 5", "43.8 (29.0 to 99.0)", "43.8 (29.0 to 99.0)"]
     assert baseline[3:] == ["90.0 (90.0 to 90.0)", "1,234,567", "0.800", "0.250"]
@@ -82,6 +84,7 @@ def test_a_row_is_the_mean_range_and_number_of_its_own_seeds():
     assert cells(found["B"])["res4"][:2] == ["2 of 2", "85.0 (80.0 to 90.0)"]
     assert cells(found["A"])["control"][:2] == ["0 of 5", "not run yet"]
     assert cells(found["half"])["baseline"] == ["175 (175 to 175)", "44 (44 to 44)"]
+    assert cells(found["half"])["control"] == ["not run yet", "–"]
     assert found["runs"].startswith(f"7 of {len(jobs())} runs, 0.7 hours")
 
 
@@ -91,12 +94,12 @@ def test_results_of_earlier_settings_are_shown_and_told(tmp_path, monkeypatch):
     stale = {**made_up("baseline", 1, 30), "key": "another"}
     (tmp_path / "baseline-seed1.json").write_text(json.dumps(stale))
     monkeypatch.setattr(report, "FULL", FULL._replace(results=tmp_path))
-    text = dict(parts(load(tmp_path)))["runs"]
+    text = dict(parts(load(tmp_path), {}))["runs"]
     assert "1 are of earlier settings" in text
 
 
 def test_bands_have_a_row_each_with_what_chance_gives():
-    found = dict(parts(results_of(distance_baseline=[30, 32], distance_embedded_gaussian=[80])))
+    found = dict(parts(results_of(distance_baseline=[30, 32], distance_embedded_gaussian=[80]), {}))
     first = cells(found["F"])["20 to 90"]
     assert first == ["50", "31.0 (30.0 to 32.0)", "80.0", "30.0 (30.0 to 30.0)"]
     assert "145 pixels from res4, 241 pixels from res5" in found["F"]
@@ -107,7 +110,7 @@ def test_pictures_are_drawn_of_what_there_is(tmp_path):
     results = results_of(baseline=[30, 32], embedded_gaussian=[80], distance_baseline=[30])
     assert [path.name for path in draw(results, tmp_path, reach)] == [CURVES, DISTANCE]
     assert (tmp_path / CURVES).stat().st_size > 5000 and (tmp_path / DISTANCE).exists()
-    assert f"]({CURVES})" in dict(parts(results))["G"]
+    assert f"]({CURVES})" in dict(parts(results, PACE))["G"]
 
 
 @pytest.mark.parametrize(
@@ -141,17 +144,14 @@ def test_far_away_the_baseline_is_at_chance_and_the_block_as_near(
 @pytest.mark.parametrize(
     ("aps", "expected"),
     [
-        ([20, 60, 100], (175, 17.5)),
-        ([100, 100, 100], (50, 5.0)),
-        ([0, 90, 10], (100 + 100 * 5 / 90, 10 + 10 * 5 / 90)),
-        ([0, 0, 0], (0, 0)),
+        ([20, 60, 100], 175),
+        ([100, 100, 100], 50),
+        ([0, 90, 10], 100 + 100 * 5 / 90),
+        ([0, 0, 0], 0),
     ],
 )
 def test_half_way_is_where_the_curve_first_crosses_it(aps, expected):
-    curve = [
-        {"iteration": 100 * i, "seconds": 10 * i, "ap": {"box": 1, "mask": ap}}
-        for i, ap in enumerate(aps, 1)
-    ]
+    curve = [{"iteration": 100 * i, "ap": {"box": 1, "mask": ap}} for i, ap in enumerate(aps, 1)]
     found = half_way({"ap": {"box": 1, "mask": aps[-1]}, "curve": curve})
     assert found == pytest.approx(expected)
 
@@ -162,4 +162,4 @@ def test_a_spread_is_a_mean_and_range():
 
 def test_a_page_without_a_parts_markers_is_refused():
     with pytest.raises(ValueError, match="the page lacks <!-- begin: summary -->"):
-        render("no markers", parts({}))
+        render("no markers", parts({}, {}))

@@ -37,16 +37,11 @@ def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
     assert [point["iteration"] for point in first["curve"]] == [1, 2]
     for point in first["curve"]:
         assert point["losses"]["total_loss"] > 0 and point["ap"].keys() == {"box", "mask"}
-    assert 0 < first["seconds_per_iteration"] < first["curve"][-1]["seconds"]
     assert first["parameters"] > 1e6 and first["flops"] > 1e7 and "torch" in first["versions"]
     assert sum(band["images"] for band in first["bands"]) == run.data.val
 
     again = perform(run, 1, folders)
-    times = {"curve", "minutes", "seconds_per_iteration"}
-    assert {k: v for k, v in again.items() if k not in times} == {
-        k: v for k, v in first.items() if k not in times
-    }
-    assert [p["losses"] for p in again["curve"]] == [p["losses"] for p in first["curve"]]
+    assert {**again, "minutes": 0} == {**first, "minutes": 0}
 
     tiny(run.name, bands=(30, 90))
     assert state((run.name, 1), folders) == "stale"
