@@ -21,7 +21,8 @@ from nl_detectron.engine import UsageError, load_config
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 TRAIN = ROOT / "train_net.py"
-ELSEWHERE = {"OUTPUT_DIR", "MODEL.DEVICE"}  # may change between a run and its continuation
+# what may change between a run and its continuation
+ELSEWHERE = ("OUTPUT_DIR", "MODEL.DEVICE", "VISUALIZE.")
 MEASURED = 20  # iterations; Detectron2 does not time the first two
 
 
@@ -111,8 +112,8 @@ class Run:
         else:
             return
         there, here = flat(yaml.safe_load(text)), as_values(self.cfg)
-        shared = there.keys() & here.keys() - ELSEWHERE  # another version may have other keys
-        other = [k for k in sorted(shared) if there[k] != here[k]]
+        shared = there.keys() & here.keys()  # another version may have other keys
+        other = [k for k in sorted(shared) if there[k] != here[k] and not k.startswith(ELSEWHERE)]
         if other:
             told = ", ".join(f"{k} {there[k]} there and {here[k]} here" for k in other)
             raise UsageError(

@@ -71,7 +71,8 @@ class Pictures(HookBase):
                     self.trainer.storage.put_image(f"{kind}/{number}", picture)
 
     def draw(self, model: nn.Module, sample: Sample) -> dict[str, np.ndarray]:
-        """RGB uint8 (H,W,3) of ``predictions``, and of ``attention`` where there are blocks."""
+        """RGB uint8 (H,W,3) of ``predictions``, and of ``attention`` where blocks see the place:
+        one in a head sees what was found alone."""
         # Matplotlib comes with these: only who wants pictures waits for it
         from ..visualization import look
         from ..visualization.draw import as_image, panel
@@ -80,13 +81,10 @@ class Pictures(HookBase):
         [view] = look(model, [sample.image], resize)
         found = _sure(view.instances, self.cfg.VISUALIZE.SCORE)
         pictures = {"predictions": self._predictions(sample.image, found)}
-        if view.blocks:
-            place, (x, y) = _place(sample, found)
-            rows = [[view.attention(x, y, block)] for block in view.blocks]
-            titles = [
-                f"from {place}" if attention else f"{block} from {place}"
-                for block, [attention] in zip(view.blocks, rows, strict=True)
-            ]
+        place, (x, y) = _place(sample, found)
+        seen = filter(None, (view.attention(x, y, block) for block in view.blocks))
+        if rows := [[attention] for attention in seen]:
+            titles = [f"from {place}"] * len(rows)
             pictures["attention"] = as_image(panel(rows, [view] * len(rows), titles))
         return pictures
 

@@ -91,7 +91,7 @@ def panel(
     """
     columns = 2 * max(len(row) for row in rows) + (first is not None)
     height, width = views[0].image.shape[:2]
-    cell = 3.6 if width >= height else 2.8
+    cell = 3.6  # inches: room for the titles
     size = (columns * cell, len(rows) * (cell * height / width + 0.9))
     figure, grid = _figure(len(rows), columns, size)
     for axes in grid.flat:
@@ -109,7 +109,7 @@ def panel(
                 continue
             heat(left, view.image, attention)
             arrows(right, view.image, attention)
-            left.set_title(f"{title}\n{attention.block}, {attention.form}", fontsize=8)
+            left.set_title(f"{title}\n{_short(attention.block)}, {attention.form}", fontsize=8)
             right.set_title(
                 f"the strongest, at most {ARROWS}; mean distance {mean_distance(attention):.0f} px",
                 fontsize=8,
@@ -129,7 +129,7 @@ def summary(view: View, blocks: Sequence[str]) -> Figure:
         axes.axis("off")
     for (received, entropy), (block, s) in zip(grid, found.items(), strict=False):
         _summary(received, view.image, s.received * s.received.size, s, "received_grid", None)
-        received.set_title(f"{block}\nmean weight received / even weight", fontsize=8)
+        received.set_title(f"{_short(block)}\nmean weight received / even weight", fontsize=8)
         most = float(np.log(s.received.size))
         _summary(entropy, view.image, s.entropy, s, "entropy_grid", most)
         entropy.set_title(f"entropy of each look, nats; even: {most:.1f}", fontsize=8)
@@ -142,6 +142,11 @@ def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _short(block: str) -> str:
+    """The last two parts of a module's name: where in the model, and which."""
+    return ".".join(block.split(".")[-2:])
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:

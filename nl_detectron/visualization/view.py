@@ -251,14 +251,17 @@ def capture_attention(
 
 @contextmanager
 def _caught(model: nn.Module) -> Iterator[dict[str, tuple]]:
-    """The arguments of each block's last call, and of that of every module with blocks in it."""
+    """What each block and every module with blocks in it was given last: x and, of a head, the
+    boxes of each image's RoIs, in pixels of the input."""
     caught: dict[str, tuple] = {}
     handles = []
     parents = {name.rpartition(".")[0] for name in find_blocks(model)}
     for name in (*find_blocks(model), *parents):
 
         def keep(_, args: tuple, name: str = name) -> None:
-            caught[name] = args
+            # copied, as Detectron2 scales them to the image later, in place
+            boxes = [[i.pred_boxes.tensor.clone() for i in images] for images in args[1:2]]
+            caught[name] = (*args[:1], *boxes)
 
         handles.append(model.get_submodule(name).register_forward_pre_hook(keep))
     try:
@@ -290,7 +293,7 @@ def _of_image(
         stride = _stride(max(i["image"].shape[1] for i in inputs), shape[0], divisor)
         grid = Grid((0, 0), (stride, stride), shape).mapped(scale, shift)
         return [_Seen(x[number], grid, None)]
-    boxes = [i.pred_boxes.tensor.cpu().numpy() for i in outer[1]]
+    boxes = [b.cpu().numpy() for b in outer[1]]
     first = sum(len(b) for b in boxes[:number])
     seen = []
     for roi, box in enumerate(boxes[number]):

@@ -19,10 +19,16 @@ from nl_detectron.engine.pictures import Pictures, _place, _sample
 from nl_detectron.modeling import build_model
 
 SURE_OF_ALL = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "VISUALIZE.SCORE", 0.0)
-SURE_OF_NOTHING = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+SURE_OF_NONE = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "VISUALIZE.SCORE", 1.0)
+FOUND_NOTHING = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
 HEAD = (
     *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
     *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[2]"),
+)
+
+NO_BACKBONE = (
+    *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone"),
+    *("MODEL.NONLOCAL.BACKBONE.AFTER", "[]"),
 )
 
 
@@ -91,8 +97,8 @@ def test_a_run_has_no_pictures_unless_asked(trained):
 
 def test_a_baseline_has_predictions_alone(tiny_config):
     cfg = tiny_config("", "VISUALIZE.PERIOD", 1, config="relay_mask_rcnn")
-    hook = Pictures(cfg)
-    assert set(hook.draw(build_model(cfg), hook.samples[0])) == {"predictions"}
+    hook, _ = hooked(cfg, build_model(cfg))
+    assert set(hook.draw(hook.trainer.model, hook.samples[0])) == {"predictions"}
 
 
 def test_there_are_no_more_pictures_than_images(tiny_config):
@@ -103,7 +109,9 @@ def test_there_are_no_more_pictures_than_images(tiny_config):
 # --- what is in them -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("overrides", [SURE_OF_ALL, SURE_OF_NOTHING], ids=["found", "nothing"])
+@pytest.mark.parametrize(
+    "overrides", [SURE_OF_ALL, SURE_OF_NONE, FOUND_NOTHING], ids=["sure", "unsure", "nothing"]
+)
 @pytest.mark.parametrize("head", [(), HEAD], ids=["backbone", "and head"])
 def test_keypoints_and_blocks_in_heads_are_drawn_too(tiny_config, overrides, head):
     keys = ("VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *overrides, *head)
@@ -112,12 +120,20 @@ def test_keypoints_and_blocks_in_heads_are_drawn_too(tiny_config, overrides, hea
     hook.put()
     (_, predictions, _), (name, attention, step) = storage._vis_data
     assert (name, step) == ("attention/0", 0)
-    assert attention.dtype == np.uint8
+    assert predictions.dtype == attention.dtype == np.uint8
     plain = _enlarged(hook.samples[0].image, predictions.shape[1:])
     changed = np.abs(predictions.transpose(1, 2, 0) - plain.astype(int)).mean()
-    assert (changed < 8) == (overrides == SURE_OF_NOTHING)
-    _, height, width = attention.shape
-    assert (height / width > 0.5) == bool(head)  # a row for each block
+    assert (changed > 8) == (overrides == SURE_OF_ALL)
+    if overrides != SURE_OF_NONE:  # then an RoI may hold the annotation's centre, by chance
+        rows = 2 if head and overrides == SURE_OF_ALL else 1  # a block in a head sees RoIs alone
+        assert (attention.shape[1] / attention.shape[2] > 0.5) == (rows == 2)
+
+
+def test_a_block_in_a_head_that_was_not_run_has_no_picture(tiny_config):
+    keys = ("VISUALIZE.PERIOD", 1, *FOUND_NOTHING, *HEAD, *NO_BACKBONE)
+    cfg = tiny_config("", *keys, config="relay_keypoint_rcnn_nl")
+    hook, _ = hooked(cfg, build_model(cfg))
+    assert set(hook.draw(hook.trainer.model, hook.samples[0])) == {"predictions"}
 
 
 def _enlarged(image, shape):
@@ -129,6 +145,7 @@ def test_colours_are_the_same_every_time(tiny_config):
     hook, storage = hooked(cfg, build_model(cfg))
     for _ in range(2):
         hook.put()
+        np.random.rand(1)  # training goes on
     first, _, second, _ = (picture for _, picture, _ in storage._vis_data)
     assert np.array_equal(first, second)
 

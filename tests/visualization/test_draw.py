@@ -91,7 +91,7 @@ def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing
     figure = draw.panel(rows, views, ["one", "other"], first=IMAGE)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles[0] == "found"
-    assert sum("backbone.res4.nonlocal0, gaussian" in t for t in titles) == 2
+    assert sum("\nres4.nonlocal0, gaussian" in t for t in titles) == 2
     assert sum("no RoI holds this point" in t for t in titles) == 2
     assert draw.as_image(figure).std() > 20
 
