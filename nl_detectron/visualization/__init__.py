@@ -1,8 +1,9 @@
 """Where non-local blocks look: on any image, of any trained model."""
 
 from .grid import Grid
+from .looking import capture_attention, look
 from .measure import area_share, mean_distance, share, strongest, without
-from .view import Attention, Summary, View, capture_attention, look
+from .view import Attention, Summary, View
 
 __all__ = [
     "Attention",

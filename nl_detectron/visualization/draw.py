@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from .measure import mean_distance, strongest
-from .view import Attention, Summary, View
+from .measure import mean_distance, share, strongest
+from .view import Attention, Summary, View, holds
 
 POINT = "#D55E00"  # vermilion: stands out of greys and of both colour maps
 FAINT = 0.55  # how much of the heat hides the image
@@ -110,11 +110,18 @@ def panel(
             heat(left, view.image, attention)
             arrows(right, view.image, attention)
             left.set_title(f"{title}\n{_short(attention.block)}, {attention.form}", fontsize=8)
-            right.set_title(
-                f"the strongest, at most {ARROWS}; mean distance {mean_distance(attention):.0f} px",
-                fontsize=8,
-            )
+            right.set_title(facts(view, attention), fontsize=8)
     return figure
+
+
+def facts(view: View, attention: Attention) -> str:
+    """How far the look goes, and how much of it leaves the object: the surest detection that holds
+    the point."""
+    told = f"mean distance {mean_distance(attention):.0f} px"
+    for box in view.instances.pred_boxes.tensor.tolist() if len(view.instances) else []:
+        if holds(box, *attention.point):
+            return f"{told}\n{100 * (1 - share(attention, box)):.0f} % outside the object's box"
+    return told
 
 
 def summary(view: View, blocks: Sequence[str]) -> Figure:

@@ -96,6 +96,14 @@ def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing
     assert draw.as_image(figure).std() > 20
 
 
+def test_facts_are_of_the_object_that_holds_the_point():
+    [view] = look(ColourModel([[[0, 0, 80, 80]]]), [IMAGE], (0, 0))
+    here = attention([[0.25, 0, 0, 0.75]], point=(20.0, 40.0))
+    assert draw.facts(view, here) == "mean distance 90 px\n75 % outside the object's box"
+    elsewhere = replace(here, point=(140.0, 40.0))
+    assert draw.facts(view, elsewhere) == "mean distance 30 px"
+
+
 def test_a_summary_is_drawn_for_every_block():
     [view] = look(ColourModel([[[0, 0, 30, 30]]]), [IMAGE], (0, 0))
     figure = draw.summary(view, view.blocks)

@@ -1,0 +1,163 @@
+"""Running a model on images while its non-local blocks' inputs are caught.
+
+The blocks keep no maps; hooks are there while a look lasts.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data.transforms import ResizeShortestEdge
+from torch import nn
+
+from ..modeling import find_blocks
+from .grid import Grid
+from .view import Attention, Seen, View
+
+RESIZE = (800, 1333)  # Detectron2's INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST
+
+
+def look(
+    model: nn.Module,
+    images: Sequence[np.ndarray],
+    resize: tuple[int, int] = RESIZE,
+    mirror: bool = False,
+) -> list[View]:
+    """Run a model on images and keep what its non-local blocks see.
+
+    Args:
+        model: of Detectron2; it is in training mode afterwards if it was before.
+        images: RGB uint8 (H,W,3), as one batch.
+        resize: the shorter side, and at most the longer one, in pixels; 0 leaves images as they
+            are. A config has them as INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
+        mirror: show the model the images left to right. What the blocks see is told in the images
+            as they are; ``found`` is as the model found it.
+
+    Raises:
+        ValueError: something that is no RGB uint8 image.
+    """
+    for image in images:
+        _check_image(image)
+    inputs = [_as_input(model, image, resize, mirror) for image in images]
+    was_training = model.training
+    try:
+        with torch.no_grad(), _caught(model.eval()) as caught:
+            found = model(inputs)
+    finally:
+        model.train(was_training)
+    modules = find_blocks(model)
+    divisor = max(model.backbone.size_divisibility, 1)
+    return [
+        View(
+            image,
+            {k: v.to("cpu") if hasattr(v, "to") else v for k, v in found[number].items()},
+            modules,
+            {n: _of_image(caught, n, number, inputs, image, mirror, divisor) for n in modules},
+        )
+        for number, image in enumerate(images)
+    ]
+
+
+def capture_attention(
+    model: nn.Module,
+    image: np.ndarray,
+    points: Sequence[tuple[float, float]],
+    resize: tuple[int, int] = RESIZE,
+) -> dict[str, list[Attention | None]]:
+    """Where every block of a model looks from each of some points of an image.
+
+    Args:
+        model, resize: as in :func:`look`, which keeps detections as well and can be asked again.
+        image: RGB uint8 (H,W,3).
+        points: x, y in pixels of the image.
+
+    Returns:
+        By the block's name one for each point; None where a head has no RoI that holds it.
+    """
+    [view] = look(model, [image], resize)
+    return {block: [view.attention(x, y, block) for x, y in points] for block in view.blocks}
+
+
+@contextmanager
+def _caught(model: nn.Module) -> Iterator[dict[str, tuple]]:
+    """What each block and every module with blocks in it was given last: x and, of a head, the
+    boxes of each image's RoIs, in pixels of the input."""
+    caught: dict[str, tuple] = {}
+    handles = []
+    parents = {name.rpartition(".")[0] for name in find_blocks(model)}
+    for name in (*find_blocks(model), *parents):
+
+        def keep(_, args: tuple, name: str = name) -> None:
+            # copied, as Detectron2 scales them to the image later, in place
+            boxes = [[i.pred_boxes.tensor.clone() for i in images] for images in args[1:2]]
+            caught[name] = (*args[:1], *boxes)
+
+        handles.append(model.get_submodule(name).register_forward_pre_hook(keep))
+    try:
+        yield caught
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _of_image(
+    caught: dict[str, tuple],
+    name: str,
+    number: int,
+    inputs: list[dict],
+    image: np.ndarray,
+    mirror: bool,
+    divisor: int,
+) -> list[Seen]:
+    """What a block saw of one image of a batch: one map, or one for each RoI."""
+    if name not in caught:  # a head that was not run: nothing was found
+        return []
+    [x], outer = caught[name][:1], caught.get(name.rpartition(".")[0], ())
+    height, width = inputs[number]["image"].shape[1:]
+    scale = np.array([image.shape[1] / width, image.shape[0] / height])
+    shift = np.array([image.shape[1] if mirror else 0, 0])
+    scale[0] *= -1 if mirror else 1
+    shape = tuple(x.shape[2:])
+    if len(outer) < 2:  # a backbone's
+        stride = _stride(max(i["image"].shape[1] for i in inputs), shape[0], divisor)
+        grid = Grid((0, 0), (stride, stride), shape).mapped(scale, shift)
+        return [Seen(x[number], grid, None)]
+    boxes = [b.cpu().numpy() for b in outer[1]]
+    first = sum(len(b) for b in boxes[:number])
+    seen = []
+    for roi, box in enumerate(boxes[number]):
+        grid = Grid.over(box, shape).mapped(scale, shift)
+        seen.append(Seen(x[first + roi], grid, grid.box))
+    return seen
+
+
+def _stride(pixels: int, positions: int, divisor: int) -> int:
+    """Pixels from one position to the next, a power of two, of a batch whose highest image has so
+    many and is padded to a multiple of ``divisor``."""
+    padded = math.ceil(pixels / divisor) * divisor
+    return 2 ** math.ceil(math.log2(padded / positions))
+
+
+def _check_image(image: object) -> None:
+    array = isinstance(image, np.ndarray)
+    if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        what = f"{image.dtype} {image.shape}" if array else type(image).__name__
+        raise ValueError(f"expected an RGB image, uint8 (H,W,3), got {what}")
+
+
+def _as_input(model: nn.Module, image: np.ndarray, resize: tuple[int, int], mirror: bool) -> dict:
+    """As Detectron2's DefaultPredictor makes it."""
+    height, width = image.shape[:2]
+    if mirror:
+        image = image[:, ::-1]
+    if resize[0]:
+        image = (
+            ResizeShortestEdge([resize[0]] * 2, resize[1]).get_transform(image).apply_image(image)
+        )
+    if getattr(model, "input_format", "BGR") == "BGR":
+        image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    tensor = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return {"image": tensor, "height": height, "width": width}
