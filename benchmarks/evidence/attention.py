@@ -26,7 +26,7 @@ from nl_detectron.visualization import View, area_share, look, share, without
 from nl_detectron.visualization.draw import panel
 
 from .results import mean
-from .runs import MATCHERS, OUTPUT, ROOT, RUNS, TABLES
+from .runs import FORMS, OUTPUT, ROOT, RUNS, TABLES
 from .train import FULL, save
 
 RESULT = Path(__file__).parent / "results" / "attention.json"
@@ -46,9 +46,8 @@ def main() -> None:
     parser.add_argument("--demo-weights", type=Path, default=DEMO_WEIGHTS)
     args = parser.parse_args()
     subjects = {"demo": demo(args.demo_weights)}
-    for name in MATCHERS:
-        if name != "baseline":
-            subjects[f"pairs_{name}"] = trained(f"pairs_{name}", TABLES["H"][name][1][0])
+    for form in FORMS:
+        subjects[f"pairs_{form}"] = trained(f"pairs_{form}", TABLES["H"][form][1][0])
     found = {}
     for name, subject in subjects.items():
         print(name, flush=True)

@@ -116,10 +116,6 @@ def nonlocal_(after: Iterable[str] = ONE_BLOCK, build: str = "nonlocal", **keys)
 
 
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation", "global_context")
-RATE = "SOLVER.NONLOCAL_LR_FACTOR"
-# at the rate of all the rest, concatenation dies: see docs/evidence.md
-SLOW = "concatenation_slow"
-MATCHERS = ("baseline", "gaussian", "embedded_gaussian", "dot_product", SLOW, "global_context")
 HEAD = (
     *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
     *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[1, 2, 3, 4]"),
@@ -145,14 +141,13 @@ def _runs() -> Iterator[Run]:
     yield Run("baseline")
     yield Run("control", ("MODEL.BACKBONE.NAME", "build_control_resnet_fpn_backbone"))
     forms = {form: nonlocal_(PAIRWISE=form) for form in FORMS}
-    forms[SLOW] = (*forms["concatenation"], RATE, "0.2")
     for form, words in forms.items():
         yield Run(form, words)
     for name, after in PLACES.items():
         yield Run(name, nonlocal_(after))
     for name, keys in CHOICES.items():
         yield Run(name, nonlocal_(**keys))
-    yield Run("rate_3", (*nonlocal_(), RATE, "3.0"))
+    yield Run("rate_3", (*nonlocal_(), "SOLVER.NONLOCAL_LR_FACTOR", "3.0"))
     yield Run("no_low_rate", nonlocal_(), schedule=changed(s.MASKS, low=s.MASKS.rate))
     # A model with a block in its backbone starts from the mask model that has one, too.
     for place, data in (("far", s.KEYPOINTS_FAR), ("end", s.KEYPOINTS_END)):
@@ -165,7 +160,7 @@ def _runs() -> Iterator[Run]:
             yield Run(f"keypoints_{place}_{name}", words, data, s.KEYPOINTS, start)
     for name, words in (("baseline", ()), ("embedded_gaussian", forms["embedded_gaussian"])):
         yield Run(f"distance_{name}", words, s.ANY, bands=s.BANDS)
-    for name in MATCHERS:
+    for name in ("baseline", *FORMS):
         yield Run(f"pairs_{name}", forms.get(name, ()), s.PAIRS, s.MATCHING, start=name)
 
 
@@ -179,7 +174,7 @@ def _rows(rows: Iterable[str] | dict[str, str], seeds: tuple[int, ...], prefix: 
 
 
 TWINS = ("baseline", "control", "embedded_gaussian")
-OTHERS = (*(form for form in FORMS if form not in TWINS), SLOW)
+OTHERS = tuple(form for form in FORMS if form not in TWINS)
 HEADS = {
     "baseline": "baseline",
     "+4 in head": "head",
@@ -198,7 +193,7 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "E-far": _rows(HEADS, s.SOME, "keypoints_far_"),
     "E-end": _rows(HEADS, s.SOME, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.FEW, "distance_"),
-    "H": _rows(MATCHERS, s.LAST, "pairs_"),
+    "H": _rows(("baseline", *FORMS), s.LAST, "pairs_"),
 }
 
 
