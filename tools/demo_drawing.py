@@ -92,7 +92,7 @@ class Drawing:
         picture = self._detections(view.image, found, rows)
         panels = []
         for title, x, y in self._points(frame, view, found, first):
-            row = [view.attention(x, y, block) for block in view.blocks]
+            row = {block: view.attention(x, y, block) for block in view.blocks}
             figure = panel([row], [view], [title])
             as_wide = picture.shape[1] / figure.get_figwidth() if frame.source.video else DPI
             most = min(FINEST, WIDEST / max(figure.get_size_inches()))

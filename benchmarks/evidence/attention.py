@@ -103,7 +103,7 @@ def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
             if relay.pairs > 1 or colour not in titles:
                 x, y, w, h = annotation["bbox"]
                 views.append(view)
-                rows.append([view.attention(x + w / 2, y + h / 2, name)])
+                rows.append({name: view.attention(x + w / 2, y + h / 2, name)})
                 titles.append(colour)
         if len(rows) >= ROWS:
             break

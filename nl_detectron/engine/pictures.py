@@ -83,7 +83,7 @@ class Pictures(HookBase):
         pictures = {"predictions": self._predictions(sample.image, found)}
         place, (x, y) = _place(sample, found)
         seen = filter(None, (view.attention(x, y, block) for block in view.blocks))
-        if rows := [[attention] for attention in seen]:
+        if rows := [{attention.block: attention} for attention in seen]:
             titles = [f"from {place}"] * len(rows)
             pictures["attention"] = as_image(panel(rows, [view] * len(rows), titles))
         return pictures

@@ -4,13 +4,14 @@ Colours are told apart by those who see fewer of them: cividis from nothing to m
 orange about zero where weights have a sign. Words stand beside pictures, never on them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from .measure import mean_distance, share, strongest
 from .view import Attention, Summary, View, holds
@@ -34,7 +35,7 @@ def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
         cmap, norm = "cividis", Normalize(0, max(even.max(), 1e-12))
     shown = _over(axes, image, even, attention.grid.box, _flipped(attention), cmap, norm)
     _mark(axes, attention)
-    axes.figure.colorbar(shown, ax=axes, shrink=0.8, label="weight / even weight")
+    _scale(axes, shown, "weight / even weight")
 
 
 def likeness(axes: Axes, image: np.ndarray, attention: Attention) -> None:
@@ -50,7 +51,7 @@ def likeness(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     grid = attention.grid
     shown = _over(axes, image, attention.scores, grid.box, _flipped(attention), "cividis", norm)
     _mark(axes, attention)
-    axes.figure.colorbar(shown, ax=axes, shrink=0.8, label="log f")
+    _scale(axes, shown, "log f")
 
 
 def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARROWS) -> None:
@@ -76,7 +77,7 @@ def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARR
 
 
 def panel(
-    rows: Sequence[Sequence[Attention | None]],
+    rows: Sequence[Mapping[str, Attention | None]],
     views: Sequence[View],
     titles: Sequence[str],
     first: np.ndarray | None = None,
@@ -84,7 +85,7 @@ def panel(
     """A row for each view, or for one view's point; a pair of pictures for each attention.
 
     Args:
-        rows: of attentions, as many in each; None where a head has no RoI.
+        rows: attentions by the block's name, as many in each; None where a head has no RoI.
         views: one for each row.
         titles: one for each row: what differs (a model, a form, a point).
         first: an RGB picture to begin the first row with, such as that of the detections.
@@ -102,14 +103,14 @@ def panel(
         grid = grid[:, 1:]
     for line, row, view, title in zip(grid, rows, views, titles, strict=True):
         cells = iter(line)
-        for attention in row:
+        for block, attention in row.items():
             left, right = next(cells), next(cells)
             if attention is None:
-                left.set_title(f"{title}\nno RoI holds this point", fontsize=8)
+                left.set_title(f"{title}\n{_short(block)}: no RoI holds this point", fontsize=8)
                 continue
             heat(left, view.image, attention)
             arrows(right, view.image, attention)
-            left.set_title(f"{title}\n{_short(attention.block)}, {attention.form}", fontsize=8)
+            left.set_title(f"{title}\n{_short(block)}, {attention.form}", fontsize=8)
             right.set_title(facts(view, attention), fontsize=8)
     return figure
 
@@ -167,7 +168,7 @@ def _summary(axes: Axes, image: np.ndarray, values, s: Summary, grid: str, most)
     norm = Normalize(0, most if most else max(values.max(), 1e-12))
     flipped = (grid.step[0] < 0, grid.step[1] < 0)
     shown = _over(axes, image, values, grid.box, flipped, "cividis", norm)
-    axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+    _scale(axes, shown)
 
 
 def _over(axes: Axes, image: np.ndarray, values: np.ndarray, box, flipped, cmap, norm):
@@ -184,6 +185,13 @@ def _over(axes: Axes, image: np.ndarray, values: np.ndarray, box, flipped, cmap,
     )
     axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
     return shown
+
+
+def _scale(axes: Axes, shown: AxesImage, label: str = "") -> None:
+    """Beside the picture and as high."""
+    bar = axes.figure.colorbar(shown, cax=axes.inset_axes((1.02, 0, 0.03, 1)))
+    bar.set_label(label, fontsize=7)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _image(axes: Axes, image: np.ndarray) -> None:

@@ -24,8 +24,8 @@ def drawn(paint):
     axes[0, 0].set_position((0, 0, 1, 1))
     axes[0, 0].axis("off")
     paint(axes[0, 0])
-    for extra in figure.axes[1:]:  # the scale
-        extra.remove()
+    for scale in axes[0, 0].child_axes:
+        scale.remove()
     axes[0, 0].set_position((0, 0, 1, 1))
     return draw.as_image(figure).astype(float)
 
@@ -86,13 +86,13 @@ def test_arrows_go_to_the_strongest_the_wider_the_stronger():
 def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing():
     boxes = [[[0, 0, 30, 30]]]
     views = [look(ColourModel(boxes), [IMAGE], (0, 0))[0] for _ in range(2)]
-    rows = [[view.attention(100, 60, block) for block in view.blocks] for view in views]
-    assert rows[0][1] is None
+    rows = [{block: view.attention(100, 60, block) for block in view.blocks} for view in views]
+    assert rows[0]["keypoint_head.nonlocal2"] is None
     figure = draw.panel(rows, views, ["one", "other"], first=IMAGE)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles[0] == "found"
     assert sum("\nres4.nonlocal0, gaussian" in t for t in titles) == 2
-    assert sum("no RoI holds this point" in t for t in titles) == 2
+    assert sum("keypoint_head.nonlocal2: no RoI holds this point" in t for t in titles) == 2
     assert draw.as_image(figure).std() > 20
 
 
@@ -116,5 +116,5 @@ def test_drawing_leaves_no_figures_open():
     from matplotlib import pyplot
 
     [view] = look(ColourModel([[]]), [IMAGE], (0, 0))
-    draw.panel([[view.attention(5, 5, view.blocks[0])]], [view], ["x"])
+    draw.panel([{"x": view.attention(5, 5, view.blocks[0])}], [view], ["x"])
     assert pyplot.get_fignums() == []
