@@ -5,10 +5,12 @@ PYTHON ?= python3
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.nl_detectron-setup
 BENCH_STAMP := $(VENV)/.nl_detectron-bench
+EXPLORE_STAMP := $(VENV)/.nl_detectron-explore
 DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
+PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin test test-gpu bench bench-report evidence evidence-quick evidence-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu setup-browser bench bench-report evidence evidence-quick evidence-report lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -34,6 +36,14 @@ demo-keypoints: $(STAMP) ## train Keypoint R-CNN with non-local blocks on the re
 demo-keypoints-twin: $(STAMP) ## the same without non-local blocks, to compare
 	$(DEMO)/relay_keypoint_rcnn.yaml --start-from configs/Demo/relay_mask_rcnn.yaml $(ARGS)
 
+$(EXPLORE_STAMP): $(STAMP) requirements-explore.txt
+	$(PIP) -r requirements-explore.txt
+	@touch $@
+
+explore: $(EXPLORE_STAMP) ## a page that shows where blocks look, by default the demo's: ARGS="--config-file FILE ..."
+	$(BIN) tools/explore.py $(or $(ARGS),--config-file configs/Demo/relay_mask_rcnn_nl.yaml \
+		--opts MODEL.WEIGHTS output/relay_demo/relay_mask_rcnn_nl/seed1/model_final.pth)
+
 test: $(STAMP) ## run the tests and show which lines they miss
 	$(BIN) -m pytest --cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
 
@@ -42,9 +52,12 @@ test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
 	if [ "$$cuda" = True ]; then $(BIN) -m pytest -m gpu $(ARGS); \
 	else echo "no CUDA device here: nothing to run"; fi
 
+setup-browser: $(EXPLORE_STAMP) ## what the tests of that page need, besides Debian's chromium
+	$(PIP) "playwright>=1.64,<2"
+
 # Without its own list mmcv-lite would bring a second OpenCV, which needs X11 libraries.
 $(BENCH_STAMP): $(STAMP) benchmarks/requirements.txt
-	$(BIN) -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	$(PIP) --no-deps -r benchmarks/requirements.txt
 	@touch $@
 
 bench: $(BENCH_STAMP) ## measure everything into benchmarks/results.md, in under 25 minutes on two cores
