@@ -1,0 +1,250 @@
+"""The page of tools/explore.py in a real browser: Debian's Chromium, without a screen."""
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+import torch
+from helpers import randomise
+from PIL import Image
+from test_explore import CONFIG, THIN
+
+from nl_detectron.data import Relay
+from nl_detectron.engine import load_config
+from nl_detectron.modeling import build_model, find_blocks
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium")
+MISSING = [
+    what
+    for what, there in (
+        ("gradio (make setup-browser)", importlib.util.find_spec("gradio")),
+        ("playwright (make setup-browser)", importlib.util.find_spec("playwright")),
+        ("chromium (apt-get install chromium)", CHROMIUM),
+    )
+    if not there
+]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"not here: {', '.join(MISSING)}"),
+]
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+LOCAL = ("127.0.0.1", "localhost", "::1")
+# Python runs this first, so that the server's own connections are seen.
+WATCH = """
+import sys
+def watch(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple):
+        host = args[1][0]
+    elif event == "socket.getaddrinfo":
+        host = args[0]
+    else:
+        return
+    with open({file!r}, "a") as told:
+        print(host, file=told)
+sys.addaudithook(watch)
+"""
+QUICK_ENOUGH = 1.0  # seconds from a click to its pictures
+MAPS = ("#heat0", "#arrows0", "#heat1", "#arrows1")
+CLICKS = [(0.1, 0.2), (0.9, 0.8), (0.5, 0.5), (0.3, 0.9), (0.7, 0.1)]
+ANOTHER = """([selector, before]) => {
+    const image = document.querySelector(selector);
+    return image && image.src !== before && image.complete && image.naturalWidth > 0;
+}"""
+
+
+def checkpoint(form, path):
+    """Overrides for a thin model with blocks that are no identities."""
+    words = [*THIN, "MODEL.NONLOCAL.PAIRWISE", form]
+    words += ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res3.-1', 'res4.-2']"]
+    torch.manual_seed(0)
+    model = build_model(load_config(CONFIG, words))
+    for block in find_blocks(model).values():
+        randomise(block)
+    torch.save({"model": model.state_dict()}, path)
+    return [*words, "MODEL.WEIGHTS", str(path)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The tool itself with two models and two images: its ``url``, and the hosts it ``asked``."""
+    folder = tmp_path_factory.mktemp("explore")
+    images = Relay(height=64, width=128, signal=24, train=0, val=2).write(folder / "relay") / "val"
+    (folder / "sitecustomize.py").write_text(WATCH.format(file=str(folder / "asked")))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--config-file", CONFIG, "--opts", *checkpoint("embedded_gaussian", folder / "a.pth")]
+    words += ["--compare-config", CONFIG]
+    words += ["--compare-opts", *checkpoint("dot_product", folder / "b.pth")]
+    words += ["--images", str(images), "--port", str(port)]
+    log = folder / "log.txt"
+    path = os.pathsep.join(map(str, (folder, ROOT)))
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder)}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tools" / "explore.py"), *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not (ready := re.search(r"^Open (\S+) in a browser", log.read_text(), re.MULTILINE)):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        assert ready[1] == f"http://127.0.0.1:{port}/"
+        yield SimpleNamespace(
+            url=ready[1], asked=lambda: set((folder / "asked").read_text().split())
+        )
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+    assert "Traceback" not in log.read_text()
+    assert not list(folder.glob("nl_detectron-explore-*")), "the server left files behind"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page with its first pictures; ``requested`` are the URLs that it asked for."""
+    opened = browser.new_page(viewport={"width": 1440, "height": 900})
+    opened.set_default_timeout(60_000)
+    opened.requested = []
+    opened.on("request", lambda request: opened.requested.append(request.url))
+    opened.goto(server.url)
+    for selector in ("#picture", *MAPS):
+        wait_for_another(opened, selector)
+    yield opened
+    opened.close()
+
+
+def wait_for_another(page, selector, before=None):
+    """The URL of the picture that replaces the one at URL ``before``."""
+    page.wait_for_function(ANOTHER, arg=[f"{selector} img", before], polling=10)
+    return source(page, selector)
+
+
+def source(page, selector):
+    return page.locator(f"{selector} img").evaluate("image => image.src")
+
+
+def pixels(page, url):
+    return np.asarray(Image.open(BytesIO(page.request.get(url).body())).convert("RGB"), float)
+
+
+def click(page, x, y):
+    """A point of the picture, in parts of its width and height; seconds until all maps changed."""
+    before = {selector: source(page, selector) for selector in MAPS}
+    image = page.locator("#picture img")
+    box = image.bounding_box()
+    began = time.perf_counter()
+    image.click(position={"x": x * box["width"], "y": y * box["height"]})
+    for selector, url in before.items():
+        wait_for_another(page, selector, url)
+    return time.perf_counter() - began
+
+
+def choose(page, field, option):
+    page.locator(f"#{field} input").click()
+    # pressed where it is: the list moves as it opens, and a pointer may miss
+    page.get_by_role("option", name=option, exact=True).dispatch_event("mousedown")
+
+
+def test_a_click_shows_where_both_models_look_from_there_within_a_second(page, capsys):
+    before = {selector: source(page, selector) for selector in ("#picture", *MAPS)}
+    choose(page, "image", "00001.png")
+    for selector, url in before.items():
+        wait_for_another(page, selector, url)
+    seen, seconds = [], []
+    for x, y in CLICKS:
+        seconds.append(click(page, x, y))
+        assert float(page.locator("#x input").input_value()) == pytest.approx(128 * x, abs=1)
+        assert float(page.locator("#y input").input_value()) == pytest.approx(64 * y, abs=1)
+        seen.append([pixels(page, source(page, selector)) for selector in MAPS])
+        assert all(picture.std() > 10 for picture in seen[-1])
+    for one, other in pairwise(seen):
+        assert all(np.abs(a - b).max() > 50 for a, b in zip(one, other, strict=True))
+    for form, words in zip(("embedded_gaussian", "dot_product"), readouts(page), strict=True):
+        assert words.startswith(f"{form}, the block's own form")
+    median = statistics.median(seconds)
+    with capsys.disabled():
+        print(f"\nexplore.py: from a click to its pictures of two models, median {median:.2f} s")
+    assert median < QUICK_ENOUGH
+
+
+def readouts(page):
+    return [page.locator(f"#readout{n}").inner_text() for n in (0, 1)]
+
+
+def test_another_block_another_form_and_the_scores_can_be_shown(page):
+    before = source(page, "#heat0")
+    choose(page, "block0", "backbone.bottom_up.res4.nonlocal4")
+    before = wait_for_another(page, "#heat0", before)
+    choose(page, "form0", "dot_product")
+    page.get_by_text("which were trained as embedded_gaussian").wait_for()
+    before = wait_for_another(page, "#heat0", before)
+    choose(page, "form0", "gaussian")
+    page.get_by_text("of this block's input x").wait_for()
+    before = wait_for_another(page, "#heat0", before)
+    page.locator("#what").get_by_text("log f", exact=True).click()
+    wait_for_another(page, "#heat0", before)
+
+
+def test_a_point_can_be_typed(page):
+    before = source(page, "#arrows1")
+    page.locator("#x input").fill("3")
+    page.locator("#x input").press("Enter")
+    wait_for_another(page, "#arrows1", before)
+
+
+def test_a_broken_upload_is_told_in_the_page_and_a_good_one_is_shown(page, tmp_path):
+    before = [source(page, s) for s in ("#picture", "#heat0")]
+    broken, good = tmp_path / "broken.png", tmp_path / "good.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    Image.fromarray(Relay(height=64, width=128, signal=24).draw("train", 5)[0]).save(good)
+    page.set_input_files("#upload input[type=file]", broken)
+    message = page.get_by_role("alert")
+    message.wait_for()
+    assert message.inner_text().startswith("broken.png cannot be read as an image")
+    assert [source(page, s) for s in ("#picture", "#heat0")] == before
+    page.set_input_files("#upload input[type=file]", good)
+    wait_for_another(page, "#heat0", before[1])
+    message.wait_for(state="detached")
+    assert "good.png" in page.locator("#picture").inner_text()
+
+
+def test_nothing_is_asked_of_another_machine(page, server):
+    click(page, 0.5, 0.5)
+    page.wait_for_timeout(1000)  # for what might be asked late
+    asked = {urlparse(url) for url in page.requested}
+    assert len(asked) > 5
+    assert {u.hostname for u in asked if u.scheme not in ("data", "blob")} == {"127.0.0.1"}
+    assert server.asked() <= set(LOCAL)
