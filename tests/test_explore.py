@@ -13,16 +13,20 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers import randomise
 from PIL import Image
-from test_tools import TOOLS, load_tool
+from test_tools import TOOLS
 
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import register_split
 from nl_detectron.engine import UsageError, load_config
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
-from nl_detectron.visualization import look
+from nl_detectron.visualization import forms_of, look
 
-explore = load_tool("explore")
+sys.path.append(str(TOOLS))
+
+import explore
+import explore_models
+import explore_page
 
 CONFIG, KEYPOINTS = (f"configs/Demo/relay_{kind}_rcnn_nl.yaml" for kind in ("mask", "keypoint"))
 BASELINE = "configs/Demo/relay_mask_rcnn.yaml"
@@ -61,7 +65,9 @@ def thin_model(form, config=CONFIG, words=()):
 
 
 def explorer(*words, count=1):
-    return explore.Explorer([explore.load(CONFIG, [*THIN, *words]) for _ in range(count)])
+    return explore_models.Explorer(
+        [explore_models.load(CONFIG, [*THIN, *words]) for _ in range(count)]
+    )
 
 
 # --- the switch of forms -------------------------------------------------------------------------
@@ -69,7 +75,7 @@ def explorer(*words, count=1):
 
 @pytest.mark.parametrize("own", PAIRWISE)
 def test_a_block_can_be_shown_in_its_own_form_and_those_that_need_no_more_weights(own):
-    found = explore.forms(NonLocalBlock(4, pairwise=own))
+    found = forms_of(NonLocalBlock(4, pairwise=own))
     assert found[0] == own and len(set(found)) == len(found)
     assert (
         ("dot_product" in found)
@@ -100,10 +106,9 @@ def test_another_form_is_what_a_model_of_that_form_sees_with_the_same_weights(
     twin.load_state_dict(model.state_dict(), strict=False)
     views = [look(m, [image], (64, 999))[0] for m in (model, twin)]
     [block] = views[0].blocks
-    x, y = explore.begin(views[0])
+    x, y = explore_page.begin(views[0])
     ours, theirs = (view.attention(x, y, block) for view in views)
-    assert explore.in_form(views[0], ours, own) is ours
-    found = explore.in_form(views[0], ours, other)
+    found = views[0].attention(x, y, block, other)
     assert found.form == theirs.form == other
     assert (found.box is None) == (place == "backbone") and found.point == theirs.point
     assert found.weights == pytest.approx(theirs.weights, rel=1e-4, abs=1e-7)
@@ -114,10 +119,10 @@ def test_another_form_is_what_a_model_of_that_form_sees_with_the_same_weights(
 
 
 def test_the_page_says_whose_weights_another_form_has():
-    assert "own form" in explore.about("gaussian", "gaussian")
-    told = explore.about("dot_product", "embedded_gaussian")
+    assert "own form" in explore_page.about("gaussian", "gaussian")
+    told = explore_page.about("dot_product", "embedded_gaussian")
     assert "theta and phi" in told and "trained as **embedded_gaussian**" in told
-    assert "input x" in explore.about("gaussian", "concatenation")
+    assert "input x" in explore_page.about("gaussian", "concatenation")
 
 
 # --- what is shown -------------------------------------------------------------------------------
@@ -127,12 +132,12 @@ def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
     file, tmp_path, monkeypatch
 ):
     looks = []
-    monkeypatch.setattr(explore, "look", lambda *args: looks.append(args) or look(*args))
+    monkeypatch.setattr(explore_models, "look", lambda *args: looks.append(args) or look(*args))
     ours = explorer(count=2)
     first = ours.views(file)
     assert len(first) == len(looks) == 2
     assert ours.views(file) is first and len(looks) == 2
-    for number in range(explore.KEPT):
+    for number in range(explore_models.KEPT):
         other = tmp_path / f"{number}.png"
         Image.new("RGB", (64, 64)).save(other)
         ours.views(str(other))
@@ -143,21 +148,21 @@ def test_a_point_is_told_in_pictures_and_words(file):
     [view] = explorer().views(file)
     [block] = view.blocks
     for form in explore.forms(find_blocks(explorer().models[0].model)[block]):
-        of_weights, arrows, words = explore.told(view, 30, 30, "weights", block, form)
-        of_scores, *_ = explore.told(view, 30, 30, "scores", block, form)
+        of_weights, arrows, words = explore_page.told(view, 30, 30, "weights", block, form)
+        of_scores, *_ = explore_page.told(view, 30, 30, "scores", block, form)
         assert of_weights.std() > 10 and arrows.std() > 10
         assert np.array_equal(of_weights, of_scores) == (form == "dot_product")
         assert words.startswith(f"**{form}**") and "mean distance" in words
-    outside = explore.told(view, 1e4, -5, "weights", block, form)
-    corner = explore.told(view, view.image.shape[1], 0, "weights", block, form)
+    outside = explore_page.told(view, 1e4, -5, "weights", block, form)
+    corner = explore_page.told(view, view.image.shape[1], 0, "weights", block, form)
     assert np.array_equal(outside[0], corner[0])
 
 
 def test_a_head_that_did_not_look_says_so(image):
     [view] = look(thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999))
     view._seen = {block: [] for block in view.blocks}
-    told = explore.told(view, 5, 5, "weights", view.blocks[0], "gaussian")
-    assert told == (None, None, explore.NO_ROI)
+    told = explore_page.told(view, 5, 5, "weights", view.blocks[0], "gaussian")
+    assert told == (None, None, explore_page.NO_ROI)
 
 
 def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_click(image):
@@ -165,22 +170,22 @@ def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_clic
     [view] = look(thin_model("gaussian", words=words), [image], (64, 999))
     assert len(view.instances) > 1
     scores = sorted(view.instances.scores.tolist())
-    classes = explore.load(CONFIG, THIN).classes
-    picture, told = explore.detections(view, classes, scores[-1])
+    classes = explore_models.load(CONFIG, THIN).classes
+    picture, told = explore_page.detections(view, classes, scores[-1])
     assert told.endswith(f": 1 of {len(scores)}.")
-    assert picture.shape == (400, 800, 3) and explore.scale(view) == 800 / 128
-    everything, _ = explore.detections(view, classes, 0)
+    assert picture.shape == (400, 800, 3) and explore_page.scale(view) == 800 / 128
+    everything, _ = explore_page.detections(view, classes, 0)
     assert not np.array_equal(picture, everything)
     x0, y0, x1, y1 = view.instances.pred_boxes.tensor[0].tolist()
-    assert explore.begin(view) == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.1)
+    assert explore_page.begin(view) == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.1)
 
 
 def test_what_a_checkpoint_does_not_give_is_said(tmp_path):
-    model = explore.load(CONFIG, THIN)
+    model = explore_models.load(CONFIG, THIN)
     assert "backbone.bottom_up.res4.nonlocal4;" in model.untrained
     assert "roi_heads, so detections" in model.untrained and model.title.endswith("no weights")
     torch.save({"model": model.model.state_dict()}, tmp_path / "whole.pth")
-    whole = explore.load(CONFIG, [*THIN, "MODEL.WEIGHTS", str(tmp_path / "whole.pth")])
+    whole = explore_models.load(CONFIG, [*THIN, "MODEL.WEIGHTS", str(tmp_path / "whole.pth")])
     assert whole.untrained == "" and whole.title == "relay_mask_rcnn_nl, whole.pth"
     assert whole.classes.thing_classes == ["red", "green", "blue"]
 
@@ -191,8 +196,8 @@ def test_what_a_checkpoint_does_not_give_is_said(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "RGB"])
 def test_images_become_rgb_of_no_more_pixels_than_a_model_sees(mode, tmp_path):
     Image.new(mode, (300, 100)).save(tmp_path / "image.png")
-    assert explore.read(tmp_path / "image.png", 300).shape == (100, 300, 3)
-    smaller = explore.read(tmp_path / "image.png", 150)
+    assert explore_models.read(tmp_path / "image.png", 300).shape == (100, 300, 3)
+    smaller = explore_models.read(tmp_path / "image.png", 150)
     assert smaller.shape == (50, 150, 3) and smaller.dtype == np.uint8
 
 
@@ -201,7 +206,7 @@ def test_a_broken_image_is_refused(kept, file, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(file).read_bytes()[:kept])
     with pytest.raises(UsageError, match=r"^broken\.png cannot be read as an image.* try a JPEG"):
-        explore.read(broken, 999)
+        explore_models.read(broken, 999)
 
 
 def test_an_image_that_the_model_cannot_take_is_refused(tmp_path):
@@ -215,34 +220,39 @@ def test_an_image_that_the_model_cannot_take_is_refused(tmp_path):
 def test_an_image_of_any_shape_is_drawn(size, tmp_path):
     Image.new("RGB", size).save(tmp_path / "line.png")
     [view] = explorer().views(str(tmp_path / "line.png"))
-    heat, arrows, _ = explore.told(view, 0, 0, "weights", view.blocks[0], "embedded_gaussian")
+    heat, arrows, _ = explore_page.told(view, 0, 0, "weights", view.blocks[0], "embedded_gaussian")
     assert all(min(p.shape[:2]) >= 10 and max(p.shape[:2]) < 1000 for p in (heat, arrows))
 
 
 def test_images_are_files_and_those_in_folders(file, tmp_path):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "A.JPG").touch()
-    found = explore.find_images([str(tmp_path), file, str(tmp_path / "notes.txt")])
+    found = explore_models.find_images([str(tmp_path), file, str(tmp_path / "notes.txt")])
     assert [p.name for p in found] == ["A.JPG", "relay.png", "notes.txt"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="empty: no image in it"):
-        explore.find_images([str(tmp_path / "empty")])
+        explore_models.find_images([str(tmp_path / "empty")])
     with pytest.raises(UsageError, match="nothing: expected a file or a folder, there is none"):
-        explore.find_images(["nothing"])
+        explore_models.find_images(["nothing"])
 
 
 def test_without_images_there_are_those_of_the_data_set_if_it_is_here(tmp_path, monkeypatch):
     monkeypatch.setenv("NL_DETECTRON_CACHE", str(tmp_path))
     register_split("explored_val", Relay(height=64, width=128, signal=24, train=0, val=3), "val")
     try:
-        model = explore.load(CONFIG, [*THIN, "DATASETS.TEST", "('explored_val',)"])
-        assert [p.name for p in explore.of_data_set(model)] == [f"0000{n}.png" for n in range(3)]
+        model = explore_models.load(CONFIG, [*THIN, "DATASETS.TEST", "('explored_val',)"])
+        assert [p.name for p in explore_models.of_data_set(model)] == [
+            f"0000{n}.png" for n in range(3)
+        ]
     finally:
         DatasetCatalog.remove("explored_val")
         MetadataCatalog.remove("explored_val")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     for name in ("('coco_2017_val_100',)", "('nothing_of_this_name',)", "()"):
-        assert explore.of_data_set(explore.load(CONFIG, [*THIN, "DATASETS.TEST", name])) == []
+        assert (
+            explore_models.of_data_set(explore_models.load(CONFIG, [*THIN, "DATASETS.TEST", name]))
+            == []
+        )
 
 
 # --- a user's mistakes ---------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from .grid import Grid
 from .looking import capture_attention, look
 from .measure import area_share, mean_distance, share, strongest, without
-from .view import Attention, Summary, View
+from .view import Attention, Summary, View, forms_of
 
 __all__ = [
     "Attention",
@@ -12,6 +12,7 @@ __all__ = [
     "View",
     "area_share",
     "capture_attention",
+    "forms_of",
     "look",
     "mean_distance",
     "share",

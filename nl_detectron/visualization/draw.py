@@ -1,7 +1,7 @@
 """Pictures of attention, by Matplotlib: as in the paper's Figures 1 and 3.
 
-Colours are told apart by those who see fewer of them: cividis from nothing to much, and purple to
-orange about zero where weights have a sign. Words stand beside pictures, never on them.
+Colours are told apart by those who see fewer of them: cividis from nothing to much, and orange to
+purple about zero where weights have a sign. Words stand beside pictures, never on them.
 """
 
 from collections.abc import Mapping, Sequence

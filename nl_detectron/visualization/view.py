@@ -14,10 +14,11 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ..layers import NonLocalBlock
+from ..layers import NonLocalBlock, Pairwise, build_pairwise
 from .grid import Grid
 
 ROWS_AT_ONCE = 256  # of a whole matrix of weights
+SAME_EMBEDDINGS = ("embedded_gaussian", "dot_product")  # both are of theta . phi
 
 
 @dataclass(frozen=True)
@@ -113,41 +114,50 @@ class View:
         """Detections, in pixels of the image; none of a model that gives none."""
         return self.found.get("instances", Instances(self.image.shape[:2]))
 
-    def attention(self, x: float, y: float, block: str) -> Attention | None:
+    def forms(self, block: str) -> list[str]:
+        """Forms that :meth:`attention` can tell of a block, its own first: see :func:`forms_of`."""
+        self._check(block)
+        return forms_of(self._modules[block])
+
+    def attention(
+        self, x: float, y: float, block: str, form: str | None = None
+    ) -> Attention | None:
         """Where the block's position nearest to a point of the image looks.
 
         Args:
             x, y: pixels of the image.
             block: one of ``blocks``. One in a head looks within an RoI: the surest that holds the
                 point. If none does, there is nothing to tell: None.
+            form: one of ``forms(block)``, as if the block had it; by default its own. Its theta and
+                phi stay those that were trained for its own.
 
         Raises:
-            ValueError: a point outside the image, or a block that there is not.
+            ValueError: a point outside the image, or a block or form that there is not.
         """
         height, width = self.image.shape[:2]
         if not (0 <= x <= width and 0 <= y <= height):
             raise ValueError(
                 f"expected a point within the image, 0 to {width} and 0 to {height}, got {x}, {y}"
             )
-        self._check(block)
+        forms = self.forms(block)
+        form = form or forms[0]
+        if form not in forms:
+            raise ValueError(f"{block} can be told as {', '.join(forms)}, got {form!r}")
         seen = next((s for s in self._seen[block] if holds(s.box, x, y)), None)
         if seen is None:
             return None
         module = self._modules[block]
         row, column = seen.grid.nearest(x, y)
         with torch.no_grad():
-            theta, phi, g = module.embed(seen.x[None])
+            pairwise, theta, phi, g = _in_form(module, seen.x[None], form)
             one = theta[:, row * seen.grid.shape[1] + column][:, None]
-            rows = {
-                "weights": module.pairwise.weights(one, phi)[0, 0],
-                "values": _values(module, g[0]),
-            }
-            if hasattr(module.pairwise, "scores"):
-                rows["scores"] = module.pairwise.scores(one, phi)[0, 0]
+            rows = {"weights": pairwise.weights(one, phi)[0, 0], "values": _values(module, g[0])}
+            if hasattr(pairwise, "scores"):
+                rows["scores"] = pairwise.scores(one, phi)[0, 0]
         grid = _pooled(module, seen)
         return Attention(
             block=block,
-            form=module.pairwise_name,
+            form=form,
             grid=grid,
             point=tuple(float(v) for v in seen.grid.centres()[row, column]),
             box=seen.box,
@@ -180,6 +190,29 @@ class View:
         if block not in self._seen:
             there = ", ".join(self._seen) or "none: this model has no non-local blocks"
             raise ValueError(f"there is no block {block!r} here; there are: {there}")
+
+
+def forms_of(module: NonLocalBlock) -> list[str]:
+    """Forms that can be told of a block's weights, its own first.
+
+    Embedded Gaussian and dot product want the same theta and phi, and Gaussian neither. The others
+    have weights of their own, which only a block trained with them has.
+    """
+    own = module.pairwise_name
+    others = SAME_EMBEDDINGS if own in SAME_EMBEDDINGS else ()
+    return list(dict.fromkeys([own, *others, "gaussian"]))
+
+
+def _in_form(
+    module: NonLocalBlock, x: Tensor, form: str
+) -> tuple[Pairwise, Tensor, Tensor, Tensor]:
+    """A pairwise function and its theta, phi and g, of a block's x (B,C,H,W)."""
+    theta, phi, g = module.embed(x)
+    if form == module.pairwise_name:
+        return module.pairwise, theta, phi, g
+    if form == "gaussian":  # of x itself
+        theta, phi = (t.flatten(2).transpose(1, 2) for t in (x, module.pool(x)))
+    return build_pairwise(form, phi.shape[2], module.pairwise.use_scale), theta, phi, g
 
 
 def _pooled(module: NonLocalBlock, seen: Seen) -> Grid:

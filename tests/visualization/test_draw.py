@@ -53,7 +53,7 @@ def test_signed_weights_have_two_colours_about_zero():
     picture = drawn(lambda axes: draw.heat(axes, IMAGE, attention([[1, 0, 0, -1]])))
     right, middle, left = (at(picture, x, 60) for x in (145, 100, 15))
     bluer = [colour[2] - colour[0] for colour in (left, middle, right)]
-    assert bluer[0] > bluer[1] + 10 > bluer[2] + 50  # purple, nothing, orange
+    assert bluer[0] > bluer[1] + 10 > bluer[2] + 50  # purple above zero, orange below
     assert np.ptp(middle) < 25
 
 

@@ -229,5 +229,7 @@ def test_a_point_outside_or_a_block_that_there_is_not_is_refused():
     [view] = look(ColourModel([[]]), [np.zeros((64, 96, 3), np.uint8)], (0, 0))
     with pytest.raises(ValueError, match="within the image, 0 to 96 and 0 to 64, got 97, 5"):
         view.attention(97, 5, BACKBONE)
+    with pytest.raises(ValueError, match=f"{BACKBONE} can be told as gaussian, got 'dot_product'"):
+        view.attention(5, 5, BACKBONE, "dot_product")
     with pytest.raises(ValueError, match=f"no block 'res9'.*{BACKBONE}"):
         view.attention(5, 5, "res9")
