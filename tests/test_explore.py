@@ -147,7 +147,7 @@ def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
 def test_a_point_is_told_in_pictures_and_words(file):
     [view] = explorer().views(file)
     [block] = view.blocks
-    for form in explore.forms(find_blocks(explorer().models[0].model)[block]):
+    for form in forms_of(find_blocks(explorer().models[0].model)[block]):
         of_weights, arrows, words = explore_page.told(view, 30, 30, "weights", block, form)
         of_scores, *_ = explore_page.told(view, 30, 30, "scores", block, form)
         assert of_weights.std() > 10 and arrows.std() > 10
