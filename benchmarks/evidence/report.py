@@ -54,6 +54,8 @@ def attention_parts() -> Iterator[tuple[str, str]]:
     found = json.loads(attention.RESULT.read_text())["subjects"] if there else {}
     for name, text in attention.tables(found):
         yield name, text if there else NOT_YET
+    for name, file in attention.PICTURES.items():
+        yield name, f"![Heat and arrows]({file})" if there else NOT_YET
 
 
 def render(page: str, texts: Iterable[tuple[str, str]]) -> str:
