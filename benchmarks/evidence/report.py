@@ -137,8 +137,9 @@ def distances(results: Results) -> str:
         cells = [f"{band[0]['from']} to {band[0]['to']}", band[0]["images"]]
         found = [of[number] if of else [] for of in by_label.values()]
         chance = spread(aps(found[0], "mask", "chance"))
-        rows.append([*cells, *(spread(aps(f, "mask")) for f in found), chance])
-    heads = ["distance, pixels", "images", *by_label, "chance"]
+        third = spread([ap / 3 for ap in aps(found[0], "mask", "located")])
+        rows.append([*cells, *(spread(aps(f, "mask")) for f in found), chance, third])
+    heads = ["distance, pixels", "images", *by_label, "chance", "a third of any class"]
     seen = ", ".join(f"{pixels:.0f} pixels from {stage}" for stage, pixels in reach().items())
     found = as_table(rows, heads) if rows else NOT_YET
     image = picture(DISTANCE, "Mask AP by distance", "F", results)

@@ -33,7 +33,14 @@ def made_up(name, seed, ap):
     if "mask" in tasks:
         result["located"] = {"box": 90.0, "mask": 90.0}
         result["bands"] = [
-            {"from": a, "to": b, "images": 50, "ap": {"mask": ap}, "chance": {"mask": 30.0}}
+            {
+                "from": a,
+                "to": b,
+                "images": 50,
+                "ap": {"mask": ap},
+                "chance": {"mask": 30.0},
+                "located": {"mask": 60.0},
+            }
             for a, b in pairwise(run.bands)
         ]
     return result
@@ -101,7 +108,13 @@ def test_results_of_earlier_settings_are_shown_and_told(tmp_path, monkeypatch):
 def test_bands_have_a_row_each_with_what_chance_gives():
     found = dict(parts(results_of(distance_baseline=[30, 32], distance_embedded_gaussian=[80]), {}))
     first = cells(found["F"])["20 to 90"]
-    assert first == ["50", "31.0 (30.0 to 32.0)", "80.0", "30.0 (30.0 to 30.0)"]
+    assert first == [
+        "50",
+        "31.0 (30.0 to 32.0)",
+        "80.0",
+        "30.0 (30.0 to 30.0)",
+        "20.0 (20.0 to 20.0)",
+    ]
     assert "145 pixels from res4, 241 pixels from res5" in found["F"]
 
 
