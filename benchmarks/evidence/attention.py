@@ -116,12 +116,12 @@ def tables(found: dict[str, dict]) -> Iterator[tuple[str, str]]:
     for name, f in found.items():
         cells = [name, f["objects"], percent(f["area"])]
         cells += [percent(f[f"{what} on signal"]) for what in WHATS]
-        other = [f"{what} on the other signal" for what in WHATS]
+        other = [f"{what} on another signal" for what in WHATS]
         cells += [percent(f[key]) if key in f else "–" for key in other]
         own = f"more {WHATS[0]} on its own"
         rows.append([*cells, f"{100 * f[own]['mean']:.0f} %" if own in f else "–"])
     heads = ["", "objects", "its area", *(f"{what} on it" for what in WHATS)]
-    heads += [*(f"{what} on the other signal" for what in WHATS), "more weight on its own"]
+    heads += [*(f"{what} on another signal" for what in WHATS), "more weight on its own"]
     yield "shares", tabulate(rows, heads, "pipe", disable_numparse=True)
 
     rows = []
@@ -162,7 +162,7 @@ def _objects(
             found[f"{what} on signal"] = shares[own]
             others = shares[:own] + shares[own + 1 :]
             if others:
-                found[f"{what} on the other signal"] = mean(others)
+                found[f"{what} on another signal"] = mean(others)
                 found[f"more {what} on its own"] = float(shares[own] > max(others))
         for margin in MARGINS:
             left_out = attention.grid.covered(_wider(signals[own], margin)) > 0

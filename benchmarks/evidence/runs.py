@@ -161,7 +161,8 @@ def _runs() -> Iterator[Run]:
     for name, words in (("baseline", ()), ("embedded_gaussian", forms["embedded_gaussian"])):
         yield Run(f"distance_{name}", words, s.ANY, bands=s.BANDS)
     for name in ("baseline", *FORMS):
-        yield Run(f"pairs_{name}", forms.get(name, ()), s.PAIRS, s.MATCHING, start=name)
+        words = ("TEST.DETECTIONS_PER_IMAGE", str(s.PAIRS_DETECTIONS), *forms.get(name, ()))
+        yield Run(f"pairs_{name}", words, s.PAIRS, s.MATCHING, start=name)
 
 
 RUNS = {run.name: run for run in _runs()}

@@ -9,7 +9,7 @@ MANY, SOME, FEW, LAST = (1, 2, 3, 4, 5), (1, 2, 3), (1, 2), (2, 3)  # seeds
 
 FAR = Relay(height=64, width=256, signal=24, train=2000, val=150)
 ANY = changed(FAR, width=384, place="any", val=300)
-PAIRS = changed(FAR, height=96, pairs=2, val=100)
+PAIRS = changed(FAR, height=96, pairs=4, val=100)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
 KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end")
 BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
@@ -59,12 +59,13 @@ class Schedule:
 
 
 MASKS = Schedule()
-MATCHING = Schedule(iterations=600, low=4e-4, low_until=0)
+MATCHING = Schedule(iterations=900, low=4e-4, low_until=0, least=900)
 KEYPOINTS = Schedule(iterations=400, rate=8e-4, low=4e-4, low_until=20, least=320)
 QUICK = {"iterations": 450, "low_until": 250, "every": 75, "watched": 20, "least": 450}
 
-# over configs/Demo: fewer detections, which an image of one object or two does not miss
+# over configs/Demo: fewer detections, which an image of one object, or of four, does not miss
 DETECTIONS = 20
+PAIRS_DETECTIONS = 30
 KEYPOINT_DETECTIONS = 5
 KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after every one
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 SHAPES = ("bar", "diamond", "ellipse")
-TEXTURES = ("dark", "light", "checks")
-CHECK = 8  # pixels of a check: finer ones a ResNet's stem does not pass on
+TEXTURES = ("dark", "light", "checks", "stripes across", "stripes along")
+CHECK = 8  # pixels of a check or stripe: finer ones a ResNet's stem does not pass on
 SLIM, STOUT = (0.3, 0.45), (0.6, 0.8)  # an outline's width over its length
 
 
@@ -58,12 +58,15 @@ def paint(image: np.ndarray, outline: np.ndarray, value: np.ndarray | float) -> 
 
 
 def texture(rng: np.random.Generator, name: str, height: int, width: int) -> np.ndarray:
-    """0 where it is dark and 1 where it is light; checks begin anywhere; (height, width, 1)."""
+    """0 where it is dark and 1 where it is light, (height, width, 1); checks and stripes begin
+    anywhere."""
     top, left = rng.integers(0, 2 * CHECK, size=2)
     y, x = np.ogrid[top : top + height, left : left + width]
     light = {
-        "dark": np.zeros((height, width), dtype=int),
-        "light": np.ones((height, width), dtype=int),
+        "dark": 0,
+        "light": 1,
         "checks": (y // CHECK + x // CHECK) % 2,
+        "stripes across": y // CHECK % 2,
+        "stripes along": x // CHECK % 2,
     }[name]
-    return light[..., None]
+    return np.broadcast_to(light, (height, width))[..., None]

@@ -21,8 +21,16 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
 from PIL import Image
 
-from .drawing import TEXTURES
-from .scenes import CLEAR, COLOURS, KEYPOINTS, MARGIN, draw_long, draw_one, draw_pairs
+from .scenes import (
+    CLEAR,
+    COLOURS,
+    KEYPOINTS,
+    MARGIN,
+    MOST_PAIRS,
+    draw_long,
+    draw_one,
+    draw_pairs,
+)
 
 SPLITS = ("train", "val")
 SOURCES = ("relay.py", "scenes.py", "drawing.py")
@@ -40,8 +48,9 @@ class Relay:
         place: where the signal lies: "far", in the opposite corner; "any", at any distance along
             the image; or, with keypoints, "end": painted on one end of an object nearly as long as
             the image, to tell which of two points at its other end is the head.
-        pairs: objects in an image, each with a signal of its own that shares its texture. The
-            colours differ, so that it takes the texture to know which is meant.
+        pairs: objects in an image, at most four, each with a signal of its own that shares its
+            texture; no two of an image have the same. It takes the texture to know which colour is
+            meant.
         train, val: numbers of images.
         seed: of everything.
     """
@@ -81,16 +90,22 @@ class Relay:
             )
 
     def _check_pairs(self) -> None:
-        if self.pairs not in range(1, len(TEXTURES) + 1):
-            raise ValueError(f"expected 1 to {len(TEXTURES)} pairs, got {self.pairs}")
-        if self.pairs > 1 and (self.keypoints or self.place != "far"):
+        if self.pairs not in range(1, MOST_PAIRS + 1):
+            raise ValueError(f"expected 1 to {MOST_PAIRS} pairs, got {self.pairs}")
+        if self.pairs == 1:
+            return
+        if self.keypoints or self.place != "far":
             raise ValueError('several pairs go with place="far" and without keypoints')
-        cell = self.height // self.pairs
-        if self.pairs > 1 and not 32 <= cell >= self.signal + MARGIN:
+        cell = self.height // 2
+        if cell < 32 or cell < self.signal + MARGIN:
             raise ValueError(
-                f"{self.pairs} pairs: expected a height of {32 * self.pairs} or more, and a signal "
-                f"of at most {max(cell, 32) - MARGIN}; got height={self.height}, "
-                f"signal={self.signal}"
+                f"several pairs: expected a height of 64 or more, and a signal of at most "
+                f"{max(cell, 32) - MARGIN}; got height={self.height}, signal={self.signal}"
+            )
+        if self.width < 2 * self.height:
+            raise ValueError(
+                f"several pairs: expected a width of {2 * self.height} or more, as signals and "
+                f"objects take a square each, got {self.width}"
             )
 
     @property

@@ -18,6 +18,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}  # RGB
 KEYPOINTS = ("head", "centre", "tail")
 HEAD_UP, HEAD_DOWN = "red", "blue"  # in the keypoint variant
 MARGIN = 5  # how far the signal may lie from the corner
+MOST_PAIRS = 4  # one in every cell of two by two
 CLEAR = 8  # pixels that the signal stays away from the object
 
 
@@ -86,27 +87,32 @@ def draw_long(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, lis
 
 
 def draw_pairs(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """Objects at one end, signals of as many colours at the other, in any order; a texture
-    tells which signal is whose."""
-    colours = rng.permutation(list(COLOURS))[: relay.pairs]
+    """Objects at one end, a signal for each at the other; a texture tells which is whose.
+
+    Both are in the cells of a grid of two by two, in any order. Each colour is drawn for itself,
+    so that what the others are tells nothing of it.
+    """
+    colours = rng.choice(list(COLOURS), size=relay.pairs)
     textures = rng.permutation(TEXTURES)[: relay.pairs]
-    cells = rng.permutation(relay.pairs)  # of the signals, counted from the top
+    cells, cells_of_signals = (rng.permutation(MOST_PAIRS)[: relay.pairs] for _ in range(2))
     right = rng.integers(0, 2)  # where the objects are
     image = noise(rng, relay.height, relay.width)
-    cell, side = relay.height / relay.pairs, relay.signal
+    cell, side = relay.height // 2, relay.signal
     annotations = []
     for number, (colour, name) in enumerate(zip(colours, textures, strict=True)):
+        row, column = divmod(int(cells[number]), 2)
         shape, angle, length = outline(rng, cell, STOUT)
         reach = np.abs(shape).max(axis=0) + 2
-        centre = rng.uniform(reach, np.maximum([relay.height, cell] - reach, reach))
-        centre += np.array([(relay.width - relay.height) * right, number * cell])
+        centre = rng.uniform(reach, np.maximum(cell - reach, reach))
+        centre += [(relay.width - relay.height) * right + column * cell, row * cell]
         shape = shape + centre
         pattern = texture(rng, name, relay.height, relay.width)
         paint(image, shape, 55 + 130 * pattern)
 
-        x, y = rng.integers(0, MARGIN, size=2)
-        x = int(x if right else relay.width - side - x)
-        y = int(y + cells[number] * cell)
+        row, column = divmod(int(cells_of_signals[number]), 2)
+        x, y = rng.integers(0, MARGIN, size=2).tolist()
+        x += column * cell if right else relay.width - (2 - column) * cell
+        y += row * cell
         window = np.s_[y : y + side, x : x + side]
         image[window] = np.array(COLOURS[colour]) * (0.4 + 0.6 * pattern[window])
         ends = _ends(centre, turn(angle), length)

@@ -23,9 +23,9 @@ VARIANTS = [Relay(), Relay(keypoints=True), TINY, replace(TINY, keypoints=True)]
 IDS = ["classes", "keypoints", "tiny classes", "tiny keypoints"]
 ANY = Relay(place="any", width=384, height=64, signal=24)
 END = Relay(place="end", keypoints=True, width=256, height=64, signal=24)
-PAIRS = {n: Relay(pairs=n, width=256, signal=27) for n in (2, 3)}
+PAIRS = {n: Relay(pairs=n, width=256, signal=27) for n in (2, 4)}
 MORE = [ANY, replace(ANY, keypoints=True), END, *PAIRS.values()]
-MORE_IDS = ["any place", "any place keypoints", "end", "two pairs", "three pairs"]
+MORE_IDS = ["any place", "any place keypoints", "end", "two pairs", "four pairs"]
 variants = pytest.mark.parametrize("relay", VARIANTS, ids=IDS)
 every_variant = pytest.mark.parametrize("relay", VARIANTS + MORE, ids=IDS + MORE_IDS)
 
@@ -182,11 +182,12 @@ def test_writers_at_the_same_time_leave_one_whole_folder(cache, monkeypatch):
         ({"place": "near"}, "expected one of"),
         ({"place": "end"}, "with keypoints=True"),
         ({"place": "end", "keypoints": True, "signal": 26}, "signal of at most 25"),
-        ({"pairs": 4}, "1 to 3 pairs"),
+        ({"pairs": 5}, "1 to 4 pairs"),
         ({"pairs": 2, "place": "any"}, "several pairs go with"),
         ({"pairs": 2, "keypoints": True}, "several pairs go with"),
-        ({"pairs": 3}, "height of 96 or more"),
+        ({"pairs": 3, "height": 63}, "height of 64 or more"),
         ({"pairs": 2, "signal": 28}, "signal of at most 27"),
+        ({"pairs": 4, "width": 127}, "width of 128 or more"),
     ],
     ids=str,
 )
@@ -217,13 +218,13 @@ def test_coco_and_detectron2_read_what_is_written(keypoints, capsys):
 
 
 def test_an_image_of_pairs_has_an_annotation_for_each():
-    relay = replace(PAIRS[3], train=2, val=1)
+    relay = replace(PAIRS[4], train=2, val=1)
     folder = relay.write()
     content = json.loads((folder / "train.json").read_text())
-    assert [a["id"] for a in content["annotations"]] == [1, 2, 3, 4, 5, 6]
-    assert [a["image_id"] for a in content["annotations"]] == [1, 1, 1, 2, 2, 2]
+    assert [a["id"] for a in content["annotations"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [a["image_id"] for a in content["annotations"]] == [1, 1, 1, 1, 2, 2, 2, 2]
     records = load_coco_json(folder / "val.json", folder / "val")
-    assert [len(record["annotations"]) for record in records] == [3]
+    assert [len(record["annotations"]) for record in records] == [4]
 
 
 def test_the_pictures_are_those_that_results_were_trained_on():
@@ -362,21 +363,37 @@ def test_on_a_long_object_the_signal_is_at_one_end_and_head_and_tail_at_the_othe
 
 
 @pytest.mark.parametrize("relay", PAIRS.values(), ids=MORE_IDS[-2:])
-def test_pairs_are_at_opposite_ends_in_every_order_and_no_two_of_one_colour(relay):
-    orders = set()
-    for _, annotations in pictures(relay):
-        assert len(annotations) == len({a["category_id"] for a in annotations}) == relay.pairs
-        centres = np.array([ends(a)[1] for a in annotations])
-        signals = np.array([a["signal"] for a in annotations])
-        left = centres[:, 0] < relay.width / 2
+def test_pairs_are_at_opposite_ends_in_every_order_and_apart(relay):
+    cells = set()
+    for _, annotations in pictures(relay, 400):
+        assert len(annotations) == relay.pairs
+        objects, signals = (np.array([a[key] for a in annotations]) for key in ("bbox", "signal"))
+        left = objects[:, 0] + objects[:, 2] / 2 < relay.width / 2
         assert left.all() or not left.any()
         assert ((signals[:, 0] + relay.signal / 2 < relay.width / 2) != left).all()
-        assert (np.diff(np.sort(signals[:, 1])) >= relay.signal).all()  # no overlap
-        assert (signals[:, 1] + relay.signal <= relay.height).all()
-        for a, b in itertools.pairwise(sorted(annotations, key=lambda a: a["bbox"][1])):
-            assert a["bbox"][1] + a["bbox"][3] <= b["bbox"][1]
-        orders.add(tuple(signals[centres[:, 1].argsort(), 1].argsort()))
-    assert len(orders) == math.factorial(relay.pairs)
+        for boxes in (objects, signals):
+            low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+            assert (low >= 0).all() and (high <= [relay.width, relay.height]).all()
+            for one, other in itertools.combinations(range(relay.pairs), 2):
+                assert ((high[one] <= low[other]) | (high[other] <= low[one])).any()
+        first = [cell_of(boxes[0], relay) for boxes in (objects, signals)]
+        cells.add(tuple(map(tuple, first)))
+    assert len(cells) == 4 * 4  # the first object's and its signal's, independent of each other
+
+
+def cell_of(box, relay):
+    """Column and row, of two each, in the square at the box's end of the image."""
+    centre = box[:2] + box[2:] / 2
+    if centre[0] > relay.width / 2:
+        centre[0] -= relay.width - relay.height
+    return (centre // (relay.height / 2)).astype(int).tolist()
+
+
+@pytest.mark.parametrize("relay", PAIRS.values(), ids=MORE_IDS[-2:])
+def test_of_pairs_each_colour_is_drawn_for_itself(relay):
+    told = np.array([[a["category_id"] for a in found] for _, found in pictures(relay, 400)])
+    same = (told[:, 0] == told[:, 1]).mean()
+    assert same == pytest.approx(1 / 3, abs=3 * math.sqrt(2 / 9 / 400))
 
 
 # --- registered with Detectron2 --------------------------------------------------------------
