@@ -39,6 +39,7 @@ class Run:
         data: images to train on, and to tell AP on.
         schedule: when to stop, too.
         start: the run whose trained weights this one starts from.
+        anew: its blocks do not: they start as identities.
         bands: edges of distances, to tell AP by.
     """
 
@@ -47,6 +48,7 @@ class Run:
     data: Relay = s.FAR
     schedule: s.Schedule = s.MASKS
     start: str = ""
+    anew: bool = False
     bands: tuple[int, ...] = ()
 
     @property
@@ -78,6 +80,7 @@ class Run:
         images = [fingerprint(self.data), fingerprint(self.watched)]
         parts = [chosen(cfg, DEFAULTS), asdict(self.schedule), images, self.bands]
         parts += [RUNS[self.start].key(seed)] if self.start else []
+        parts += ["anew"] if self.anew else []
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -162,7 +165,7 @@ def _runs() -> Iterator[Run]:
         yield Run(f"distance_{name}", words, s.ANY, bands=s.BANDS)
     for name in ("baseline", *FORMS):
         words = ("TEST.DETECTIONS_PER_IMAGE", str(s.PAIRS_DETECTIONS), *forms.get(name, ()))
-        yield Run(f"pairs_{name}", words, s.PAIRS, s.MATCHING, start=name)
+        yield Run(f"pairs_{name}", words, s.PAIRS, s.MATCHING, name, anew=True)
 
 
 RUNS = {run.name: run for run in _runs()}

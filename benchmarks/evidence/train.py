@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch import nn
 from nl_detectron.analysis import analyze
 from nl_detectron.engine import Checkpointer, Trainer, UsageError
 from nl_detectron.engine.hooks import versions
-from nl_detectron.modeling import build_model
+from nl_detectron.modeling import build_model, find_blocks
 
 from .evaluate import Found, evaluate
 from .runs import OUTPUT, RUNS, Run, quick, register
@@ -94,7 +95,11 @@ def build(run: Run, cfg: CfgNode, seed: int, folders: Folders) -> nn.Module:
         weights = folders.weights(RUNS[run.start], seed)
         if not weights.exists():
             raise UsageError(f"{run.name} starts from {weights}; run {run.start} first")
+        blocks = {n: deepcopy(b.state_dict()) for n, b in find_blocks(model).items()}
         Checkpointer(model).load(str(weights))
+        if run.anew:
+            for name, block in find_blocks(model).items():
+                block.load_state_dict(blocks[name])
     return model
 
 

@@ -13,9 +13,10 @@ from pycocotools.mask import encode
 from benchmarks.evidence.evaluate import Found, once
 from benchmarks.evidence.runs import RUNS, register
 from benchmarks.evidence.sweep import state
-from benchmarks.evidence.train import perform
+from benchmarks.evidence.train import build, perform
 from nl_detectron.data import Relay
 from nl_detectron.engine import UsageError
+from nl_detectron.modeling import find_blocks
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,18 @@ def test_keypoints_start_from_the_mask_models_weights(tiny, folders):
     result = perform(run, 1, folders)
     assert result["ap"].keys() == {"box", "keypoint"} and "bands" not in result
     assert folders.weights(start, 1).exists() and folders.weights(run, 1).exists()
+
+
+def test_a_block_that_starts_anew_is_an_identity_in_a_trained_model(tiny, folders):
+    start, run = tiny("embedded_gaussian"), tiny("pairs_embedded_gaussian")
+    perform(start, 1, folders)
+    trained = torch.load(folders.weights(start, 1))
+    model = build(run, run.config(1, folders.work), 1, folders)
+    [(name, block)] = find_blocks(model).items()
+    assert not block.w_z.weight.any() and trained[f"{name}.w_z.weight"].any()
+    others = {n: v for n, v in model.state_dict().items() if not n.startswith(f"{name}.")}
+    assert all(torch.equal(v, trained[n]) for n, v in others.items())
+    assert replace(run, anew=False).key(1) != run.key(1)
 
 
 # --- AP ------------------------------------------------------------------------------------------
