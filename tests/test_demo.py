@@ -300,6 +300,9 @@ def test_attention_from_a_point_and_from_what_is_found(run, tmp_path):
     path = save(tmp_path / "image.png")
     run("--input", path, "--attention", "30.5,20", output="point")
     assert files(tmp_path / "point") == ["detections.jsonl", "image.attention1.png", "image.png"]
+    run("--input", path, "--attention", "30.5,20", "--scores", output="scores")
+    panels = [tmp_path / folder / "image.attention1.png" for folder in ("point", "scores")]
+    assert len({panel.read_bytes() for panel in panels}) == 2
     _, [line] = run("--input", path, "--attention", "auto", output="auto")
     panels = [f"image.attention{n}.png" for n in (1, 2, 3)][: len(line["detections"])]
     assert files(tmp_path / "auto") == ["detections.jsonl", *panels, "image.png"]

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.attention and not find_blocks(model):
         say("warning: --attention: this model has no non-local blocks, so detections alone follow")
         args.attention = None
-    drawing = Drawing(cfg, args.confidence_threshold, args.attention, skipped)
+    drawing = Drawing(cfg, args.confidence_threshold, args.attention, skipped, args.scores)
     looked = views(model, cfg, batches(sources, args.batch_size, skipped), skipped)
     counts = {"image(s)": 0, "frame(s)": 0, "detection(s)": 0}
     window = Window() if live else None
@@ -114,6 +114,11 @@ def parsed(argv: Sequence[str] | None) -> Namespace:
         metavar="X,Y|auto",
         help="where blocks look from, in pixels; auto: from the centres of the surest detections, "
         f"at most {MOST}, of a video one",
+    )
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="of softmax forms show the scores, log f: what is alike, where all weight is on one",
     )
     parser.add_argument(
         "--batch-size", type=_count, default=1, metavar="N", help="images at once (default: 1)"

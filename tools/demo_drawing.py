@@ -67,6 +67,7 @@ class Drawing:
     Args:
         attention: a point x, y; or "auto", centres of the surest detections (of a video, of the
             surest); or None.
+        scores: show the scores of softmax forms in place of their weights.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class Drawing:
         least: float,
         attention: str | tuple[float, float] | None,
         skipped: Skipped,
+        scores: bool = False,
     ):
         self.classes = classes(cfg)
         self.least, self.attention, self.skipped = least, attention, skipped
+        self.scores = scores
         self._colours = Colours(self.classes.thing_colors)
         self._source: Source | None = None
 
@@ -93,7 +96,7 @@ class Drawing:
         panels = []
         for title, x, y in self._points(frame, view, found, first):
             row = {block: view.attention(x, y, block) for block in view.blocks}
-            figure = panel([row], [view], [title])
+            figure = panel([row], [view], [title], scores=self.scores)
             as_wide = picture.shape[1] / figure.get_figwidth() if frame.source.video else DPI
             most = min(FINEST, WIDEST / max(figure.get_size_inches()))
             panels.append(as_image(figure, min(max(as_wide, DPI), most)))

@@ -81,6 +81,7 @@ def panel(
     views: Sequence[View],
     titles: Sequence[str],
     first: np.ndarray | None = None,
+    scores: bool = False,
 ) -> Figure:
     """A row for each view, or for one view's point; a pair of pictures for each attention.
 
@@ -89,6 +90,7 @@ def panel(
         views: one for each row.
         titles: one for each row: what differs (a model, a form, a point).
         first: an RGB picture to begin the first row with, such as that of the detections.
+        scores: of forms that have them, show those (:func:`likeness`) in place of the weights.
     """
     columns = 2 * max(len(row) for row in rows) + (first is not None)
     height, width = views[0].image.shape[:2]
@@ -108,7 +110,8 @@ def panel(
             if attention is None:
                 left.set_title(f"{title}\n{_short(block)}: no RoI holds this point", fontsize=8)
                 continue
-            heat(left, view.image, attention)
+            alike = scores and attention.scores is not None
+            (likeness if alike else heat)(left, view.image, attention)
             arrows(right, view.image, attention)
             left.set_title(f"{title}\n{_short(block)}, {attention.form}", fontsize=8)
             right.set_title(facts(view, attention), fontsize=8)
