@@ -9,7 +9,7 @@ MANY, SOME, FEW, LAST = (1, 2, 3, 4, 5), (1, 2, 3), (1, 2), (2, 3)  # seeds
 
 FAR = Relay(height=64, width=256, signal=24, train=2000, val=150)
 ANY = changed(FAR, width=384, place="any", val=300)
-PAIRS = changed(FAR, height=96, pairs=4, val=100)
+PAIRS = changed(FAR, height=96, pairs=4, val=200)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
 KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end")
 BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
@@ -59,7 +59,7 @@ class Schedule:
 
 
 MASKS = Schedule()
-MATCHING = Schedule(iterations=900, low=4e-4, low_until=0, least=900)
+MATCHING = Schedule(iterations=900, low=4e-4, low_until=0, every=150, least=900)
 KEYPOINTS = Schedule(iterations=400, rate=8e-4, low=4e-4, low_until=20, least=320)
 QUICK = {"iterations": 450, "low_until": 250, "every": 75, "watched": 20, "least": 450}
 
@@ -72,7 +72,7 @@ KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after
 # real photographs
 REAL_IMAGES = (16, 12)  # how many, and at most so many objects in each
 REAL_SEEDS = [1, 2]
-REAL = Schedule(iterations=120, rate=0.01, low=0.002, low_until=10, cool=20, every=40, least=999)
+REAL = Schedule(iterations=90, rate=0.01, low=0.002, low_until=10, cool=20, every=30, least=999)
 REAL_OPTS = (
     *("INPUT.MIN_SIZE_TRAIN", "(256,)", "INPUT.MIN_SIZE_TEST", "256"),
     *("INPUT.MAX_SIZE_TRAIN", "448", "INPUT.MAX_SIZE_TEST", "448"),

@@ -87,14 +87,16 @@ def draw_long(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, lis
 
 
 def draw_pairs(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """Objects at one end, a signal for each at the other; a texture tells which is whose.
+    """One to ``pairs`` objects at one end, a signal for each at the other; a texture tells which
+    is whose.
 
     Both are in the cells of a grid of two by two, in any order. Each colour is drawn for itself,
     so that what the others are tells nothing of it.
     """
-    colours = rng.choice(list(COLOURS), size=relay.pairs)
-    textures = rng.permutation(TEXTURES)[: relay.pairs]
-    cells, cells_of_signals = (rng.permutation(MOST_PAIRS)[: relay.pairs] for _ in range(2))
+    pairs = rng.integers(1, relay.pairs + 1)
+    colours = rng.choice(list(COLOURS), size=pairs)
+    textures = rng.permutation(TEXTURES)[:pairs]
+    cells, cells_of_signals = (rng.permutation(MOST_PAIRS)[:pairs] for _ in range(2))
     right = rng.integers(0, 2)  # where the objects are
     image = noise(rng, relay.height, relay.width)
     cell, side = relay.height // 2, relay.signal
