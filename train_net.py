@@ -11,7 +11,15 @@ from argparse import Namespace
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, launch
 
-from nl_detectron.engine import Trainer, UsageError, evaluate, load_config, preflight, start_run
+from nl_detectron.engine import (
+    Trainer,
+    UsageError,
+    evaluate,
+    lazy,
+    load_config,
+    preflight,
+    start_run,
+)
 
 
 def main(cfg: CfgNode, args: Namespace) -> None:
@@ -28,15 +36,20 @@ def main(cfg: CfgNode, args: Namespace) -> None:
 if __name__ == "__main__":
     args = default_argument_parser().parse_args()
     try:
-        cfg = load_config(args.config_file, args.opts)
-        preflight(cfg, args)
+        if args.config_file.endswith(".py"):
+            lazy.preflight(lazy.load_config(args.config_file, args.opts), args)
+            run, words = lazy.run, (args,)
+        else:
+            cfg = load_config(args.config_file, args.opts)
+            preflight(cfg, args)
+            run, words = main, (cfg, args)
         launch(
-            main,
+            run,
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
-            args=(cfg, args),
+            args=words,
         )
     except UsageError as error:
         sys.exit(f"train_net.py: error: {error}")

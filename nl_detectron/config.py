@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
 
 def add_nonlocal_config(cfg: CfgNode) -> None:
@@ -56,3 +56,10 @@ def block_options(cfg: CfgNode) -> dict[str, Any]:
         "norm": node.NORM,
         "checkpoint": node.CHECKPOINT,
     }
+
+
+def default_block() -> dict[str, Any]:
+    """Those of a config that says nothing of its blocks: what a LazyConfig starts from."""
+    cfg = get_cfg()
+    add_nonlocal_config(cfg)
+    return block_options(cfg)

@@ -107,6 +107,26 @@ def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:
     return [name for name in checkpointer.fresh if not name.startswith(blocks)]
 
 
+def load_trained(
+    model: nn.Module, weights: str, output_dir: str, *, resume: bool, key: str
+) -> None:
+    """Load ``weights``, a config's ``key``, or with ``resume`` the last checkpoint in
+    ``output_dir``, to evaluate a model.
+
+    Raises:
+        UsageError: weights that lack more than the non-local blocks.
+    """
+    checkpointer = Checkpointer(model, output_dir)
+    checkpointer.resume_or_load(weights, resume=resume)
+    lacking = fresh_outside_blocks(checkpointer)
+    if lacking:
+        raise UsageError(
+            f"checkpoint {checkpointer.path!r} lacks {len(lacking)} of this model's tensors (such "
+            f"as {lacking[0]}), so an evaluation would mean nothing; give {key} a trained model's "
+            "checkpoint"
+        )
+
+
 def _summary(names: list[str], model: nn.Module) -> str:
     """Tensor names counted by part: a non-local block, or a head or FPN by its first two names."""
 

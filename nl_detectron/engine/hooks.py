@@ -11,7 +11,6 @@ import detectron2
 import numpy
 import torch
 import torchvision
-from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.file_io import PathManager
@@ -36,10 +35,11 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
 
 class RunSummary(HookBase):
-    """Writes ``summary.json`` in OUTPUT_DIR when training ends; after the evaluation hook."""
+    """Writes ``summary.json`` when training ends; after the evaluation hook."""
 
-    def __init__(self, cfg: CfgNode):
-        self.cfg = cfg
+    def __init__(self, output_dir: str, *, device: str, config: str):
+        self.path = os.path.join(output_dir, "summary.json")
+        self.run = {"device": device, "config": config}
 
     def after_train(self) -> None:
         trainer = self.trainer
@@ -47,24 +47,24 @@ class RunSummary(HookBase):
             return
         seconds = trainer.storage.histories().get("time")
         write_summary(
-            os.path.join(self.cfg.OUTPUT_DIR, "summary.json"),
-            self.cfg,
+            self.path,
             getattr(trainer, "_last_eval_results", {}),
+            **self.run,
             iterations=trainer.max_iter,
             seconds_per_iteration=seconds.global_avg() if seconds else None,
         )
 
 
-def write_summary(path: str, cfg: CfgNode, results: dict, **more) -> None:
+def write_summary(path: str, results: dict, *, device: str, config: str, **more) -> None:
     """Write results (AP in percent), versions, peak memory (MiB) and the whole config as JSON."""
     summary = {
         # NaN, of a size that has no objects, is no JSON
         "results": {k: None if v != v else v for k, v in flatten_results_dict(results).items()},
         **more,
-        "peak_memory_mib": peak_memory_mib(cfg.MODEL.DEVICE),
-        "device": cfg.MODEL.DEVICE,
+        "peak_memory_mib": peak_memory_mib(device),
+        "device": device,
         "versions": versions(),
-        "config": cfg.dump(),
+        "config": config,
     }
     with PathManager.open(path, "w") as file:
         json.dump(summary, file, indent=2)

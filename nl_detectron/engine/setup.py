@@ -4,7 +4,7 @@ import difflib
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -13,6 +13,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 from torch import nn
 
 from ..config import add_nonlocal_config
@@ -35,10 +36,12 @@ def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
     """
     cfg = get_cfg()
     add_nonlocal_config(cfg)
-    if not config_file:
-        raise UsageError("no config: give --config-file FILE, one of those below configs/")
-    if not PathManager.isfile(config_file):
-        raise UsageError(f"config file {config_file!r} does not exist; those we ship: configs/")
+    check_file(config_file)
+    if config_file.endswith(".py"):
+        raise UsageError(
+            f"config file {config_file!r} is a LazyConfig, which train_net.py alone takes; give a "
+            "YAML file here"
+        )
     try:
         written = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
     except Exception as error:  # yaml raises a family of its own, over several lines
@@ -57,9 +60,17 @@ def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
             raise _unknown_key(cfg, key, "override")
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "override")
     explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
-    _choose_device(cfg, explicit)
+    cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, explicit, "MODEL.DEVICE")
     cfg.freeze()
     return cfg
+
+
+def check_file(config_file: str) -> None:
+    """Raises UsageError where there is no such file."""
+    if not config_file:
+        raise UsageError("no config: give --config-file FILE, one of those below configs/")
+    if not PathManager.isfile(config_file):
+        raise UsageError(f"config file {config_file!r} does not exist; those we ship: configs/")
 
 
 def _merge(cfg: CfgNode, merge, source: str) -> None:
@@ -72,27 +83,32 @@ def _merge(cfg: CfgNode, merge, source: str) -> None:
 
 
 def _unknown_key(cfg: CfgNode, key: str, source: str) -> UsageError:
+    return UsageError(f"{source}: {no_key(cfg, key)}")
+
+
+def no_key(cfg: Mapping, key: str) -> str:
+    """That there is none, and which are near."""
     near = difflib.get_close_matches(key, _keys(cfg), n=3, cutoff=0.7)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return UsageError(f"{source}: there is no config key {key!r}{hint}")
+    return f"there is no config key {key!r}{hint}"
 
 
-def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+def _keys(node: Mapping, prefix: str = "") -> Iterator[str]:
     for name, value in node.items():
         yield prefix + name
-        if isinstance(value, CfgNode):
+        if isinstance(value, Mapping):
             yield from _keys(value, f"{prefix}{name}.")
 
 
-def _choose_device(cfg: CfgNode, explicit: bool) -> None:
-    if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
-        return
+def choose_device(device: str, explicit: bool, key: str) -> str:
+    """The CPU where there is no CUDA, unless the user asked for CUDA by ``key``."""
+    if not device.startswith("cuda") or torch.cuda.is_available():
+        return device
     if explicit:
         raise UsageError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but torch sees no CUDA device; "
-            "use MODEL.DEVICE cpu, or mend the driver"
+            f"{key} is {device}, but torch sees no CUDA device; use {key} cpu, or mend the driver"
         )
-    cfg.MODEL.DEVICE = "cpu"
+    return "cpu"
 
 
 def preflight(cfg: CfgNode, args: Namespace) -> None:
@@ -105,13 +121,7 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
     Raises:
         UsageError: what is missing, and what to do about it.
     """
-    on_cpu = cfg.MODEL.DEVICE == "cpu"
-    if args.num_gpus * args.num_machines > 1 and args.num_gpus > torch.cuda.device_count():
-        raise UsageError(
-            f"--num-gpus {args.num_gpus}: torch sees {torch.cuda.device_count()} CUDA devices here"
-        )
-    if cfg.SOLVER.AMP.ENABLED and on_cpu and not args.eval_only:
-        raise UsageError("SOLVER.AMP.ENABLED needs CUDA; set it to False to train on the CPU")
+    check_devices(args, cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED, "SOLVER.AMP.ENABLED")
     if not args.eval_only:
         check_optimizer(cfg)
         check_pictures(cfg)
@@ -121,22 +131,37 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
     if args.eval_only and not cfg.DATASETS.TEST:
         raise UsageError("--eval-only, but DATASETS.TEST is empty: name a registered data set")
     for name in (*train, *cfg.DATASETS.TEST):
-        _check_dataset(name)
+        check_dataset(name)
     build_on_meta(cfg)
-    _check_weights(cfg, args)
+    check_weights(args, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, "MODEL.WEIGHTS")
 
 
-def start_run(cfg: CfgNode, args: Namespace) -> None:
+def start_run(cfg: CfgNode | DictConfig, args: Namespace) -> None:
     """Detectron2's ``default_setup`` (log files, seed, config.yaml) and our own log lines."""
     default_setup(cfg, args)
+    if isinstance(cfg, CfgNode):
+        output_dir, device = cfg.OUTPUT_DIR, cfg.MODEL.DEVICE
+    else:
+        output_dir, device = cfg.train.output_dir, cfg.train.device
     log = setup_logger(
-        cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="nl_detectron", abbrev_name="nl"
+        output_dir, distributed_rank=comm.get_rank(), name="nl_detectron", abbrev_name="nl"
     )
-    if cfg.MODEL.DEVICE == "cpu":
+    if device == "cpu":
         log.info("Running on the CPU")
 
 
-def _check_dataset(name: str) -> None:
+def check_devices(args: Namespace, device: str, amp: bool, key: str) -> None:
+    """Raises UsageError for more GPUs than there are, or mixed precision (``key``) on a CPU."""
+    if args.num_gpus * args.num_machines > 1 and args.num_gpus > torch.cuda.device_count():
+        raise UsageError(
+            f"--num-gpus {args.num_gpus}: torch sees {torch.cuda.device_count()} CUDA devices here"
+        )
+    if amp and device == "cpu" and not args.eval_only:
+        raise UsageError(f"{key} needs CUDA; set it to False to train on the CPU")
+
+
+def check_dataset(name: str) -> None:
+    """Raises UsageError for a data set that is not registered, or whose files are not there."""
     if name not in DatasetCatalog.list():
         near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
         hint = f" (near it: {', '.join(near)})" if near else ""
@@ -157,18 +182,19 @@ def _check_dataset(name: str) -> None:
             )
 
 
-def _check_weights(cfg: CfgNode, args: Namespace) -> None:
-    last = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
-    path = cfg.MODEL.WEIGHTS
+def check_weights(args: Namespace, path: str, output_dir: str, key: str) -> None:
+    """Raises UsageError for weights, a config's ``key``, that are missing or cannot be read; with
+    --resume the last checkpoint in ``output_dir`` takes their place."""
+    last = os.path.join(output_dir, "last_checkpoint")
     if args.resume:
         if PathManager.isfile(last):
             with PathManager.open(last) as file:
-                path = os.path.join(cfg.OUTPUT_DIR, file.read().strip())
+                path = os.path.join(output_dir, file.read().strip())
         else:
-            logger.warning("--resume: no checkpoint in %s, so a new run starts", cfg.OUTPUT_DIR)
+            logger.warning("--resume: no checkpoint in %s, so a new run starts", output_dir)
     if not path:
         if args.eval_only:
-            raise UsageError("--eval-only needs MODEL.WEIGHTS, or --resume and its OUTPUT_DIR")
+            raise UsageError(f"--eval-only needs {key}, or --resume and a run's output folder")
         return
     read_checkpoint(path)
 

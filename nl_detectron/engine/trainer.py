@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..modeling import build_model, find_blocks
-from .checkpoint import Checkpointer, fresh_outside_blocks
+from .checkpoint import Checkpointer, load_trained
 from .errors import UsageError
 from .hooks import BestCheckpointer, RunSummary, write_summary
 from .pictures import Pictures
@@ -88,7 +88,7 @@ class Trainer(DefaultTrainer):
             )
         if self.cfg.VISUALIZE.PERIOD:
             others.append(Pictures(self.cfg))
-        return [*others, RunSummary(self.cfg), writer]
+        return [*others, RunSummary(self.cfg.OUTPUT_DIR, **_described(self.cfg)), writer]
 
 
 def check_optimizer(cfg: CfgNode) -> None:
@@ -125,16 +125,14 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> dict:
         UsageError: weights that lack more than the non-local blocks.
     """
     model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    lacking = fresh_outside_blocks(checkpointer)
-    if lacking:
-        raise UsageError(
-            f"checkpoint {checkpointer.path!r} lacks {len(lacking)} of this model's tensors (such "
-            f"as {lacking[0]}), so an evaluation would mean nothing; give MODEL.WEIGHTS a trained "
-            "model's checkpoint"
-        )
+    load_trained(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume=resume, key="MODEL.WEIGHTS")
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
-        write_summary(os.path.join(cfg.OUTPUT_DIR, "evaluation.json"), cfg, results)
+        path = os.path.join(cfg.OUTPUT_DIR, "evaluation.json")
+        write_summary(path, results, **_described(cfg))
     return results
+
+
+def _described(cfg: CfgNode) -> dict[str, str]:
+    """What a summary says of the run."""
+    return {"device": cfg.MODEL.DEVICE, "config": cfg.dump()}

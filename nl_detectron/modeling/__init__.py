@@ -4,6 +4,7 @@ from .backbone import (
     add_backbone_blocks,
     build_nonlocal_resnet_backbone,
     build_nonlocal_resnet_fpn_backbone,
+    nonlocal_backbone,
 )
 from .build import build_model, find_blocks
 from .keypoint_head import NonLocalKeypointHead
@@ -15,4 +16,5 @@ __all__ = [
     "build_nonlocal_resnet_backbone",
     "build_nonlocal_resnet_fpn_backbone",
     "find_blocks",
+    "nonlocal_backbone",
 ]

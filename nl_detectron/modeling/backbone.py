@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -28,6 +29,15 @@ def build_nonlocal_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> 
     fpn = build_resnet_fpn_backbone(cfg, input_shape)
     add_backbone_blocks(fpn.bottom_up, cfg.MODEL.NONLOCAL.BACKBONE.AFTER, **block_options(cfg))
     return fpn
+
+
+def nonlocal_backbone(
+    backbone: FPN | ResNet, *, after: Sequence[str], block: dict[str, Any]
+) -> FPN | ResNet:
+    """The backbone itself, with the blocks of :func:`add_backbone_blocks` in its ResNet: what a
+    LazyConfig calls. ``block`` holds ``make_block``'s keyword arguments."""
+    add_backbone_blocks(getattr(backbone, "bottom_up", backbone), after, **block)
+    return backbone
 
 
 def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None:

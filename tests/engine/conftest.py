@@ -80,6 +80,11 @@ def _loggers_left_alone():
 
 
 @pytest.fixture(scope="session")
+def loggers_left_alone():
+    return _loggers_left_alone
+
+
+@pytest.fixture(scope="session")
 def train(arguments):
     """Runs a training as train_net.py does and returns the trainer."""
 
