@@ -160,6 +160,8 @@ def build_model(cfg: DictConfig) -> nn.Module:
 def build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     call = copy.deepcopy(cfg.optimizer)  # the config shall not hold the model
     call.params.model = model
+    if cfg.train.amp.enabled and call.get("fused"):
+        call.fused = False  # see Trainer.build_optimizer
     return instantiate(call)
 
 

@@ -52,7 +52,8 @@ class Trainer(DefaultTrainer):
             sgd = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV, "foreach": True}
             optimizer = torch.optim.SGD(groups, **both, **sgd)
         else:
-            optimizer = torch.optim.AdamW(groups, **both, fused=True)
+            # with mixed precision a fused step unscales gradients itself, after they were clipped
+            optimizer = torch.optim.AdamW(groups, **both, fused=not solver.AMP.ENABLED)
         return maybe_add_gradient_clipping(cfg, optimizer)
 
     @classmethod

@@ -1,5 +1,6 @@
 """LazyConfigs: equal to the YAMLs of their names, and run by the same command line."""
 
+import copy
 import json
 import runpy
 import shutil
@@ -171,6 +172,20 @@ def test_runs_are_equal(name):
     assert evaluator.tasks == list(tasks(yaml))
     assert lazy.best_metric(cfg) == best_metric(yaml)
     assert evaluator.output_dir == f"./output/inference/{yaml.DATASETS.TEST[0]}"
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_gradients_are_unscaled_before_they_are_clipped(amp):
+    """A fused step would unscale them itself, after the clipping."""
+    cfg, yaml = (copy.deepcopy(twin) for twin in twins("Demo/relay_mask_rcnn_nl"))
+    cfg.train.amp.enabled = amp
+    yaml.defrost()
+    yaml.SOLVER.AMP.ENABLED = amp
+    for optimizer in (
+        lazy.build_optimizer(cfg, nn.Linear(1, 1)),
+        Trainer.build_optimizer(yaml, nn.Linear(1, 1)),
+    ):
+        assert [group["fused"] for group in optimizer.param_groups] == [not amp]
 
 
 @pytest.mark.parametrize("build_first", ["lazy", "yaml"])
