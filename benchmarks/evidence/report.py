@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from nl_detectron.engine import build_on_meta
 
-from . import attention
+from . import attention, tokens
 from . import settings as s
 from .claims import claims
 from .figures import CURVES, DISTANCE, draw
@@ -80,6 +80,7 @@ def parts(results: Results, pace: Pace) -> Iterator[tuple[str, str]]:
     yield "runs", told(results)
     for letter in TABLES:
         yield letter, distances(results) if letter == "F" else table(results, pace, letter)
+    yield "tokens", tokens_table()
     yield "G", picture(CURVES, "Loss and validation AP", "A", results)
     yield "half", halves(results, pace)
     yield "real", photographs(results)
@@ -119,6 +120,11 @@ def table(results: Results, pace: Pace, letter: str) -> str:
     heads += ["mask AP, any class"] if "mask" in tasks else []
     heads += [f"mask AP, {n} in an image" for n in NUMBERS] if letter == "H" else []
     return as_table(rows, [*heads, "parameters", "GFLOPs", "s / iteration"])
+
+
+def tokens_table() -> str:
+    there = tokens.RESULT.exists()
+    return tokens.table(json.loads(tokens.RESULT.read_text())["runs"]) if there else NOT_YET
 
 
 def of_number(found: list[dict], objects: int) -> list[float]:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 from detectron2.utils.env import seed_all_rng
+from tabulate import tabulate
 from torch import Tensor, nn
 
 from nl_detectron.engine.hooks import versions
 from nl_detectron.layers import NonLocalBlock
 
+from .results import spread
 from .runs import FORMS
 from .train import save
 
@@ -79,6 +81,22 @@ def main() -> None:
                 print(json.dumps(found[-1]), flush=True)
     text = json.dumps({"runs": found, "versions": versions()}, indent=1) + "\n"
     save(RESULT, lambda path: path.write_text(text))
+
+
+def table(runs: list[dict]) -> str:
+    """Mean and range over seeds, in percent, by form and number of pairs."""
+    heads = ["", *(f"right, {n} pairs" if n > 1 else "right, 1 pair" for n in PAIRS)]
+    heads += [f"on its own, {n} pairs" for n in PAIRS if n > 1]
+    rows = []
+    for form in FORMS:
+        cells = [
+            spread([100 * r[key] for r in runs if (r["form"], r["pairs"]) == (form, n)])
+            for key in ("right", "own")
+            for n in PAIRS
+            if key == "right" or n > 1
+        ]
+        rows.append([form, *cells])
+    return tabulate(rows, heads, "pipe", disable_numparse=True)
 
 
 def perform(pairs: int, form: str, seed: int, iterations: int = ITERATIONS) -> dict[str, float]:
