@@ -38,11 +38,6 @@ PICTURES = {"demo": "attention_relay.png", "pairs_embedded_gaussian": "attention
 MARGINS = (0, 16, 32, 48)  # pixels around the signal that are left out with it
 FOUND = 0.5  # IoU
 WHATS = ("weights", "contributions")
-OF_SEVERAL = tuple(  # keys of the objects that are not alone
-    key.format(what)
-    for key in ("{} on its own signal", "{} on another signal", "more {} on its own")
-    for what in WHATS
-)
 ROWS = 3  # of a picture
 
 
@@ -91,12 +86,8 @@ def measure(model: nn.Module, side: int, relay: Relay) -> dict:
     for number in range(IMAGES):
         image, annotations = relay.draw("val", number)
         objects += _objects(model, image, annotations, side, rng)
-    found = {"objects": len(objects)}
-    for key in dict.fromkeys(key for o in objects for key in o):
-        values = [o[key] for o in objects if key in o]
-        if len(values) == len(objects) or key in OF_SEVERAL:
-            found[key] = told(values)
-    return found
+    keys = [key for key in objects[0] if all(key in o for o in objects)]
+    return {"objects": len(objects)} | {key: told([o[key] for o in objects]) for key in keys}
 
 
 def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
@@ -106,8 +97,6 @@ def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
     views, rows, titles = [], [], []
     for number in range(IMAGES):
         image, annotations = relay.draw("val", number)
-        if len(annotations) < relay.pairs:
-            continue
         [view] = look(model, [image], (side, 9999))
         for annotation in annotations:
             colour = relay.classes[annotation["category_id"] - 1]
@@ -125,12 +114,12 @@ def tables(found: dict[str, dict]) -> Iterator[tuple[str, str]]:
     """Parts of docs/attention.md by their markers, of the subjects in the JSON."""
     rows = []
     for name, f in found.items():
-        row = [name, f["objects"], percent(f["area"])]
-        row += [percent(f.get(f"{w} on its own signal", f[f"{w} on signal"])) for w in WHATS]
+        cells = [name, f["objects"], percent(f["area"])]
+        cells += [percent(f[f"{what} on signal"]) for what in WHATS]
         other = [f"{what} on another signal" for what in WHATS]
-        row += [percent(f[key]) if key in f else "–" for key in other]
-        more = f"more {WHATS[0]} on its own"
-        rows.append([*row, f"{100 * f[more]['mean']:.0f} %" if more in f else "–"])
+        cells += [percent(f[key]) if key in f else "–" for key in other]
+        own = f"more {WHATS[0]} on its own"
+        rows.append([*cells, f"{100 * f[own]['mean']:.0f} %" if own in f else "–"])
     heads = ["", "objects", "its area", *(f"{what} on it" for what in WHATS)]
     heads += [*(f"{what} on another signal" for what in WHATS), "more weight on its own"]
     yield "shares", tabulate(rows, heads, "pipe", disable_numparse=True)
@@ -173,7 +162,6 @@ def _objects(
             found[f"{what} on signal"] = shares[own]
             others = shares[:own] + shares[own + 1 :]
             if others:
-                found[f"{what} on its own signal"] = shares[own]
                 found[f"{what} on another signal"] = mean(others)
                 found[f"more {what} on its own"] = float(shares[own] > max(others))
         for margin in MARGINS:

@@ -5,7 +5,7 @@ import json
 import math
 import random
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,16 +56,6 @@ class Found:
                 bands[-1] |= {"ap": self._ap(self.all, ids), "located": self.located(ids)}
                 bands[-1]["chance"] = self.by_chance(ids)
         return bands
-
-    def by_number(self) -> list[dict]:
-        """AP and located AP of the images that have one object, two, and so on."""
-        numbers = Counter(a["image_id"] for a in self.truth.anns.values())
-        found = []
-        for number in sorted(set(numbers.values())):
-            ids = [image for image, n in numbers.items() if n == number]
-            found.append({"objects": number, "images": len(ids), "ap": self._ap(self.all, ids)})
-            found[-1]["located"] = self.located(ids)
-        return found
 
     def by_chance(self, images: Sequence[int]) -> dict[str, float]:
         """AP by task had the images each other's classes, in the mean of some shuffles.

@@ -28,7 +28,6 @@ PAGE = ROOT / "docs" / "evidence.md"
 ATTENTION_PAGE = ROOT / "docs" / "attention.md"
 Pace = dict[str, dict[str, float]]  # by the run's name: median seconds an iteration
 NOT_YET = "_Not run yet._"
-NUMBERS = range(1, s.PAIRS.pairs + 1)  # of objects, in Table H
 
 
 def main() -> None:
@@ -113,23 +112,15 @@ def table(results: Results, pace: Pace, letter: str) -> str:
         cells += [spread(aps(found, task)) for task in tasks]
         if "mask" in tasks:
             cells.append(spread(aps(found, "mask", "located")))
-        if letter == "H":
-            cells += [spread(of_number(found, n)) for n in NUMBERS]
         rows.append([*cells, *costs(found), pace_of(found, pace)])
     heads = ["", "runs", *(f"{task} AP" for task in tasks)]
     heads += ["mask AP, any class"] if "mask" in tasks else []
-    heads += [f"mask AP, {n} in an image" for n in NUMBERS] if letter == "H" else []
     return as_table(rows, [*heads, "parameters", "GFLOPs", "s / iteration"])
 
 
 def tokens_table() -> str:
     there = tokens.RESULT.exists()
     return tokens.table(json.loads(tokens.RESULT.read_text())["runs"]) if there else NOT_YET
-
-
-def of_number(found: list[dict], objects: int) -> list[float]:
-    """Mask AP on the images that have so many objects."""
-    return [n["ap"]["mask"] for r in found for n in r["numbers"] if n["objects"] == objects]
 
 
 def costs(found: list[dict]) -> list[str]:

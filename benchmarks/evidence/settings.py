@@ -9,7 +9,7 @@ MANY, SOME, FEW, LAST = (1, 2, 3, 4, 5), (1, 2, 3), (1, 2), (2, 3)  # seeds
 
 FAR = Relay(height=64, width=256, signal=24, train=2000, val=150)
 ANY = changed(FAR, width=384, place="any", val=300)
-PAIRS = changed(FAR, height=96, pairs=4, val=200)
+PAIRS = changed(FAR, height=96, pairs=4, val=100)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
 KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end")
 BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal

@@ -73,7 +73,6 @@ def perform(run: Run, seed: int, folders: Folders) -> dict:
         found = Found(cfg, cfg.DATASETS.TEST[0])
         result["located"] = found.located()
         result["bands"] = found.by_distance(run.bands)
-        result["numbers"] = found.by_number()
     figures = analyze(cfg, run.data.height, run.data.width).figures
     result |= {"parameters": figures.parameters, "flops": figures.flops}
     result |= {"minutes": round((time.perf_counter() - began) / 60, 2), "versions": versions()}

@@ -48,9 +48,9 @@ class Relay:
         place: where the signal lies: "far", in the opposite corner; "any", at any distance along
             the image; or, with keypoints, "end": painted on one end of an object nearly as long as
             the image, to tell which of two points at its other end is the head.
-        pairs: so many objects in an image, or fewer, at most four; each has a signal of its own
-            that shares its texture, and no two of an image have the same. It takes the texture to
-            know which colour is meant.
+        pairs: objects in an image, at most four, each with a signal of its own that shares its
+            texture; no two of an image have the same. It takes the texture to know which colour is
+            meant.
         train, val: numbers of images.
         seed: of everything.
     """

@@ -87,22 +87,20 @@ def draw_long(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, lis
 
 
 def draw_pairs(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """One to ``pairs`` objects at one end, a signal for each at the other; a texture tells which
-    is whose.
+    """Objects at one end, a signal for each at the other; a texture tells which is whose.
 
-    Both are in the cells of a grid of two by two, in any order. Each colour is drawn for itself,
-    so that what the others are tells nothing of it.
+    Both are in the cells of a grid of two by two, the signals in any order. Each colour is drawn
+    for itself, so that what the others are tells nothing of it.
     """
-    pairs = rng.integers(1, relay.pairs + 1)
-    colours = rng.choice(list(COLOURS), size=pairs)
-    textures = rng.permutation(TEXTURES)[:pairs]
-    cells, cells_of_signals = (rng.permutation(MOST_PAIRS)[:pairs] for _ in range(2))
+    colours = rng.choice(list(COLOURS), size=relay.pairs)
+    textures = rng.permutation(TEXTURES)[: relay.pairs]
+    cells = rng.permutation(relay.pairs)  # of the signals
     right = rng.integers(0, 2)  # where the objects are
     image = noise(rng, relay.height, relay.width)
     cell, side = relay.height // 2, relay.signal
     annotations = []
     for number, (colour, name) in enumerate(zip(colours, textures, strict=True)):
-        row, column = divmod(int(cells[number]), 2)
+        row, column = divmod(number, 2)
         shape, angle, length = outline(rng, cell, STOUT)
         reach = np.abs(shape).max(axis=0) + 2
         centre = rng.uniform(reach, np.maximum(cell - reach, reach))
@@ -111,10 +109,10 @@ def draw_pairs(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, li
         pattern = texture(rng, name, relay.height, relay.width)
         paint(image, shape, 55 + 130 * pattern)
 
-        row, column = divmod(int(cells_of_signals[number]), 2)
+        row, column = divmod(int(cells[number]), 2)  # columns counted from the image's end
         x, y = rng.integers(0, MARGIN, size=2).tolist()
-        x += column * cell if right else relay.width - (2 - column) * cell
-        y += row * cell
+        x, y = x + column * cell, y + row * cell
+        x = x if right else relay.width - side - x
         window = np.s_[y : y + side, x : x + side]
         image[window] = np.array(COLOURS[colour]) * (0.4 + 0.6 * pattern[window])
         ends = _ends(centre, turn(angle), length)

@@ -13,7 +13,7 @@ from benchmarks.evidence.report import ATTENTION_PAGE, attention_parts, render
 from nl_detectron.data import Relay
 from nl_detectron.modeling import build_model, find_blocks
 
-PAIRS = Relay(pairs=4, height=96, width=256, signal=24, train=0, val=6)
+PAIRS = Relay(pairs=4, height=96, width=256, signal=24, train=0, val=2)
 
 
 def test_the_page_in_docs_is_of_the_results_kept_here():
@@ -46,12 +46,12 @@ def test_a_class_is_right_where_the_surest_detection_of_the_object_has_it(boxes,
 
 
 def test_a_tiny_model_is_measured_and_drawn(tiny, monkeypatch):
-    monkeypatch.setattr(attention, "IMAGES", 6)
+    monkeypatch.setattr(attention, "IMAGES", 2)
     model = build_model(tiny("pairs_embedded_gaussian").config(1))
     [block] = find_blocks(model).values()
     torch.nn.init.zeros_(block.theta.weight)  # scores are equal, and weights even
     found = attention.measure(model, PAIRS.height, PAIRS)
-    assert found["objects"] == sum(len(PAIRS.draw("val", number)[1]) for number in range(6))
+    assert found["objects"] == 2 * PAIRS.pairs
     assert found["weights on signal"]["mean"] == pytest.approx(found["area"]["mean"], abs=2e-4)
     for margin in attention.MARGINS:
         assert 0 <= found[f"right without signal, margin {margin}"]["mean"] <= 1

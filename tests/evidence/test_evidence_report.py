@@ -32,8 +32,6 @@ def made_up(name, seed, ap):
     ]
     if "mask" in tasks:
         result["located"] = {"box": 90.0, "mask": 90.0}
-        numbers = [{"objects": n, "ap": {"mask": ap - n}} for n in range(1, run.data.pairs + 1)]
-        result["numbers"] = numbers
         result["bands"] = [
             {
                 "from": a,
@@ -118,13 +116,6 @@ def test_bands_have_a_row_each_with_what_chance_gives():
         "20.0 (20.0 to 20.0)",
     ]
     assert "145 pixels from res4, 241 pixels from res5" in found["F"]
-
-
-def test_the_harder_relay_is_told_by_the_number_of_objects():
-    results = {"pairs_gaussian": {seed: made_up("pairs_gaussian", seed, 50) for seed in (2, 3)}}
-    row = cells(dict(parts(results, {}))["H"])["gaussian"]
-    by_number = [f"{50 - n}.0 ({50 - n}.0 to {50 - n}.0)" for n in (1, 2, 3, 4)]
-    assert row[0] == "2 of 2" and row[4:8] == by_number
 
 
 def test_pictures_are_drawn_of_what_there_is(tmp_path):

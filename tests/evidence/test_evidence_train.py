@@ -137,21 +137,6 @@ def test_chance_is_the_ap_of_classes_that_images_have_exchanged(tmp_path):
     assert found.by_chance(alike)["box"] == found._ap(found.all, alike)["box"] == 100
 
 
-def test_ap_is_told_by_the_number_of_objects_too(tmp_path):
-    relay = Relay(height=64, width=256, signal=24, pairs=3, train=0, val=20)
-
-    def of_one_is_right(annotation):
-        right = annotation["category_id"]
-        number = len(relay.draw("val", annotation["image_id"] - 1)[1])
-        return right if number == 1 else right % 3 + 1
-
-    one, *others = found_on(relay, tmp_path, of_one_is_right).by_number()
-    assert one["objects"] == 1 and one["ap"]["box"] == 100
-    assert [found["objects"] for found in others] == [2, 3]
-    assert all(found["ap"]["box"] < 60 < found["located"]["box"] for found in others)
-    assert one["images"] + sum(found["images"] for found in others) == 20
-
-
 def test_finding_nothing_is_an_ap_of_zero(tmp_path):
     found = found_on(ANY, tmp_path, lambda a: 1)
     found.all = found.once = []
