@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet, build_resnet_backbone
-from detectron2.modeling.backbone.fpn import build_resnet_fpn_backbone
+from detectron2.modeling.backbone.fpn import (
+    build_resnet_fpn_backbone,
+    build_retinanet_resnet_fpn_backbone,
+)
 
 from ..config import block_options
 from .placement import insert_after, log_blocks, make_block, own_random_numbers
@@ -26,6 +29,15 @@ def build_nonlocal_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResN
 def build_nonlocal_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Detectron2's ``build_resnet_fpn_backbone`` with blocks at MODEL.NONLOCAL.BACKBONE.AFTER."""
     fpn = build_resnet_fpn_backbone(cfg, input_shape)
+    add_backbone_blocks(fpn.bottom_up, cfg.MODEL.NONLOCAL.BACKBONE.AFTER, **block_options(cfg))
+    return fpn
+
+
+@BACKBONE_REGISTRY.register()
+def build_nonlocal_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's ``build_retinanet_resnet_fpn_backbone``, with p6 and p7, with blocks at
+    MODEL.NONLOCAL.BACKBONE.AFTER."""
+    fpn = build_retinanet_resnet_fpn_backbone(cfg, input_shape)
     add_backbone_blocks(fpn.bottom_up, cfg.MODEL.NONLOCAL.BACKBONE.AFTER, **block_options(cfg))
     return fpn
 

@@ -12,7 +12,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.evaluation.testing import flatten_results_dict
 
 from nl_detectron.engine import Trainer, UsageError, evaluate, load_config
-from nl_detectron.engine.trainer import best_metric
+from nl_detectron.engine.evaluation import best_metric
 from nl_detectron.modeling import build_model, find_blocks
 
 
