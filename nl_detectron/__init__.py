@@ -1,6 +1,6 @@
 """Non-local neural networks (Wang et al., CVPR 2018) for Detectron2.
 
-Importing the package registers its backbones, its keypoint head and its data sets with Detectron2.
+Importing the package registers its backbones, RoI heads and data sets with Detectron2.
 """
 
 try:

@@ -13,10 +13,10 @@ from dataclasses import astuple, dataclass
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN, RetinaNet
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
@@ -85,8 +85,8 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344) -> Analysis:
     proposals and detections, are left out.
 
     Raises:
-        UsageError: a config that describes no model, or one other than Faster, Mask or Keypoint
-            R-CNN with an RPN; an image too small for it.
+        UsageError: a config that describes no model, or one other than Faster, Mask, Keypoint or
+            Cascade R-CNN, Panoptic FPN or RetinaNet; an image too small for it.
     """
     if min(height, width) < SMALLEST:
         raise UsageError(
@@ -199,21 +199,29 @@ def _watch_ways(model: nn.Module) -> dict[str, str]:
 
 
 def _check_kind(model: nn.Module) -> None:
+    if type(model) is RetinaNet:
+        return
     parts = [type(getattr(model, p, None)) for p in ("proposal_generator", "roi_heads")]
-    known = (RPN, StandardROIHeads), (RPN, Res5ROIHeads)
-    if type(model) is not GeneralizedRCNN or tuple(parts) not in known:
+    known = [(RPN, heads) for heads in (StandardROIHeads, CascadeROIHeads, Res5ROIHeads)]
+    if type(model) not in (GeneralizedRCNN, PanopticFPN) or tuple(parts) not in known:
         raise UsageError(
-            "the analysis knows GeneralizedRCNN with RPN and StandardROIHeads or Res5ROIHeads, "
+            "the analysis knows GeneralizedRCNN and PanopticFPN with RPN and StandardROIHeads, "
+            "CascadeROIHeads or Res5ROIHeads, and RetinaNet, "
             f"got {type(model).__name__} with {' and '.join(p.__name__ for p in parts)}"
         )
 
 
-def _forward(model: GeneralizedRCNN, image: Tensor, boxes: int, objects: int) -> None:
+def _forward(model: GeneralizedRCNN | RetinaNet, image: Tensor, boxes: int, objects: int) -> None:
     """Every layer of a detector, with so many boxes for its box head, and objects for the others.
 
     What RoIAlign gives is made up: it has no multiply-adds and saves boxes only.
     """
     features = model.backbone(image)
+    if isinstance(model, RetinaNet):
+        model.head([features[f] for f in model.head_in_features])
+        return
+    if isinstance(model, PanopticFPN):
+        model.sem_seg_head.layers(features)
     rpn, heads = model.proposal_generator, model.roi_heads
     rpn.rpn_head([features[f] for f in rpn.in_features])
 
@@ -230,7 +238,14 @@ def _forward(model: GeneralizedRCNN, image: Tensor, boxes: int, objects: int) ->
         elif heads.mask_on:  # those of the detections, anew
             heads.mask_head.layers(heads.res5(pooled(heads.pooler, heads.in_features, objects)))
         return
-    heads.box_predictor(heads.box_head(pooled(heads.box_pooler, heads.box_in_features, boxes)))
+    cascade = isinstance(heads, CascadeROIHeads)
+    stages = (
+        zip(heads.box_head, heads.box_predictor, strict=True)
+        if cascade
+        else [(heads.box_head, heads.box_predictor)]
+    )
+    for box_head, box_predictor in stages:
+        box_predictor(box_head(pooled(heads.box_pooler, heads.box_in_features, boxes)))
     if heads.mask_on:
         heads.mask_head.layers(pooled(heads.mask_pooler, heads.mask_in_features, objects))
     if heads.keypoint_on:

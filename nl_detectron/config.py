@@ -30,6 +30,10 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # after which of the head's convs, counted from 1: [2, 4, 6, 8] is Table 6's head
     node.KEYPOINT_HEAD.AFTER = []
 
+    node.MASK_HEAD = CfgNode()
+    # after which of the head's convs, counted from 1: [2, 4] is after every 2 of FPN's 4
+    node.MASK_HEAD.AFTER = []
+
     # the blocks' learning rate over that of all the rest
     cfg.SOLVER.NONLOCAL_LR_FACTOR = 1.0
     # SGD is Detectron2's; AdamW suits short runs from scratch (the Demo configs)
@@ -63,3 +67,9 @@ def default_block() -> dict[str, Any]:
     cfg = get_cfg()
     add_nonlocal_config(cfg)
     return block_options(cfg)
+
+
+def detector_section(cfg: CfgNode) -> CfgNode:
+    """Where a detector's NUM_CLASSES and SCORE_THRESH_TEST are."""
+    retinanet = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    return cfg.MODEL.RETINANET if retinanet else cfg.MODEL.ROI_HEADS

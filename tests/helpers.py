@@ -1,15 +1,19 @@
 """Small models and made-up images for the tests."""
 
+from pathlib import Path
+
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 from torch import nn
 
 from nl_detectron import add_nonlocal_config
 from nl_detectron.layers import NonLocalBlock
-from nl_detectron.modeling import find_blocks
+from nl_detectron.modeling import build_model, find_blocks
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 WIDTH = 8  # of res2's bottleneck; a real ResNet has 64
 
 
@@ -23,25 +27,11 @@ def tiny_cfg(arch: str = "FPN", task: str = "mask", depth: int = 50) -> CfgNode:
     """
     cfg = get_cfg()
     add_nonlocal_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.MASK_ON = task == "mask"
     cfg.MODEL.KEYPOINT_ON = task == "keypoint"
-    resnet = cfg.MODEL.RESNETS
+    resnet, heads = cfg.MODEL.RESNETS, cfg.MODEL.ROI_HEADS
     resnet.DEPTH = depth
-    resnet.WIDTH_PER_GROUP = WIDTH
-    resnet.STEM_OUT_CHANNELS = WIDTH
-    resnet.RES2_OUT_CHANNELS = 64 if depth < 50 else 4 * WIDTH
-    cfg.MODEL.RPN.PRE_NMS_TOPK_TRAIN = cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = 50
-    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 10
-    heads = cfg.MODEL.ROI_HEADS
-    heads.NUM_CLASSES = 3
-    heads.BATCH_SIZE_PER_IMAGE = 8
-    heads.SCORE_THRESH_TEST = 0.0  # an untrained model is sure of nothing
-    cfg.TEST.DETECTIONS_PER_IMAGE = 5
-    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 8
-    cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [8] * 8
-    cfg.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 8
+    _make_thin(cfg)
     if arch == "C4":
         cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 4
         cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 4
@@ -50,7 +40,6 @@ def tiny_cfg(arch: str = "FPN", task: str = "mask", depth: int = 50) -> CfgNode:
     heads.NAME = "StandardROIHeads"
     cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
     cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 4
     cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 2
     cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 8
@@ -61,11 +50,43 @@ def tiny_cfg(arch: str = "FPN", task: str = "mask", depth: int = 50) -> CfgNode:
 
     cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
     resnet.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.FPN.OUT_CHANNELS = 16
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
     cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
     heads.IN_FEATURES = ["p2", "p3", "p4", "p5"]
     return cfg
+
+
+def thin_cfg(name: str) -> CfgNode:
+    """A config that we ship, such as ``COCO-Detection/retinanet_R_50_FPN_1x``, made thin."""
+    cfg = get_cfg()
+    add_nonlocal_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
+    _make_thin(cfg)
+    return cfg
+
+
+def _make_thin(cfg: CfgNode) -> None:
+    """Few channels, classes and boxes, on the CPU, without weights."""
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.WEIGHTS = ""
+    resnet = cfg.MODEL.RESNETS
+    resnet.WIDTH_PER_GROUP = WIDTH
+    resnet.STEM_OUT_CHANNELS = WIDTH
+    resnet.RES2_OUT_CHANNELS = 64 if resnet.DEPTH < 50 else 4 * WIDTH
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    cfg.MODEL.RPN.PRE_NMS_TOPK_TRAIN = cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = 50
+    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 10
+    heads, retinanet = cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET
+    heads.NUM_CLASSES = retinanet.NUM_CLASSES = 3
+    heads.BATCH_SIZE_PER_IMAGE = 8
+    heads.SCORE_THRESH_TEST = retinanet.SCORE_THRESH_TEST = 0.0  # untrained, it is sure of nothing
+    retinanet.TOPK_CANDIDATES_TEST = 50
+    cfg.TEST.DETECTIONS_PER_IMAGE = 5
+    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 8
+    cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [8] * 8
+    cfg.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 8
+    cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM = 32  # GN has as many groups
 
 
 def with_blocks(cfg: CfgNode, backbone=("res4.-2",), head=(), **keys) -> CfgNode:
@@ -79,6 +100,24 @@ def with_blocks(cfg: CfgNode, backbone=("res4.-2",), head=(), **keys) -> CfgNode
         cfg.MODEL.ROI_KEYPOINT_HEAD.NAME = "NonLocalKeypointHead"
         cfg.MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER = list(head)
     return cfg
+
+
+def build(cfg: CfgNode, seed: int) -> nn.Module:
+    """A model whose layers pass on what they get, as a trained one's do: a hundred that normalise
+    nothing overflow."""
+    torch.manual_seed(seed)
+    model = build_model(cfg)
+    for module in model.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.weight.uniform_(0.2, 0.6)
+            module.bias.normal_(std=0.1)
+    return model
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
 
 
 def nonlocal_tensors(model: nn.Module) -> set[str]:
@@ -100,7 +139,7 @@ def randomise(block: NonLocalBlock, std: float = 0.3) -> NonLocalBlock:
 
 
 def made_up_batch(sizes=((64, 64), (64, 96))) -> list[dict]:
-    """Images of noise with a box, a mask and keypoints each, as Detectron2's models take them."""
+    """Images of noise with a box, a mask, keypoints and stuff, as Detectron2's models take them."""
     batch = []
     for height, width in sizes:
         target = Instances((height, width))
@@ -112,7 +151,8 @@ def made_up_batch(sizes=((64, 64), (64, 96))) -> list[dict]:
         points = 9 + 28 * torch.rand(1, 17, 2)
         target.gt_keypoints = Keypoints(torch.cat([points, torch.full((1, 17, 1), 2.0)], dim=2))
         image = torch.randint(0, 256, (3, height, width)).float()
-        batch.append({"image": image, "height": height, "width": width, "instances": target})
+        one = {"image": image, "height": height, "width": width, "instances": target}
+        batch.append({**one, "sem_seg": 1 - mask[0].long()})  # things are class 0
     return batch
 
 
@@ -125,12 +165,15 @@ def losses(model: nn.Module, batch: list[dict]) -> dict[str, torch.Tensor]:
 
 
 def detections(model: nn.Module, batch: list[dict]) -> dict[str, torch.Tensor]:
-    """Boxes, scores, classes, masks and keypoints by image and name."""
+    """Boxes, scores, classes, masks, keypoints and stuff by image and name."""
     model.eval()
     with torch.no_grad():
         outputs = model(batch)
-    return {
-        f"{i}.{field}": value.tensor if isinstance(value, Boxes) else value
-        for i, output in enumerate(outputs)
-        for field, value in output["instances"].get_fields().items()
-    }
+    found = {}
+    for i, output in enumerate(outputs):
+        for field, value in output["instances"].get_fields().items():
+            found[f"{i}.{field}"] = value.tensor if isinstance(value, Boxes) else value
+        if "panoptic_seg" in output:
+            found[f"{i}.sem_seg"] = output["sem_seg"]
+            found[f"{i}.panoptic_seg"], _ = output["panoptic_seg"]
+    return found

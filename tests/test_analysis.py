@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import keypoint_head
 from detectron2.structures import Instances
 from detectron2.utils.analysis import FlopCountAnalysis
-from helpers import tiny_cfg, with_blocks
+from helpers import thin_cfg, tiny_cfg, with_blocks
 from test_tools import load_tool
 from torch import nn
 from torch.nn import functional as F
@@ -26,6 +26,11 @@ MASK_RCNN = str(CONFIGS / "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
 WITH_BLOCK = MASK_RCNN.replace("1x", "nl_1x")
 
 MODELS = [("FPN", "mask"), ("FPN", "keypoint"), ("FPN", "box"), ("C4", "mask"), ("DC5", "mask")]
+OTHERS = [  # as our configs have them
+    ("COCO-Detection/retinanet_R_50_FPN_1x", "box"),
+    ("Misc/cascade_mask_rcnn_R_50_FPN_1x", "mask"),
+    ("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x", "mask"),
+]
 B, C, D, H, W = 2, 16, 8, 6, 10
 N, M = H * W, H * W // 4
 
@@ -101,18 +106,19 @@ def test_fused_attention_counts_as_two_products():
     assert total() == 3 * 7 * 5 * (8 + 8)
 
 
-ELEMENTWISE = {"batch_norm", "grid_sampler", "upsample_bilinear2d", "upsample_nearest2d"}
+ELEMENTWISE = {"batch_norm", "grid_sampler", "group_norm"}
+ELEMENTWISE |= {"upsample_bilinear2d", "upsample_nearest2d"}
 
 
-@pytest.mark.parametrize(("arch", "task"), MODELS)
+@pytest.mark.parametrize(("arch", "task"), MODELS + OTHERS)
 def test_flops_are_those_that_detectron2_counts(arch, task, monkeypatch):
     # what it does with a keypoint head's logits asserts when traced, and has no multiply-adds
     monkeypatch.setattr(keypoint_head, "keypoint_rcnn_inference", keep_logits)
     # a form that its counter knows: it passes fused attention over, and stops at a vector's product
-    cfg = with_blocks(tiny_cfg(arch, task), PAIRWISE="dot_product")
+    cfg = with_blocks(config_of(arch, task), PAIRWISE="dot_product")
     model = build_model(cfg).eval()
-    boxes = count_rows(model.roi_heads, "box_predictor")
-    objects = count_rows(model.roi_heads, f"{task}_head")
+    boxes = count_rows(model, "roi_heads.box_predictor")
+    objects = count_rows(model, f"roi_heads.{task}_head")
     theirs = FlopCountAnalysis(model, [{"image": torch.rand(3, 64, 96)}])
     theirs.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     products = {k: v for k, v in theirs.by_operator().items() if k not in ELEMENTWISE}
@@ -125,10 +131,18 @@ def keep_logits(logits: torch.Tensor, instances: list[Instances]) -> None:
     instances[0].pred_keypoints = logits
 
 
-def count_rows(heads: nn.Module, part: str) -> list[int]:
-    """Of each call of a part of the RoI heads: a list that fills while the model runs."""
-    rows = []
-    getattr(heads, part).register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+def config_of(arch: str, task: str):
+    return thin_cfg(arch) if "/" in arch else tiny_cfg(arch, task)
+
+
+def count_rows(model: nn.Module, part: str) -> list[int]:
+    """Of each call of a part of the RoI heads, after the 0 of a model without: a list that fills
+    while the model runs."""
+    rows = [0]
+    modules = dict(model.named_modules())
+    module = modules.get(f"{part}.0", modules.get(part))  # the first stage's
+    if module:
+        module.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
     return rows
 
 
@@ -149,6 +163,17 @@ def test_nothing_is_kept_without_gradients():
     with count_saved(block) as total, torch.no_grad():
         block(torch.rand(B, C, H, W))
     assert total() == 0
+
+
+@pytest.mark.parametrize("name", [name for name, _ in OTHERS])
+def test_fake_tensors_of_other_models_keep_what_real_ones_do(name):
+    cfg = with_blocks(thin_cfg(name))
+    model = build_model(cfg).train()
+    with count_saved(model) as total:
+        _forward(model, torch.rand(1, 3, 64, 96), 8, 2)
+    found = analyze(cfg, 64, 96)
+    assert found.figures.activations == total() > 0
+    assert found.figures.parameters == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("pairwise", PAIRWISE)

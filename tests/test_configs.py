@@ -28,15 +28,24 @@ ALL = sorted(
 COCO = [name for name in ALL if not name.startswith("Demo/")]
 NONLOCAL = [name for name in COCO if "_nl" in name]
 BASELINES = [name for name in COCO if "_nl" not in name]
-LONG = [name for name in COCO if name.endswith("_3x")]
+LONG = [name for name in COCO if name.endswith("_3x") and "_X_101_" not in name]  # X101 is 3x alone
+BASES = [  # that Detectron2 has, too
+    *("Base-RCNN-FPN", "Base-RCNN-C4", "Base-RCNN-DilatedC5", "Base-RetinaNet"),
+    "COCO-Keypoints/Base-Keypoint-RCNN-FPN",
+    "COCO-PanopticSegmentation/Base-Panoptic-FPN",
+]
 
-NONLOCAL_KEYS = ("MODEL.NONLOCAL.", "MODEL.BACKBONE.NAME", "MODEL.ROI_KEYPOINT_HEAD.NAME")
+NONLOCAL_KEYS = (
+    *("MODEL.NONLOCAL.", "MODEL.BACKBONE.NAME"),
+    *("MODEL.ROI_KEYPOINT_HEAD.NAME", "MODEL.ROI_MASK_HEAD.NAME"),
+)
 SCHEDULE_KEYS = {"SOLVER.STEPS", "SOLVER.MAX_ITER"}
 SCHEDULES = {"1x": ((60000, 80000), 90000), "3x": ((210000, 250000), 270000)}
 
 # right before the last residual block of res4 (Sec. 4.1)
-ONE_BLOCK = {"R_50": "res4.4", "R_101": "res4.21", "X_152": "res4.34"}
-KEYPOINT_HEAD = (2, 4, 6, 8)  # Table 6: after every 2 of 8 convs
+ONE_BLOCK = {"R_50": "res4.4", "R_101": "res4.21", "X_101": "res4.21", "X_152": "res4.34"}
+# after every 2 of 8 convs (Table 6), and of 4
+HEADS = {"keypoint": ("keypoint_head", (2, 4, 6, 8)), "mask": ("mask_head", (2, 4))}
 ABLATION_PLACES = {  # Tables 2b and 2c, blocks counted from 0
     "R_50_FPN_nl_res2": ["res2.1"],
     "R_50_FPN_nl_res3": ["res3.2"],
@@ -83,6 +92,8 @@ def test_there_are_configs_of_every_kind():
         "COCO-Detection",
         "COCO-InstanceSegmentation",
         "COCO-Keypoints",
+        "COCO-PanopticSegmentation",
+        "Misc",
         "Ablations",
     }
 
@@ -145,7 +156,7 @@ def test_baseline_equals_detectron2s_own_config(name):
     assert differences(load(name), load_zoo(zoo_name)) == expected
 
 
-@pytest.mark.parametrize("base", ["Base-RCNN-FPN", "COCO-Keypoints/Base-Keypoint-RCNN-FPN"])
+@pytest.mark.parametrize("base", BASES)
 def test_base_equals_detectron2s_own_base(base):
     assert differences(load(base), load_zoo(base)) == set()
 
@@ -207,15 +218,16 @@ def one_x(name: str) -> str:
 
 def expected_blocks(name: str) -> set[str]:
     """Module names of the blocks, from the config's file name alone."""
-    model = re.search(r"rcnn_(.+)_[13]x$", name).group(1)
+    kind, model = re.search(r"/(.+?)_((?:R|X)_\d+.*)_[13]x$", name).groups()
     backbone = next(b for b in ONE_BLOCK if model.startswith(b))
     if model in ABLATION_PLACES:
         places = ABLATION_PLACES[model]
     else:
         places = [ONE_BLOCK[backbone]] if "_nl_" in f"{model}_" else []
-    stages = {f"backbone.bottom_up.{p.replace('.', '.nonlocal')}" for p in places}
-    convs = KEYPOINT_HEAD if "nlhead" in model else ()
-    return stages | {f"roi_heads.keypoint_head.nonlocal{conv}" for conv in convs}
+    resnet = "backbone" if re.search("_D?C[45]", model) else "backbone.bottom_up"
+    stages = {f"{resnet}.{p.replace('.', '.nonlocal')}" for p in places}
+    head, convs = HEADS[kind.split("_")[0]] if "nlhead" in model else ("", ())
+    return stages | {f"roi_heads.{head}.nonlocal{conv}" for conv in convs}
 
 
 def load_file(path: str | Path) -> CfgNode:

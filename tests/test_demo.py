@@ -542,6 +542,13 @@ def test_words_that_mean_nothing_are_told(capsys, words, told):
     assert told in capsys.readouterr().err
 
 
+def test_the_threshold_reaches_a_retinanet():
+    config = ROOT / "configs/COCO-Detection/retinanet_R_50_FPN_nl_1x.yaml"
+    words = ["--input", "a.png", "--output", "out", "--confidence-threshold", "0.3"]
+    cfg = demo.configured(demo.parsed(["--config-file", str(config), *words]))
+    assert cfg.MODEL.RETINANET.SCORE_THRESH_TEST == 0.3
+
+
 def test_an_error_is_one_line_without_a_traceback(tmp_path):
     words = ["--config-file", "nowhere.yaml", "--input", "a.png", "--output", tmp_path / "out"]
     done = subprocess.run(

@@ -33,6 +33,7 @@ from detectron2.config import CfgNode
 from torch import nn
 from tqdm import tqdm
 
+from nl_detectron.config import detector_section
 from nl_detectron.engine import Checkpointer, UsageError, build_on_meta, load_config
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.modeling import build_model, find_blocks
@@ -134,7 +135,8 @@ def configured(args: Namespace) -> CfgNode:
     if not cfg.MODEL.WEIGHTS:
         raise UsageError("MODEL.WEIGHTS is empty: give a checkpoint, --opts MODEL.WEIGHTS FILE")
     cfg.defrost()
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = args.confidence_threshold  # the config's may be higher
+    # the config's may be higher
+    detector_section(cfg).SCORE_THRESH_TEST = args.confidence_threshold
     cfg.freeze()
     return cfg
 

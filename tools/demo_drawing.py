@@ -11,6 +11,7 @@ from detectron2.structures import Instances, pairwise_iou
 from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
 
+from nl_detectron.config import detector_section
 from nl_detectron.visualization import View
 from nl_detectron.visualization.draw import as_image, panel
 
@@ -145,7 +146,7 @@ def classes(cfg: CfgNode) -> Metadata:
     """
     name = cfg.DATASETS.TEST[0] if cfg.DATASETS.TEST else ""
     known = MetadataCatalog.get(name) if name else Metadata()
-    count, named = cfg.MODEL.ROI_HEADS.NUM_CLASSES, len(known.get("thing_classes", ()))
+    count, named = detector_section(cfg).NUM_CLASSES, len(known.get("thing_classes", ()))
     kept = {}
     if named == count:
         kept["thing_classes"] = list(known.thing_classes)

@@ -13,6 +13,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from torch import nn
 
+from nl_detectron.config import detector_section
 from nl_detectron.engine import Checkpointer, UsageError, build_on_meta, load_config
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.modeling import build_model, find_blocks
@@ -72,7 +73,7 @@ def load(config_file: str, opts: list[str]) -> Loaded:
 
 def _classes(cfg: CfgNode) -> Metadata:
     known = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
-    enough = len(known.get("thing_classes", ())) >= cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    enough = len(known.get("thing_classes", ())) >= detector_section(cfg).NUM_CLASSES
     return known if enough else Metadata()
 
 

@@ -15,6 +15,7 @@ from detectron2.structures import BoxMode, Instances
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..config import detector_section
 from .errors import UsageError
 
 SHORTEST = 320  # pixels of a picture's shorter side: on a smaller one labels hide what they name
@@ -47,10 +48,10 @@ class Pictures(HookBase):
         name = cfg.DATASETS.TEST[0]
         self.samples = [_sample(r) for r in DatasetCatalog.get(name)[: cfg.VISUALIZE.IMAGES]]
         self.metadata = MetadataCatalog.get(name)  # a COCO file's classes are known by now
-        names, classes = self.metadata.get("thing_classes"), cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        names, classes = self.metadata.get("thing_classes"), detector_section(cfg).NUM_CLASSES
         if names and len(names) < classes:
             raise UsageError(
-                f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}, but {name!r} has {len(names)} "
+                f"NUM_CLASSES is {classes}, but {name!r} has {len(names)} "
                 "class(es), so what is found could not be named; give the number that it has"
             )
 

@@ -20,10 +20,20 @@ from ..config import add_nonlocal_config
 from ..modeling import build_model
 from .checkpoint import read_checkpoint
 from .errors import UsageError
+from .evaluation import check_test_set, check_training_set
 from .pictures import check_pictures
 from .trainer import check_optimizer
 
 logger = logging.getLogger(__name__)
+
+# Where a data set lies, by Detectron2's names in its metadata.
+FILES = {
+    "json_file": "annotations",
+    "image_root": "images",
+    "panoptic_json": "panoptic annotations",
+    "panoptic_root": "panoptic masks",
+    "sem_seg_root": "semantic masks (of COCO's Detectron2's prepare_panoptic_fpn.py makes them)",
+}
 
 
 def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
@@ -132,6 +142,10 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
         raise UsageError("--eval-only, but DATASETS.TEST is empty: name a registered data set")
     for name in (*train, *cfg.DATASETS.TEST):
         check_dataset(name)
+    for name in train:
+        check_training_set(cfg, name)
+    for name in cfg.DATASETS.TEST:
+        check_test_set(cfg, name)
     build_on_meta(cfg)
     check_weights(args, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, "MODEL.WEIGHTS")
 
@@ -172,7 +186,8 @@ def check_dataset(name: str) -> None:
     meta = MetadataCatalog.get(name)
     if meta.get("made_on_demand", False):
         return
-    for kind, path in (("annotations", meta.get("json_file")), ("images", meta.get("image_root"))):
+    for key, kind in FILES.items():
+        path = meta.get(key)
         if path and not PathManager.exists(path):
             raise UsageError(
                 f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; for COCO set "
@@ -212,4 +227,10 @@ def build_on_meta(cfg: CfgNode) -> nn.Module:
         with torch.device("meta"):
             return build_model(cfg)
     except (ValueError, KeyError, AssertionError) as error:
-        raise UsageError(f"this config describes no model: {error.args[0]}") from error
+        reason = str(error.args[0]) if error.args else "an assertion of Detectron2 failed"
+        if isinstance(error, KeyError) and " " not in reason:
+            reason = (
+                f"it asks for {reason!r}, which is no feature of {cfg.MODEL.BACKBONE.NAME} with "
+                "its OUT_FEATURES (or no norm)"
+            )
+        raise UsageError(f"this config describes no model: {reason}") from error

@@ -1,4 +1,4 @@
-"""Detectron2's trainer with COCO evaluation, our checkpointer and a choice of optimizer."""
+"""Detectron2's trainer with COCO's evaluations, our checkpointer and a choice of optimizer."""
 
 import os
 import weakref
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import DatasetEvaluators
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from ..modeling import build_model, find_blocks
 from .checkpoint import Checkpointer, load_trained
 from .errors import UsageError
+from .evaluation import best_metric, build_evaluator
 from .hooks import BestCheckpointer, RunSummary, write_summary
 from .pictures import Pictures
 
@@ -57,16 +58,8 @@ class Trainer(DefaultTrainer):
         return maybe_add_gradient_clipping(cfg, optimizer)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-        """Boxes, and masks and keypoints where the model predicts them."""
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-        return COCOEvaluator(
-            dataset_name,
-            tasks=tasks(cfg),  # from the predictions, a model that finds nothing would have none
-            output_dir=folder,
-            use_fast_impl=False,
-            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-        )
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
+        return build_evaluator(cfg, dataset_name)
 
     def state_dict(self) -> dict[str, Any]:
         # After the last iteration the counter is one further, and a resumed run would skip one.
@@ -102,18 +95,6 @@ def check_optimizer(cfg: CfgNode) -> None:
             f"SOLVER.NONLOCAL_LR_FACTOR: expected a number above 0, got {factor}; to keep a block "
             "as it is, call its freeze()"
         )
-
-
-def tasks(cfg: CfgNode) -> tuple[str, ...]:
-    """COCO's names of what the model predicts, the hardest last."""
-    on = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
-    return tuple(task for task in on if on[task])
-
-
-def best_metric(cfg: CfgNode) -> str:
-    """What decides the best checkpoint: AP of keypoints, else masks, else boxes, first test set."""
-    prefix = f"{cfg.DATASETS.TEST[0]}/" if len(cfg.DATASETS.TEST) > 1 else ""
-    return f"{prefix}{tasks(cfg)[-1]}/AP"
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> dict:

@@ -4,17 +4,21 @@ from .backbone import (
     add_backbone_blocks,
     build_nonlocal_resnet_backbone,
     build_nonlocal_resnet_fpn_backbone,
+    build_nonlocal_retinanet_resnet_fpn_backbone,
     nonlocal_backbone,
 )
 from .build import build_model, find_blocks
 from .keypoint_head import NonLocalKeypointHead
+from .mask_head import NonLocalMaskHead
 
 __all__ = [
     "NonLocalKeypointHead",
+    "NonLocalMaskHead",
     "add_backbone_blocks",
     "build_model",
     "build_nonlocal_resnet_backbone",
     "build_nonlocal_resnet_fpn_backbone",
+    "build_nonlocal_retinanet_resnet_fpn_backbone",
     "find_blocks",
     "nonlocal_backbone",
 ]

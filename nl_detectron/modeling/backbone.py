@@ -7,7 +7,10 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet, build_resnet_backbone
-from detectron2.modeling.backbone.fpn import build_resnet_fpn_backbone
+from detectron2.modeling.backbone.fpn import (
+    build_resnet_fpn_backbone,
+    build_retinanet_resnet_fpn_backbone,
+)
 
 from ..config import block_options
 from .placement import insert_after, log_blocks, make_block, own_random_numbers
@@ -18,17 +21,25 @@ KEY = "MODEL.NONLOCAL.BACKBONE.AFTER"
 @BACKBONE_REGISTRY.register()
 def build_nonlocal_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Detectron2's ``build_resnet_backbone`` with blocks at MODEL.NONLOCAL.BACKBONE.AFTER."""
-    resnet = build_resnet_backbone(cfg, input_shape)
-    add_backbone_blocks(resnet, cfg.MODEL.NONLOCAL.BACKBONE.AFTER, **block_options(cfg))
-    return resnet
+    return _with_blocks(cfg, build_resnet_backbone(cfg, input_shape))
 
 
 @BACKBONE_REGISTRY.register()
 def build_nonlocal_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Detectron2's ``build_resnet_fpn_backbone`` with blocks at MODEL.NONLOCAL.BACKBONE.AFTER."""
-    fpn = build_resnet_fpn_backbone(cfg, input_shape)
-    add_backbone_blocks(fpn.bottom_up, cfg.MODEL.NONLOCAL.BACKBONE.AFTER, **block_options(cfg))
-    return fpn
+    return _with_blocks(cfg, build_resnet_fpn_backbone(cfg, input_shape))
+
+
+@BACKBONE_REGISTRY.register()
+def build_nonlocal_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's ``build_retinanet_resnet_fpn_backbone``, with p6 and p7, with blocks at
+    MODEL.NONLOCAL.BACKBONE.AFTER."""
+    return _with_blocks(cfg, build_retinanet_resnet_fpn_backbone(cfg, input_shape))
+
+
+def _with_blocks(cfg: CfgNode, backbone: FPN | ResNet) -> FPN | ResNet:
+    after = cfg.MODEL.NONLOCAL.BACKBONE.AFTER
+    return nonlocal_backbone(backbone, after=after, block=block_options(cfg))
 
 
 def nonlocal_backbone(

@@ -1,10 +1,34 @@
 """Building a whole model and holding it against its config."""
 
+from operator import attrgetter
+
 import detectron2.modeling
 from detectron2.config import CfgNode
 from torch import nn
 
 from ..layers import NonLocalBlock
+
+# By section of MODEL.NONLOCAL: whose name its blocks bear, and what other keys must be for them.
+PARTS = {
+    "BACKBONE": (
+        "backbone.",
+        {
+            "MODEL.BACKBONE.NAME": (
+                "build_nonlocal_resnet_fpn_backbone",
+                "build_nonlocal_resnet_backbone",
+                "build_nonlocal_retinanet_resnet_fpn_backbone",
+            )
+        },
+    ),
+    "KEYPOINT_HEAD": (
+        "keypoint_head.",
+        {"MODEL.ROI_KEYPOINT_HEAD.NAME": ("NonLocalKeypointHead",), "MODEL.KEYPOINT_ON": (True,)},
+    ),
+    "MASK_HEAD": (
+        "mask_head.",
+        {"MODEL.ROI_MASK_HEAD.NAME": ("NonLocalMaskHead",), "MODEL.MASK_ON": (True,)},
+    ),
+}
 
 
 def find_blocks(model: nn.Module) -> dict[str, NonLocalBlock]:
@@ -20,21 +44,22 @@ def build_model(cfg: CfgNode) -> nn.Module:
             baseline cannot pass for a non-local model; or any error of the blocks themselves.
     """
     model = detectron2.modeling.build_model(cfg)
-    in_head = [name for name in find_blocks(model) if "keypoint_head" in name]
-    in_backbone = [name for name in find_blocks(model) if name.startswith("backbone.")]
-    node = cfg.MODEL.NONLOCAL
-    if node.BACKBONE.AFTER and not in_backbone:
-        raise ValueError(
-            f"MODEL.NONLOCAL.BACKBONE.AFTER is {list(node.BACKBONE.AFTER)}, but "
-            f"MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}, which places no block; set it to "
-            "build_nonlocal_resnet_fpn_backbone (or build_nonlocal_resnet_backbone), or empty the "
-            "list"
-        )
-    if node.KEYPOINT_HEAD.AFTER and not in_head:
-        raise ValueError(
-            f"MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER is {list(node.KEYPOINT_HEAD.AFTER)}, but "
-            f"MODEL.ROI_KEYPOINT_HEAD.NAME is {cfg.MODEL.ROI_KEYPOINT_HEAD.NAME} and "
-            f"MODEL.KEYPOINT_ON {cfg.MODEL.KEYPOINT_ON}, which place no block; set them to "
-            "NonLocalKeypointHead and True, or empty the list"
-        )
+    blocks = find_blocks(model)
+    for section, (owner, _) in PARTS.items():
+        after = cfg.MODEL.NONLOCAL[section].AFTER
+        if after and not any(owner in name for name in blocks):
+            raise ValueError(
+                f"MODEL.NONLOCAL.{section}.AFTER is {list(after)}, but {_reason(cfg, section)}, "
+                "which places no block; set that, or empty the list"
+            )
     return model
+
+
+def _reason(cfg: CfgNode, section: str) -> str:
+    """Why a model has no blocks in a part."""
+    wrong = []
+    for key, expected in PARTS[section][1].items():
+        value = attrgetter(key)(cfg)
+        if value not in expected:
+            wrong.append(f"{key} is {value} (expected {' or '.join(map(str, expected))})")
+    return " and ".join(wrong) or f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}"

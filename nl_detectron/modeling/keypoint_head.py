@@ -8,9 +8,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import ROI_KEYPOINT_HEAD_REGISTRY, KRCNNConvDeconvUpsampleHead
 
 from ..config import block_options
-from .placement import insert_after, log_blocks, make_block, own_random_numbers
-
-KEY = "MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER"
+from .placement import add_head_blocks
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
@@ -39,17 +37,16 @@ class NonLocalKeypointHead(KRCNNConvDeconvUpsampleHead):
         block: dict[str, Any],
         **kwargs,
     ):
-        # Its init loop runs over every parameter, so blocks come after it: W_z must stay zero.
         super().__init__(input_shape, num_keypoints=num_keypoints, conv_dims=conv_dims, **kwargs)
-        _check_places(after, len(conv_dims))
-        blocks = {}
-        with own_random_numbers():
-            for conv in after:
-                blocks[f"nonlocal{conv}"] = make_block(conv_dims[conv - 1], **block)
-                insert_after(
-                    self, f"conv_fcn_relu{conv}", f"nonlocal{conv}", blocks[f"nonlocal{conv}"]
-                )
-        log_blocks("keypoint head", blocks)
+        add_head_blocks(
+            self,
+            after,
+            channels=conv_dims,
+            child="conv_fcn_relu{}",
+            key="MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER",
+            where="keypoint head",
+            **block,
+        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -58,16 +55,3 @@ class NonLocalKeypointHead(KRCNNConvDeconvUpsampleHead):
             "after": cfg.MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER,
             "block": block_options(cfg),
         }
-
-
-def _check_places(after: Sequence[int], convs: int) -> None:
-    if not after:
-        raise ValueError(
-            f"{KEY} is empty, so this non-local head would be a baseline. Name convs (1 to "
-            f"{convs}; [2, 4, 6, 8] is the paper's), or use KRCNNConvDeconvUpsampleHead"
-        )
-    for conv in after:
-        if type(conv) is not int or conv not in range(1, convs + 1):
-            raise ValueError(f"{KEY}: there is no conv {conv!r}; this head has 1 to {convs}")
-    if len(set(after)) < len(after):
-        raise ValueError(f"{KEY}: a conv is named more than once in {list(after)}")

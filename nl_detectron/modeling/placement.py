@@ -5,6 +5,7 @@ name of its own, and ``res4.5.conv1.weight`` stays what it was.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import contextmanager
 
 import torch
@@ -49,6 +50,59 @@ def insert_after(sequential: nn.Sequential, child: str, name: str, module: nn.Mo
         moved = getattr(sequential, later)
         delattr(sequential, later)
         sequential.add_module(later, moved)
+
+
+def add_head_blocks(
+    head: nn.Sequential,
+    after: Sequence[int],
+    *,
+    channels: Sequence[int],
+    child: str,
+    key: str,
+    where: str,
+    **options,
+) -> None:
+    """Add a block behind each chosen conv of an RoI head, in place.
+
+    The block behind conv 2 becomes ``nonlocal2``.
+
+    Args:
+        head: whose own init has run: a loop over all its parameters would undo the blocks' zeros.
+        after: numbers of convs, from 1.
+        channels: that each of the convs gives.
+        child: what a conv and its ReLU end with, by number, such as ``"mask_fcn{}"``.
+        key: of the config that ``after`` comes from.
+        where: the head's name in the log.
+        options: ``make_block``'s keyword arguments.
+
+    Raises:
+        ValueError: no conv, a conv that does not exist, or one named twice.
+    """
+    _check_convs(after, len(channels), key)
+    blocks = {}
+    with own_random_numbers():
+        for conv in after:
+            blocks[f"nonlocal{conv}"] = make_block(channels[conv - 1], **options)
+            insert_after(head, child.format(conv), f"nonlocal{conv}", blocks[f"nonlocal{conv}"])
+    log_blocks(where, blocks)
+
+
+def _check_convs(after: Sequence[int], convs: int, key: str) -> None:
+    if not convs:
+        raise ValueError(
+            f"{key}: this head has no convs that blocks could follow. Give it some (NUM_CONV or "
+            "CONV_DIMS), or use Detectron2's own head"
+        )
+    if not after:
+        raise ValueError(
+            f"{key} is empty, so this non-local head would be a baseline. Name convs (1 to "
+            f"{convs}), or use Detectron2's own head"
+        )
+    for conv in after:
+        if type(conv) is not int or conv not in range(1, convs + 1):
+            raise ValueError(f"{key}: there is no conv {conv!r}; this head has 1 to {convs}")
+    if len(set(after)) < len(after):
+        raise ValueError(f"{key}: a conv is named more than once in {list(after)}")
 
 
 @contextmanager

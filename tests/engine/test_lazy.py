@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig
 from torch import nn
 
 from nl_detectron.engine import Checkpointer, Trainer, UsageError, build_on_meta, lazy, load_config
-from nl_detectron.engine.trainer import best_metric, tasks
+from nl_detectron.engine.evaluation import best_metric, predicted
 from nl_detectron.modeling import find_blocks
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +169,7 @@ def test_runs_are_equal(name):
     assert run.get("seed", -1) == yaml.SEED
     assert run.output_dir == yaml.OUTPUT_DIR
     assert run.device == yaml.MODEL.DEVICE == "cpu"  # there is no CUDA here
-    assert evaluator.tasks == list(tasks(yaml))
+    assert evaluator.tasks == list(predicted(yaml))
     assert lazy.best_metric(cfg) == best_metric(yaml)
     assert evaluator.output_dir == f"./output/inference/{yaml.DATASETS.TEST[0]}"
 

@@ -3,7 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.evaluation.testing import flatten_results_dict
 
 from nl_detectron.engine import Trainer, UsageError, evaluate, load_config
-from nl_detectron.engine.trainer import best_metric
 from nl_detectron.modeling import build_model, find_blocks
 
 
@@ -123,7 +121,7 @@ def test_equal_seeds_train_equal_models(tiny_config, train, tmp_path):
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
-# --- optimizers and the best metric ----------------------------------------------------------
+# --- optimizers ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
@@ -175,22 +173,6 @@ def test_an_unknown_optimizer_is_refused(tiny_config, tmp_path):
     cfg = tiny_config(tmp_path, "SOLVER.OPTIMIZER", "adam")
     with pytest.raises(UsageError, match=r"SOLVER\.OPTIMIZER.*SGD.*AdamW.*'adam'"):
         Trainer.build_optimizer(cfg, torch.nn.Linear(1, 1))
-
-
-@pytest.mark.parametrize(
-    "masks, keypoints, sets, expected",
-    [
-        (False, False, ("a",), "bbox/AP"),
-        (True, False, ("a",), "segm/AP"),
-        (False, True, ("a",), "keypoints/AP"),
-        (True, True, ("a",), "keypoints/AP"),
-        (True, False, ("a", "b"), "a/segm/AP"),
-    ],
-)
-def test_the_hardest_task_of_the_first_set_decides_the_best(masks, keypoints, sets, expected):
-    model = SimpleNamespace(MASK_ON=masks, KEYPOINT_ON=keypoints)
-    cfg = SimpleNamespace(MODEL=model, DATASETS=SimpleNamespace(TEST=sets))
-    assert best_metric(cfg) == expected
 
 
 # --- the best checkpoint, and resuming -------------------------------------------------------

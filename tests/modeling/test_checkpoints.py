@@ -5,8 +5,9 @@ import re
 
 import pytest
 import torch
-from detectron2.layers import FrozenBatchNorm2d
 from helpers import (
+    assert_equal,
+    build,
     detections,
     losses,
     made_up_batch,
@@ -73,23 +74,6 @@ def load(model, path):
     checkpointer = Checkpointer(model)
     checkpointer.load(str(path))
     return checkpointer
-
-
-def build(cfg, seed):
-    torch.manual_seed(seed)
-    model = build_model(cfg)
-    for module in model.modules():
-        # as trained ones are: a hundred layers that normalise nothing overflow
-        if isinstance(module, FrozenBatchNorm2d):
-            module.weight.uniform_(0.2, 0.6)
-            module.bias.normal_(std=0.1)
-    return model
-
-
-def assert_equal(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        assert torch.equal(ours[name], value), name
 
 
 def test_caffe2_names_are_the_published_ones():

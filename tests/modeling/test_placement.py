@@ -277,14 +277,14 @@ def test_places_for_a_plain_backbone_are_refused(arch):
         build_on_meta(cfg)
     assert "BACKBONE.AFTER is ['res4.-2']" in str(error.value)
     assert f"MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}" in str(error.value)
-    assert "set it to build_nonlocal_resnet_fpn_backbone" in str(error.value)
+    assert "expected build_nonlocal_resnet_fpn_backbone" in str(error.value)
 
 
 @pytest.mark.parametrize(
     "task, name, says",
     [
         ("keypoint", "KRCNNConvDeconvUpsampleHead", "NAME is KRCNNConvDeconvUpsampleHead"),
-        ("mask", "NonLocalKeypointHead", "KEYPOINT_ON False"),
+        ("mask", "NonLocalKeypointHead", "KEYPOINT_ON is False"),
     ],
 )
 @pytest.mark.parametrize("backbone", [(), ("res4.-2",)])

@@ -170,15 +170,16 @@ def test_a_summary_is_of_all_rows(form):
 
 
 @pytest.mark.parametrize("resize", [(0, 0), (128, 999)], ids=["", "larger"])
-def test_a_keypoint_heads_blocks_are_seen(resize):
-    words = ("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead")
-    words += ("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[2, 4]")
-    words += ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+@pytest.mark.parametrize("head", ["keypoint", "mask"])
+def test_a_heads_blocks_are_seen(head, resize):
+    words = (f"MODEL.ROI_{head.upper()}_HEAD.NAME", f"NonLocal{head.title()}Head")
+    words += (f"MODEL.NONLOCAL.{head.upper()}_HEAD.AFTER", "[2, 4]")
+    words += ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.ROI_MASK_HEAD.NUM_CONV", "4")
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     [view] = look(thin_model(*words), [image], resize)
     assert len(view.instances) > 0
     x, y = view.instances.pred_boxes.get_centers()[0].tolist()
-    found = view.attention(x, y, "roi_heads.keypoint_head.nonlocal2")
+    found = view.attention(x, y, f"roi_heads.{head}_head.nonlocal2")
     assert found.weights.sum() == pytest.approx(1, abs=1e-4)
     assert found.box == pytest.approx(view.instances.pred_boxes.tensor[0].tolist(), abs=0.1)
 
