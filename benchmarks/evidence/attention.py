@@ -32,7 +32,7 @@ from .train import FULL, save
 RESULT = Path(__file__).parent / "results" / "attention.json"
 DEMO = "configs/Demo/relay_mask_rcnn_nl.yaml"
 DEMO_WEIGHTS = ROOT / "output/relay_demo/relay_mask_rcnn_nl/seed1/model_final.pth"
-IMAGES = 100
+IMAGES = 100  # of one object; where each has several, as many objects
 DOCS = ROOT / "docs"
 PICTURES = {"demo": "attention_relay.png", "pairs_embedded_gaussian": "attention_pairs.png"}
 MARGINS = (0, 16, 32, 48)  # pixels around the signal that are left out with it
@@ -47,15 +47,19 @@ def main() -> None:
     args = parser.parse_args()
     subjects = {"demo": demo(args.demo_weights)}
     for form in FORMS:
-        subjects[f"pairs_{form}"] = trained(f"pairs_{form}", TABLES["H"][form][1][0])
+        name, seed = f"pairs_{form}", TABLES["H"][form][1][0]
+        if FULL.weights(RUNS[name], seed).exists():
+            subjects[name] = trained(name, seed)
+        else:
+            print(f"no weights of {name}, seed {seed}: make evidence")
     found = {}
     for name, subject in subjects.items():
         print(name, flush=True)
         found[name] = measure(*subject)
     text = json.dumps({"subjects": found, "versions": versions()}, indent=1) + "\n"
     save(RESULT, lambda path: path.write_text(text))
-    for name, file in PICTURES.items():
-        picture(*subjects[name]).savefig(DOCS / file, dpi=80)
+    for name in PICTURES.keys() & subjects.keys():
+        picture(*subjects[name]).savefig(DOCS / PICTURES[name], dpi=80)
 
 
 def demo(weights: Path) -> tuple[nn.Module, int, Relay]:
@@ -71,11 +75,8 @@ def demo(weights: Path) -> tuple[nn.Module, int, Relay]:
 def trained(name: str, seed: int) -> tuple[nn.Module, int, Relay]:
     """A run's model, the shorter side of its images, and its data set."""
     run = RUNS[name]
-    weights = FULL.weights(run, seed)
-    if not weights.exists():
-        raise UsageError(f"there is no {weights}: run make evidence first")
     model = build_model(run.config(seed, OUTPUT))
-    Checkpointer(model).load(str(weights))
+    Checkpointer(model).load(str(FULL.weights(run, seed)))
     return model, run.data.height, run.data
 
 
@@ -83,7 +84,7 @@ def measure(model: nn.Module, side: int, relay: Relay) -> dict:
     """Shares on the signals and class accuracies, on held-out images."""
     model.eval()
     rng, objects = random.Random(0), []
-    for number in range(IMAGES):
+    for number in range(IMAGES // relay.pairs):
         image, annotations = relay.draw("val", number)
         objects += _objects(model, image, annotations, side, rng)
     keys = [key for key in objects[0] if all(key in o for o in objects)]

@@ -46,7 +46,7 @@ def test_a_class_is_right_where_the_surest_detection_of_the_object_has_it(boxes,
 
 
 def test_a_tiny_model_is_measured_and_drawn(tiny, monkeypatch):
-    monkeypatch.setattr(attention, "IMAGES", 2)
+    monkeypatch.setattr(attention, "IMAGES", 8)
     model = build_model(tiny("pairs_embedded_gaussian").config(1))
     [block] = find_blocks(model).values()
     torch.nn.init.zeros_(block.theta.weight)  # scores are equal, and weights even
