@@ -238,13 +238,10 @@ def _forward(model: GeneralizedRCNN | RetinaNet, image: Tensor, boxes: int, obje
         elif heads.mask_on:  # those of the detections, anew
             heads.mask_head.layers(heads.res5(pooled(heads.pooler, heads.in_features, objects)))
         return
-    cascade = isinstance(heads, CascadeROIHeads)
-    stages = (
-        zip(heads.box_head, heads.box_predictor, strict=True)
-        if cascade
-        else [(heads.box_head, heads.box_predictor)]
-    )
-    for box_head, box_predictor in stages:
+    box_heads, box_predictors = heads.box_head, heads.box_predictor
+    if not isinstance(heads, CascadeROIHeads):  # one stage
+        box_heads, box_predictors = [box_heads], [box_predictors]
+    for box_head, box_predictor in zip(box_heads, box_predictors, strict=True):
         box_predictor(box_head(pooled(heads.box_pooler, heads.box_in_features, boxes)))
     if heads.mask_on:
         heads.mask_head.layers(pooled(heads.mask_pooler, heads.mask_in_features, objects))
