@@ -84,8 +84,8 @@ class Checkpointer(DetectionCheckpointer):
             )
 
 
-def read_checkpoint(path: str) -> None:
-    """Read a checkpoint and throw it away, to know that it can be.
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """What a checkpoint holds, its tensors under "model".
 
     Raises:
         UsageError: it is not there, cannot be fetched, or is damaged.
@@ -98,7 +98,7 @@ def read_checkpoint(path: str) -> None:
     if not os.path.isfile(local):
         raise UsageError(f"checkpoint {path!r} does not exist")
     checkpointer._parsed_url_during_load = urlparse(path)  # load() sets it for _load_file()
-    checkpointer._load_file(local)
+    return checkpointer._load_file(local)
 
 
 def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:

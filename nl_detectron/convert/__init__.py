@@ -1,0 +1,11 @@
+"""Weights from elsewhere into the names here, and the config words that make them compute the same.
+
+What cannot be taken over exactly is refused, and what tensors do not tell is asked for.
+"""
+
+from .block import convert_block
+from .files import read_tensors
+from .model import Converted, convert
+from .sources import SOURCES
+
+__all__ = ["SOURCES", "Converted", "convert", "convert_block", "read_tensors"]

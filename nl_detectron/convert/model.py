@@ -1,0 +1,191 @@
+"""A whole checkpoint: where its blocks stand, its ResNet, and what is left."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine import UsageError
+from .block import Tensors, convert_block, source_of
+from .sources import SOURCES, Source, renamed
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A checkpoint in the names here.
+
+    Attributes:
+        model: the tensors, by their names in Mask R-CNN.
+        config: the words of a config, nested as YAML is.
+        blocks: the names of blocks there, and here.
+        resnet: the names of the ResNet's tensors there, and here.
+        left: the names of what was not taken over, and why.
+    """
+
+    model: Tensors
+    config: dict[str, Any]
+    blocks: dict[str, str]
+    resnet: dict[str, str]
+    left: dict[str, str]
+
+
+def convert(
+    tensors: Tensors,
+    source: str,
+    *,
+    places: dict[str, str] | None = None,
+    fpn: bool = True,
+    **said: Any,
+) -> Converted:
+    """The non-local blocks of a model, and its ResNet where Detectron2's computes the same.
+
+    Args:
+        tensors: all of a checkpoint's, by name.
+        source: a key of ``SOURCES``.
+        places: names of blocks there (``""``: the only one), and the residual blocks here that
+            they are to follow, ``res4.4``; no others are then taken over. By default all are, at
+            the places that their names tell.
+        fpn: they are for a model with an FPN; else for a C4 or a DC5.
+        said: what tensors do not tell, as :func:`convert_block` has it.
+
+    Raises:
+        UsageError: no block, one whose place is not known or not to be had here, blocks that no
+            one config describes, or any error of :func:`convert_block`.
+    """
+    table = source_of(source)
+    found = find_blocks(tensors, table)
+    if not found:
+        raise UsageError(
+            f"there is no non-local block of {source}'s among {len(tensors)} tensors (such as "
+            f"{', '.join(list(tensors)[:3])}); the sources known are {', '.join(SOURCES)}"
+        )
+    places = _places(found, table, places)
+    backbone = "backbone.bottom_up" if fpn else "backbone"
+    model, blocks, options = {}, {}, {}
+    for name, place in places.items():
+        blocks[name] = f"{backbone}.{place.replace('.', '.nonlocal')}"
+        try:
+            block, options[name] = convert_block(found[name], source, **said)
+        except UsageError as error:
+            raise UsageError(f"block {name!r}: {error}") from error
+        model |= {f"{blocks[name]}.{key}": tensor for key, tensor in block.items()}
+
+    block_of = {_of(name, table) + key: name for name, block in found.items() for key in block}
+    left = {key: "not named by --place" for key, name in block_of.items() if name not in places}
+    rest = {name: tensor for name, tensor in tensors.items() if name not in block_of}
+    resnet, reason = _resnet(rest, table)
+    for name, tensor in rest.items():
+        if name in resnet:
+            model[f"{backbone}.{resnet[name]}"] = tensor.squeeze(2) if tensor.dim() == 5 else tensor
+        else:
+            of_trunk = reason and re.match(table.trunk, name)
+            left[name] = reason if of_trunk else "no counterpart here"
+    return Converted(model, _config(options, places, fpn), blocks, resnet, left)
+
+
+def find_blocks(tensors: Tensors, table: Source) -> dict[str, Tensors]:
+    """The tensors of each block, by the block's name and their names behind it."""
+    parts = {}
+    for name in tensors:
+        for pattern, ours in table.block.items():
+            if match := re.search(rf"(?:^|{re.escape(table.separator)})(?:{pattern})$", name):
+                parts.setdefault(name[: match.start()], set()).add(match.expand(ours))
+                break
+    blocks = [name for name, ours in parts.items() if {"g.weight", "w_z.weight"} <= ours]
+    return {
+        block: {
+            name.removeprefix(_of(block, table)): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_of(block, table))
+        }
+        for block in blocks
+    }
+
+
+def _of(block: str, table: Source) -> str:
+    """What the names of a block's tensors begin with."""
+    return block + table.separator if block else ""
+
+
+def _places(
+    found: dict[str, Tensors], table: Source, named: dict[str, str] | None
+) -> dict[str, str]:
+    """The residual block that each block is to follow, in the order of the network."""
+    if named is None:
+        places = {block: renamed(block, table.place) for block in found}
+    elif set(named) == {""} and len(found) == 1:
+        places = {block: named[""] for block in found}
+    else:
+        places = named
+    for block, place in places.items():
+        if block not in found:
+            raise UsageError(
+                f"--place: there is no block {block!r}; those of the file are {', '.join(found)}"
+            )
+        for pattern, why in table.inside.items():
+            if re.fullmatch(pattern, block):
+                raise UsageError(f"{block} cannot be taken over: {why}")
+        if place is None:
+            example = "res4.4" if len(found) == 1 else f"{block}=res4.4"
+            raise UsageError(
+                f"the name {block!r} does not tell where the block stands; name the residual block "
+                f"that it is to follow, such as --place {example}"
+            )
+        if not re.fullmatch(r"res[2-5]\.\d+", place):
+            raise UsageError(
+                f"--place: expected a residual block, counted from 0, such as res4.4, got {place!r}"
+            )
+    twice = [place for place, count in Counter(places.values()).items() if count > 1]
+    if twice:
+        raise UsageError(f"--place: more than one block is to follow {', '.join(twice)}")
+    numbers = {block: [int(n) for n in re.findall(r"\d+", p)] for block, p in places.items()}
+    return {block: places[block] for block in sorted(places, key=numbers.get)}
+
+
+def _resnet(tensors: Tensors, table: Source) -> tuple[dict[str, str], str]:
+    """A ResNet's names there and in Detectron2: of all its tensors, or of none, and why."""
+    trunk = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if re.match(table.trunk, name) and not name.endswith("num_batches_tracked")
+    }
+    if trunk and table.resnet_differs:
+        return {}, table.resnet_differs
+    names = {name: renamed(name, table.resnet) for name in trunk}
+    for name, tensor in trunk.items():
+        if names[name] is None:
+            return {}, f"Detectron2's ResNet has nothing like {name}, so none of it is taken over"
+        if tensor.dim() == 5 and tensor.shape[2] > 1:
+            return {}, f"{name} is a kernel over {tensor.shape[2]} frames, and an image has one"
+    return names, ""
+
+
+def _config(options: dict[str, dict], places: dict[str, str], fpn: bool) -> dict[str, Any]:
+    """MODEL.NONLOCAL is one for all blocks."""
+    words = {}
+    for name, of_block in options.items():
+        channels, inner = of_block["in_channels"], of_block["inner_channels"]
+        if inner > channels or channels // (channels // inner) != inner:
+            raise UsageError(
+                f"block {name!r}: {inner} inner channels of {channels} are no whole part of them, "
+                "so that no MODEL.NONLOCAL.REDUCTION describes it"
+            )
+        words[name] = {
+            "PAIRWISE": of_block["pairwise"],
+            "REDUCTION": channels // inner,
+            "SUBSAMPLE": of_block["subsample"],
+            "USE_SCALE": of_block["use_scale"],
+            "NORM": of_block["norm"],
+        }
+    first, *others = words.values()
+    if any(other != first for other in others):
+        differ = "; ".join(f"{name}: {of_block}" for name, of_block in words.items())
+        raise UsageError(
+            f"one config is for all blocks, and these differ ({differ}); choose with --place"
+        )
+    return {
+        "MODEL": {
+            "BACKBONE": {"NAME": f"build_nonlocal_resnet{'_fpn' * fpn}_backbone"},
+            "NONLOCAL": {"BACKBONE": {"AFTER": list(places.values())}, **first},
+        }
+    }

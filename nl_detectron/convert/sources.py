@@ -1,0 +1,185 @@
+"""How others name a non-local block, and what they compute: a table for each source.
+
+A table's keys are patterns of their names, its values the names here. All of them compute Eq. 6 of
+Wang et al. with norms of eps 1e-5; where they differ is in the fields of :class:`Source`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Table = dict[str, str | Callable[[re.Match], str]]
+
+ALIKE = ("embedded_gaussian", "dot_product")  # of the same tensors
+STATISTICS = "(weight|bias|running_mean|running_var)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A codebase that blocks come from.
+
+    Attributes:
+        block: names behind the block's own, and ours in ``NonLocalBlock``.
+        place: names of blocks that tell the residual block before them, and that one's: ``res4.4``.
+        inside: names of blocks that stand where a model of ours has no place, and why.
+        pairwise, subsample, use_scale: what it can compute.
+        told_by: where its config tells what its tensors do not.
+        pooled: the name that a tensor of a subsampling block has, if names tell.
+        out_bias: the last conv lacks a bias only where a norm follows.
+        without_statistics: what a norm of scale and shift alone is: ``GN`` or ``affine``.
+        trunk: names of its ResNet's tensors, blocks apart.
+        resnet: those, and Detectron2's; empty where ``resnet_differs`` says why.
+        resnet_told_by: where its config tells what the ResNet's tensors do not.
+    """
+
+    block: dict[str, str]
+    place: Table
+    subsample: tuple[str, ...]
+    told_by: dict[str, str]
+    trunk: str
+    inside: dict[str, str] = field(default_factory=dict)
+    separator: str = "."
+    pairwise: tuple[str, ...] = ALIKE
+    use_scale: tuple[bool, ...] = (True, False)
+    pooled: str = ""
+    out_bias: bool = True
+    without_statistics: str = ""
+    resnet: Table = field(default_factory=dict)
+    resnet_differs: str = ""
+    resnet_told_by: str = ""
+
+
+def renamed(name: str, table: Table) -> str | None:
+    """Our name of a name, if the table has it."""
+    for pattern, ours in table.items():
+        if match := re.fullmatch(pattern, name):
+            return ours(match) if callable(ours) else match.expand(ours)
+    return None
+
+
+def _of_layer(rest: str) -> Callable[[re.Match], str]:
+    """torchvision's and OpenMMLab's layer1 is res2."""
+    return lambda match: f"res{int(match[1]) + 1}." + match.expand(rest)
+
+
+# open-mmlab/mmcv: mmcv/cnn/bricks/non_local.py (NonLocal1d to NonLocal3d), conv_module.py, norm.py.
+# Before open-mmlab/mmdetection's #1528, its own block (mmdet/models/plugins/non_local.py) and
+# GCNet's copy multiplied by the root where use_scale divides: no such block can be told apart.
+MMCV = Source(
+    block={
+        r"(theta|phi|g)(?:\.0)?\.conv\.(weight|bias)": r"\1.\2",  # .0: before a pool
+        r"conv_out\.conv\.(weight|bias)": r"w_z.\1",
+        r"concat_project\.conv\.weight": "pairwise.w_f",
+        rf"conv_out\.bn\.({STATISTICS}|num_batches_tracked)": r"norm.\1",
+        r"conv_out\.gn\.(weight|bias)": r"norm.\1",
+    },
+    place={
+        # open-mmlab/mmaction2: mmaction/models/backbones/resnet3d.py and resnet_tsm.py, which run
+        # it on what the residual block gives
+        r"(?:.+\.)?layer(\d)\.(\d+)\.non_local_block": _of_layer(r"\2"),
+    },
+    inside={
+        # open-mmlab/mmdetection: mmdet/models/backbones/resnet.py, plugins
+        r"(?:.+\.)?layer\d\.\d+\.nonlocal_block\w*": "it is a plugin of mmdetection's, inside a "
+        "residual block and before the shortcut is added; blocks here follow residual blocks",
+        # mmdet/models/necks/bfp.py
+        r"(?:.+\.)?neck\.(?:\d+\.)?refine": "it is the refinement of Libra R-CNN's BFP, which sees "
+        "the mean of all levels of the pyramid; there is no such place here",
+    },
+    pairwise=(*ALIKE, "gaussian", "concatenation"),
+    subsample=("after", "none"),
+    pooled=r"g\.0\.conv\.weight",
+    without_statistics="GN",
+    told_by={
+        "pairwise": "its mode",
+        "use_scale": "its use_scale",
+        "norm": "norm_cfg: GN is one of num_groups=32; another number cannot be taken over",
+    },
+    trunk=r"backbone\.",
+    # mmdet/models/backbones/resnet.py, which has torchvision's names
+    resnet={
+        r"backbone\.conv1\.weight": "stem.conv1.weight",
+        rf"backbone\.bn1\.{STATISTICS}": r"stem.conv1.norm.\1",
+        r"backbone\.layer(\d)\.(\d+)\.(conv\d)\.weight": _of_layer(r"\2.\3.weight"),
+        rf"backbone\.layer(\d)\.(\d+)\.bn(\d)\.{STATISTICS}": _of_layer(r"\2.conv\3.norm.\4"),
+        r"backbone\.layer(\d)\.(\d+)\.downsample\.0\.weight": _of_layer(r"\2.shortcut.weight"),
+        rf"backbone\.layer(\d)\.(\d+)\.downsample\.1\.{STATISTICS}": _of_layer(
+            r"\2.shortcut.norm.\3"
+        ),
+    },
+    resnet_told_by="style ('pytorch' is STRIDE_IN_1X1 False), dilations, mean, std, to_rgb",
+)
+
+# facebookresearch/SlowFast: slowfast/models/nonlocal_helper.py, resnet_helper.py, stem_helper.py;
+# facebookresearch/pytorchvideo: pytorchvideo/layers/nonlocal_net.py, which calls the norm "norm"
+SLOWFAST = Source(
+    block={
+        r"conv_(theta|phi|g)\.(weight|bias)": r"\1.\2",
+        r"conv_out\.(weight|bias)": r"w_z.\1",
+        rf"(?:bn|norm)\.({STATISTICS}|num_batches_tracked)": r"norm.\1",
+    },
+    place={r"(?:.+\.)?s(\d)\.pathway0_nonlocal(\d+)": r"res\1.\2"},
+    subsample=("before", "none"),
+    use_scale=(True,),
+    told_by={
+        "pairwise": "NONLOCAL.INSTANTIATION: softmax is embedded_gaussian",
+        "subsample": "NONLOCAL.POOL: [1, 2, 2] is before, [1, 1, 1] none; another cannot be taken "
+        "over",
+    },
+    trunk=r"s\d+(_fuse)?\.",
+    resnet={
+        r"s1\.pathway0_stem\.conv\.weight": "stem.conv1.weight",
+        rf"s1\.pathway0_stem\.bn\.{STATISTICS}": r"stem.conv1.norm.\1",
+        r"s(\d)\.pathway0_res(\d+)\.branch1\.weight": r"res\1.\2.shortcut.weight",
+        rf"s(\d)\.pathway0_res(\d+)\.branch1_bn\.{STATISTICS}": r"res\1.\2.shortcut.norm.\3",
+        **{
+            pattern: ours
+            for letter, conv in zip("abc", ("conv1", "conv2", "conv3"), strict=True)
+            for pattern, ours in (
+                (
+                    rf"s(\d)\.pathway0_res(\d+)\.branch2\.{letter}\.weight",
+                    rf"res\1.\2.{conv}.weight",
+                ),
+                (
+                    rf"s(\d)\.pathway0_res(\d+)\.branch2\.{letter}_bn\.{STATISTICS}",
+                    rf"res\1.\2.{conv}.norm.\3",
+                ),
+            )
+        },
+    },
+    resnet_told_by="RESNET.STRIDE_1X1, RESNET.SPATIAL_DILATIONS, DATA.MEAN and DATA.STD (of pixels "
+    "from 0 to 1; here 0 to 255), DATA.REVERSE_INPUT_CHANNEL",
+)
+
+# facebookresearch/video-nonlocal-net, the authors' own: lib/models/nonlocal_helper.py,
+# resnet_helper.py, model_builder_video.py. The names are those of SlowFast's older files too.
+# _bn_riv is the running variance and no inverse: lib/utils/bn_helper.py. Its eps, 1.0000001e-5 for
+# cuDNN's sake, differs by less than float32 resolves.
+CAFFE2 = Source(
+    block={
+        r"(theta|phi|g)_w": r"\1.weight",
+        r"(theta|phi|g)_b": r"\1.bias",
+        r"out_w": "w_z.weight",
+        r"out_b": "w_z.bias",
+        r"bn_s": "norm.weight",
+        r"bn_b": "norm.bias",
+        r"bn_rm": "norm.running_mean",
+        r"bn_riv": "norm.running_var",
+    },
+    place={r"nonlocal_conv(\d)_(\d+)": r"res\1.\2"},
+    separator="_",
+    subsample=("before", "none"),
+    out_bias=False,  # NONLOCAL.NO_BIAS
+    without_statistics="affine",  # NONLOCAL.USE_AFFINE
+    told_by={
+        "pairwise": "NONLOCAL.USE_SOFTMAX: True, the default, is embedded_gaussian",
+        "subsample": "NONLOCAL.USE_MAXPOOL: True, the default, is before",
+        "use_scale": "NONLOCAL.USE_SCALE, by default True",
+    },
+    trunk=r"(t_)?(conv1|res_conv1|res\d)_",
+    # lib/models/resnet_video.py
+    resnet_differs="its first max pool is not padded, Detectron2's is, so that its features would "
+    "not be the same",
+)
+
+SOURCES = {"mmcv": MMCV, "slowfast": SLOWFAST, "caffe2": CAFFE2}

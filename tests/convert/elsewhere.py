@@ -1,0 +1,142 @@
+"""Blocks of others: random weights in their names, and what they compute, from its equations."""
+
+import itertools
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+WINDOWS = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}
+POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+EMBEDDED, DOT = "embedded_gaussian", "dot_product"
+
+
+def weights(form: str, norm: str, channels: int = 8, inner: int = 4) -> dict[str, Tensor]:
+    """Random tensors of a block in float64; all biases are there, and no kernel has a shape yet."""
+    convs = {"g": (inner, channels), "out": (channels, inner)}
+    if form != "gaussian":
+        convs |= {"theta": (inner, channels), "phi": (inner, channels)}
+    made = {f"{name}.w": torch.randn(shape) / 2 for name, shape in convs.items()}
+    made |= {f"{name}.b": torch.randn(shape[0]) for name, shape in convs.items()}
+    if form == "concatenation":
+        made["f.w"] = torch.randn(2 * inner)
+    if norm:
+        made |= {"norm.scale": torch.randn(channels), "norm.shift": torch.randn(channels)}
+    if norm == "BN":
+        made |= {"norm.mean": torch.randn(channels), "norm.var": 0.5 + torch.rand(channels)}
+    return {name: tensor.double() for name, tensor in made.items()}
+
+
+def block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scaled: bool, norm: str):
+    """z of x (B,C,S); ``pooled`` is before, after or none."""
+    space = x.dim() - 2
+
+    def conv(name: str, x: Tensor) -> Tensor:
+        bias = p.get(f"{name}.b", torch.zeros(1))
+        return torch.einsum("dc,bc...->bd...", p[f"{name}.w"], x) + bias.reshape(-1, *[1] * space)
+
+    def pool(x: Tensor) -> Tensor:
+        return POOLS[space](x, WINDOWS[space])
+
+    x_hat = pool(x) if pooled == "before" else x
+    theta, phi = (x, x_hat) if form == "gaussian" else (conv("theta", x), conv("phi", x_hat))
+    g = conv("g", x_hat)
+    if pooled == "after":
+        phi, g = pool(phi), pool(g)
+    theta, phi, g = theta.flatten(2), phi.flatten(2), g.flatten(2)
+    if form == "concatenation":
+        inner = theta.shape[1]
+        of_theta = torch.einsum("d,bdn->bn", p["f.w"][:inner], theta)
+        of_phi = torch.einsum("d,bdm->bm", p["f.w"][inner:], phi)
+        f = torch.relu(of_theta[:, :, None] + of_phi[:, None, :])
+    else:
+        f = torch.einsum("bdn,bdm->bnm", theta, phi)
+    if form in (EMBEDDED, "gaussian"):
+        f = torch.softmax(f * theta.shape[1] ** -0.5 if scaled else f, dim=2)
+    else:
+        f = f / f.shape[2]
+    y = torch.einsum("bnm,bdm->bdn", f, g).unflatten(2, x.shape[2:])
+    z = conv("out", y)
+    if norm == "BN":
+        z = F.batch_norm(z, p["norm.mean"], p["norm.var"], p["norm.scale"], p["norm.shift"])
+    elif norm == "GN":
+        z = F.group_norm(z, 32, p["norm.scale"], p["norm.shift"])
+    elif norm:
+        scale, shift = (p[k].reshape(-1, *[1] * space) for k in ("norm.scale", "norm.shift"))
+        z = scale * z + shift
+    return x + z
+
+
+def named(p: dict[str, Tensor], source: str, pooled: str, norm: str, ndim: int):
+    """The tensors of :func:`weights` in a source's names and shapes, behind a block's own name."""
+    conv, batch_norm = {
+        "mmcv": (("{}.conv.weight", "{}.conv.bias"), f"conv_out.{norm.lower()}."),
+        "slowfast": (("conv_{}.weight", "conv_{}.bias"), "bn."),
+        "pytorchvideo": (("conv_{}.weight", "conv_{}.bias"), "norm."),
+        "caffe2": (("{}_w", "{}_b"), "bn_"),
+    }[source]
+    of_norm = {"scale": "weight", "shift": "bias", "mean": "running_mean", "var": "running_var"}
+    if source == "caffe2":
+        of_norm = {"scale": "s", "shift": "b", "mean": "rm", "var": "riv"}
+    result = {}
+    for name, tensor in p.items():
+        layer, kind = name.split(".")
+        if layer == "norm":
+            result[batch_norm + of_norm[kind]] = tensor
+            continue
+        if source == "mmcv":
+            layer = {"out": "conv_out", "f": "concat_project"}.get(layer, layer)
+            layer += ".0" * (pooled == "after" and layer in ("phi", "g"))
+        if kind == "w":
+            tensor = tensor.reshape(*tensor.shape, *[1] * ndim) if tensor.dim() == 2 else tensor
+            tensor = tensor[None, :, None, None] if tensor.dim() == 1 else tensor
+        result[conv[kind == "b"].format(layer)] = tensor
+    return result
+
+
+def cases():
+    """(source, form, pooled, scaled, norm, ndim) of everything that a source can compute."""
+    for form, pooled, norm in itertools.product(
+        (EMBEDDED, DOT, "gaussian", "concatenation"), ("after", "none"), ("", "BN")
+    ):
+        for scaled in (True, False) if form == EMBEDDED else (False,):
+            yield "mmcv", form, pooled, scaled, norm, 2
+    yield from (("mmcv", EMBEDDED, "after", True, "BN", ndim) for ndim in (1, 3))
+    yield "mmcv", EMBEDDED, "after", True, "GN", 2
+    for form, pooled in itertools.product((EMBEDDED, DOT), ("before", "none")):
+        scaled = form == EMBEDDED
+        yield "slowfast", form, pooled, scaled, "BN", 3
+        yield from (("pytorchvideo", form, pooled, scaled, norm, 3) for norm in ("BN", ""))
+        for norm in ("BN", "affine", ""):
+            for scaled in (True, False) if form == EMBEDDED else (False,):
+                yield "caffe2", form, pooled, scaled, norm, 3
+
+
+def table_of(source: str) -> str:
+    return "slowfast" if source == "pytorchvideo" else source
+
+
+def difference(case: tuple, ndim: int, convert_block, block_class) -> tuple[float, float]:
+    """Of a case's outputs and those of our block of ``ndim`` dimensions on the same random x; and
+    how far it is from the identity."""
+    source, form, pooled, scaled, norm, theirs = case
+    channels = 64 if norm == "GN" else 8
+    p = weights(form, norm, channels, channels // 2)
+    if source == "mmcv" and norm:
+        del p["out.b"]  # as mmcv has it
+    x = torch.randn(2, channels, *(3, 5, 6)[-theirs:] if ndim == theirs else (1, 5, 6)).double()
+    z = block(x, p, form, pooled, scaled, norm)
+    said = {
+        "pairwise": form if form in (EMBEDDED, DOT) else None,
+        "subsample": pooled,
+        "use_scale": scaled if form == EMBEDDED else None,
+        "norm": "GN" if norm == "GN" else None,
+    }
+    tensors, options = convert_block(
+        named(p, source, pooled, norm, theirs), table_of(source), ndim=ndim, **said
+    )
+    ours = block_class(**options, ndim=ndim).double().eval()
+    ours.load_state_dict(tensors)
+    with torch.no_grad():
+        our_z = ours(x if ndim == theirs else x.squeeze(2)).reshape_as(z)
+    return (our_z - z).abs().max().item(), (z - x).abs().max().item()
