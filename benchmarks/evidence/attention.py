@@ -36,6 +36,7 @@ IMAGES = 100  # of one object; where each has several, as many objects
 DOCS = ROOT / "docs"
 PICTURES = {"demo": "attention_relay.png", "pairs_embedded_gaussian": "attention_pairs.png"}
 MARGINS = (0, 16, 32, 48)  # pixels around the signal that are left out with it
+NEAR = 16  # pixels around the signal, where features of res4 see it, too
 FOUND = 0.5  # IoU
 WHATS = ("weights", "contributions")
 ROWS = 3  # of a picture
@@ -87,24 +88,29 @@ def measure(model: nn.Module, side: int, relay: Relay) -> dict:
     for number in range(IMAGES // relay.pairs):
         image, annotations = relay.draw("val", number)
         objects += _objects(model, image, annotations, side, rng)
-    keys = [key for key in objects[0] if all(key in o for o in objects)]
-    return {"objects": len(objects)} | {key: told([o[key] for o in objects]) for key in keys}
+    keys = [key for key in objects[0] if all(key in o for o in objects) and key != "class"]
+    found = {key: told([o[key] for o in objects]) for key in keys}
+    for key in (key for key in keys if key.startswith("right")):
+        found[key]["balanced"] = balanced([(o["class"], o[key]) for o in objects])
+    return {"objects": len(objects), **found}
 
 
 def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
-    """Where the first objects look: of one object an image, one of each class."""
+    """Where objects look: the first one of each class; or of several in an image, the first whose
+    own signal has more weight than the others."""
     model.eval()
     [name] = find_blocks(model)
     views, rows, titles = [], [], []
     for number in range(IMAGES):
         image, annotations = relay.draw("val", number)
         [view] = look(model, [image], (side, 9999))
-        for annotation in annotations:
+        for own, annotation in enumerate(annotations):
             colour = relay.classes[annotation["category_id"] - 1]
-            if relay.pairs > 1 or colour not in titles:
-                x, y, w, h = annotation["bbox"]
+            attention = view.attention(*_middle(annotation), name)
+            shares = [share(attention, _box(a["signal"])) for a in annotations]
+            if shares[own] == max(shares) and (relay.pairs > 1 or colour not in titles):
                 views.append(view)
-                rows.append({name: view.attention(x + w / 2, y + h / 2, name)})
+                rows.append({name: attention})
                 titles.append(colour)
         if len(rows) >= ROWS:
             break
@@ -117,11 +123,13 @@ def tables(found: dict[str, dict]) -> Iterator[tuple[str, str]]:
     for name, f in found.items():
         cells = [name, f["objects"], percent(f["area"])]
         cells += [percent(f[f"{what} on signal"]) for what in WHATS]
+        cells += [percent(f[f"{what} near it"]) for what in ("area", WHATS[0])]
         other = [f"{what} on another signal" for what in WHATS]
         cells += [percent(f[key]) if key in f else "–" for key in other]
         own = f"more {WHATS[0]} on its own"
         rows.append([*cells, f"{100 * f[own]['mean']:.0f} %" if own in f else "–"])
     heads = ["", "objects", "its area", *(f"{what} on it" for what in WHATS)]
+    heads += [f"{what} with {NEAR} px around" for what in ("area", WHATS[0])]
     heads += [*(f"{what} on another signal" for what in WHATS), "more weight on its own"]
     yield "shares", tabulate(rows, heads, "pipe", disable_numparse=True)
 
@@ -129,9 +137,9 @@ def tables(found: dict[str, dict]) -> Iterator[tuple[str, str]]:
     for name, f in found.items():
         for kind in ("signal", "others"):
             cells = [f.get(f"right without {kind}, margin {margin}") for margin in MARGINS]
-            shown = ["–" if c is None else f"{100 * c['mean']:.0f} %" for c in cells]
+            shown = ["–" if c is None else f"{100 * c['balanced']:.0f} %" for c in cells]
             what = "its signal" if kind == "signal" else "as many others, at random"
-            rows.append([name, what, f"{100 * f['right']['mean']:.0f} %", *shown])
+            rows.append([name, what, f"{100 * f['right']['balanced']:.0f} %", *shown])
     heads = ["", "left out", "nothing left out", *(f"margin {margin}" for margin in MARGINS)]
     yield "without", tabulate(rows, heads, "pipe", disable_numparse=True)
 
@@ -147,6 +155,12 @@ def told(values: list[float]) -> dict[str, float]:
     return {"mean": round(mean(values), 4), **{f"p{q}": round(v, 4) for q, v in spread.items()}}
 
 
+def balanced(values: list[tuple[int, float]]) -> float:
+    """The mean of classes' means: whoever names one class always has a third of three."""
+    by_class = {kind: [v for k, v in values if k == kind] for kind, _ in values}
+    return round(mean([mean(of_one) for of_one in by_class.values()]), 4)
+
+
 def _objects(
     model: nn.Module, image: np.ndarray, annotations: list[dict], side: int, rng: random.Random
 ) -> Iterator[dict[str, float]]:
@@ -154,13 +168,15 @@ def _objects(
     [(name, block)] = find_blocks(model).items()
     [view] = look(model, [image], (side, 9999))
     for own, annotation in enumerate(annotations):
-        x, y, w, h = annotation["bbox"]
-        attention = view.attention(x + w / 2, y + h / 2, name)
+        attention = view.attention(*_middle(annotation), name)
         signals = [_box(a["signal"]) for a in annotations]
-        found = {"right": _right(view, annotation), "area": area_share(attention, signals[own])}
+        found = {"class": annotation["category_id"]}
+        found |= {"right": _right(view, annotation), "area": area_share(attention, signals[own])}
+        found["area near it"] = area_share(attention, _wider(signals[own], NEAR))
         for what in WHATS:
             shares = [share(attention, signal, what) for signal in signals]
             found[f"{what} on signal"] = shares[own]
+            found[f"{what} near it"] = share(attention, _wider(signals[own], NEAR), what)
             others = shares[:own] + shares[own + 1 :]
             if others:
                 found[f"{what} on another signal"] = mean(others)
@@ -196,6 +212,11 @@ def _right(view: View, annotation: dict) -> float:
     if not here.any():
         return 0.0
     return float(found.pred_classes[here][0].item() + 1 == annotation["category_id"])
+
+
+def _middle(annotation: dict) -> tuple[float, float]:
+    x, y, w, h = annotation["bbox"]
+    return x + w / 2, y + h / 2
 
 
 def _box(xywh: list[float]) -> tuple[float, float, float, float]:

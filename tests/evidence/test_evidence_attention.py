@@ -45,6 +45,12 @@ def test_a_class_is_right_where_the_surest_detection_of_the_object_has_it(boxes,
     assert attention._right(SimpleNamespace(instances=found), annotation) == right
 
 
+def test_who_names_one_class_always_has_a_third_whatever_their_numbers():
+    assert attention.balanced([(1, 1.0)] * 8 + [(2, 0.0), (3, 0.0)]) == pytest.approx(
+        1 / 3, abs=1e-4
+    )
+
+
 def test_a_tiny_model_is_measured_and_drawn(tiny, monkeypatch):
     monkeypatch.setattr(attention, "IMAGES", 8)
     model = build_model(tiny("pairs_embedded_gaussian").config(1))
