@@ -9,39 +9,32 @@ import sys
 from argparse import Namespace
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import launch
 
-from nl_detectron.engine import (
-    Trainer,
-    UsageError,
-    evaluate,
-    lazy,
-    load_config,
-    preflight,
-    start_run,
-)
+from nl_detectron import engine
+from nl_detectron.engine import lazy
 
 
 def main(cfg: CfgNode, args: Namespace) -> None:
     """What each process runs."""
-    start_run(cfg, args)
+    engine.start_run(cfg, args)
     if args.eval_only:
-        evaluate(cfg, resume=args.resume)
+        engine.evaluate(cfg, resume=args.resume)
         return
-    trainer = Trainer(cfg)
+    trainer = engine.Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
 
 
 if __name__ == "__main__":
-    args = default_argument_parser().parse_args()
+    args = engine.argument_parser().parse_args()
     try:
         if args.config_file.endswith(".py"):
             lazy.preflight(lazy.load_config(args.config_file, args.opts), args)
             run, words = lazy.run, (args,)
         else:
-            cfg = load_config(args.config_file, args.opts)
-            preflight(cfg, args)
+            cfg = engine.configured(args)
+            engine.preflight(cfg, args)
             run, words = main, (cfg, args)
         launch(
             run,
@@ -51,5 +44,5 @@ if __name__ == "__main__":
             dist_url=args.dist_url,
             args=words,
         )
-    except UsageError as error:
+    except engine.UsageError as error:
         sys.exit(f"train_net.py: error: {error}")

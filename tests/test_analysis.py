@@ -12,12 +12,13 @@ from detectron2.modeling.roi_heads import keypoint_head
 from detectron2.structures import Instances
 from detectron2.utils.analysis import FlopCountAnalysis
 from helpers import thin_cfg, tiny_cfg, with_blocks
+from own_data import catalogues_left_alone, sound_content, word, write
 from test_tools import load_tool
 from torch import nn
 from torch.nn import functional as F
 
 from nl_detectron.analysis import _forward, analyze, count_flops, count_saved
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import UsageError, build_on_meta, load_config
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import find_blocks
 
@@ -248,6 +249,18 @@ def tool(capsys):
         return capsys.readouterr().out.splitlines()
 
     return run
+
+
+def test_own_data_gives_the_number_of_classes(tool, tmp_path):
+    config = "configs/Demo/relay_mask_rcnn.yaml"  # of three classes
+    figures = tmp_path / "figures.json"
+    with catalogues_left_alone():
+        own = word(write(tmp_path, sound_content()))
+        lines = tool("--config-file", config, "--dataset", own, "--json", figures)
+    assert any("MODEL.ROI_HEADS.NUM_CLASSES 3 -> 2" in line for line in lines)
+    [model] = json.loads(figures.read_text())["models"].values()
+    expected = build_on_meta(load_config(config, ["MODEL.ROI_HEADS.NUM_CLASSES", "2"]))
+    assert model["figures"]["parameters"] == sum(p.numel() for p in expected.parameters())
 
 
 def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):

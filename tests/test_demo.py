@@ -12,6 +12,7 @@ import pytest
 import torch
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
+from own_data import catalogues_left_alone, sound_content, word, write
 from PIL import Image
 
 from nl_detectron.engine import UsageError, load_config
@@ -291,6 +292,19 @@ def test_classes_without_names_have_numbers(run, tmp_path, capsys):
     assert code == 0
     assert {row["class_name"] for row in line["detections"]} == {None}
     assert "told by number" in capsys.readouterr().err
+
+
+def test_classes_of_own_data_have_its_names(run, tmp_path, capsys):
+    content = sound_content()
+    content["categories"].append({"id": 8, "name": "ibis"})  # three, as the model
+    data = write(tmp_path, content, "birds_val")
+    with catalogues_left_alone():
+        words = ("--input", tmp_path / "images" / "a.png", "--dataset", word(data))
+        code, [line] = run(*words, least="0")
+    assert code == 0
+    assert line["detections"]
+    assert {row["class_name"] for row in line["detections"]} <= {"jay", "ibis", "owl"}
+    assert "DATASETS.TEST ('birds_val',)" in capsys.readouterr().err
 
 
 # --- attention -----------------------------------------------------------------------------------

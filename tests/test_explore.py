@@ -12,6 +12,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers import randomise
+from own_data import FILES, catalogues_left_alone, sound_content, write
 from PIL import Image
 from test_tools import TOOLS
 
@@ -253,6 +254,16 @@ def test_without_images_there_are_those_of_the_data_set_if_it_is_here(tmp_path, 
             explore_models.of_data_set(explore_models.load(CONFIG, [*THIN, "DATASETS.TEST", name]))
             == []
         )
+
+
+def test_own_data_gives_images_and_names(tmp_path):
+    content = sound_content()
+    content["categories"].append({"id": 8, "name": "ibis"})  # three, as the model
+    with catalogues_left_alone():
+        data = write(tmp_path, content, "birds_val")
+        model = explore_models.load(CONFIG, THIN, [data])
+        assert [p.name for p in explore_models.of_data_set(model)] == list(FILES)
+        assert model.classes.thing_classes == ["jay", "ibis", "owl"]
 
 
 # --- a user's mistakes ---------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from nl_detectron.analysis import Analysis, Figures, analyze
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import UsageError, add_dataset_argument, load_config
 
 HEADERS = ["", "C -> D", "form", "sum", "parameters", "GFLOPs", "activations, MB"]
 
@@ -23,6 +23,7 @@ HEADERS = ["", "C -> D", "form", "sum", "parameters", "GFLOPs", "activations, MB
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", required=True)
+    add_dataset_argument(parser)
     parser.add_argument("--compare", metavar="FILE", help="a second config, such as the twin's")
     parser.add_argument(
         "--size", type=int, nargs=2, default=[800, 1344], metavar=("H", "W"), help="of the image"
@@ -36,19 +37,19 @@ def main(words: list[str] | None = None) -> None:
     args = parser.parse_args(words)
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
         raise UsageError(f"--json {args.json}: expected a file in a folder that exists")
-    found = {Path(args.config_file).stem: analyzed(args.config_file, args.opts, args.size)}
+    found = {Path(args.config_file).stem: analyzed(args.config_file, args, args.opts)}
     if args.compare:
-        twin, name = analyzed(args.compare, of_both(args.opts), args.size), Path(args.compare).stem
+        twin, name = analyzed(args.compare, args, of_both(args.opts)), Path(args.compare).stem
         found[f"{name} (compared)" if name in found else name] = twin
     print(table(found, args.size))
     if args.json:
         args.json.write_text(json.dumps(as_json(found, args.size), indent=2) + "\n")
 
 
-def analyzed(file: str, opts: list[str], size: list[int]) -> Analysis:
-    cfg = load_config(file, opts)
+def analyzed(file: str, args: argparse.Namespace, opts: list[str]) -> Analysis:
+    cfg = load_config(file, opts, args.dataset)
     try:
-        return analyze(cfg, *size)
+        return analyze(cfg, *args.size)
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from error
 

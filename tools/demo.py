@@ -34,7 +34,13 @@ from torch import nn
 from tqdm import tqdm
 
 from nl_detectron.config import detector_section
-from nl_detectron.engine import Checkpointer, UsageError, build_on_meta, load_config
+from nl_detectron.engine import (
+    Checkpointer,
+    UsageError,
+    add_dataset_argument,
+    build_on_meta,
+    load_config,
+)
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.visualization import View, look
@@ -85,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parsed(argv: Sequence[str] | None) -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", required=True, metavar="FILE")
+    add_dataset_argument(parser)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
         "--input",
@@ -131,7 +138,7 @@ def parsed(argv: Sequence[str] | None) -> Namespace:
 
 
 def configured(args: Namespace) -> CfgNode:
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, args.dataset, say)
     if not cfg.MODEL.WEIGHTS:
         raise UsageError("MODEL.WEIGHTS is empty: give a checkpoint, --opts MODEL.WEIGHTS FILE")
     cfg.defrost()

@@ -140,11 +140,11 @@ class Drawing:
 
 
 def classes(cfg: CfgNode) -> Metadata:
-    """Names and colours of classes and keypoints, by the first test data set.
+    """Names and colours of classes and keypoints, by the first data set to test or else train on.
 
     Where that is not known here, or is of another number, there are no names.
     """
-    name = cfg.DATASETS.TEST[0] if cfg.DATASETS.TEST else ""
+    name = next(iter((*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)), "")
     known = MetadataCatalog.get(name) if name else Metadata()
     count, named = detector_section(cfg).NUM_CLASSES, len(known.get("thing_classes", ()))
     kept = {}
@@ -152,8 +152,8 @@ def classes(cfg: CfgNode) -> Metadata:
         kept["thing_classes"] = list(known.thing_classes)
     else:
         say(
-            f"warning: classes are told by number, for the model has {count} and DATASETS.TEST "
-            f"{name!r} names {named} here"
+            f"warning: classes are told by number, for the model has {count} and the data "
+            f"set {name!r} names {named} here; --dataset names those of your own"
         )
     colours = known.get("thing_colors", ())
     if len(colours) != count:

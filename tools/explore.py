@@ -17,7 +17,7 @@ from types import ModuleType
 from explore_models import Explorer, find_images, load, of_data_set
 from explore_page import CSS, page
 
-from nl_detectron.engine import UsageError
+from nl_detectron.engine import UsageError, add_dataset_argument
 
 HOST = "127.0.0.1"
 
@@ -26,6 +26,7 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="overrides")
+    add_dataset_argument(parser)
     parser.add_argument("--compare-config", metavar="FILE", help="of a second model, to compare")
     parser.add_argument(
         "--compare-opts", nargs="*", default=[], metavar="KEY VALUE", help="its own"
@@ -45,9 +46,9 @@ def main(words: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="nl_detectron-explore-") as folder:
         gr = import_gradio(folder)
         images = find_images(args.images)
-        models = [load(args.config_file, args.opts)]
+        models = [load(args.config_file, args.opts, args.dataset)]
         if args.compare_config:
-            models.append(load(args.compare_config, args.compare_opts))
+            models.append(load(args.compare_config, args.compare_opts, args.dataset))
         serve(gr, page(gr, Explorer(models), images or of_data_set(models[0])), args.port)
 
 

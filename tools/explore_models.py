@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from nl_detectron.config import detector_section
+from nl_detectron.data import OwnData
 from nl_detectron.engine import Checkpointer, UsageError, build_on_meta, load_config
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.modeling import build_model, find_blocks
@@ -43,13 +44,13 @@ class Loaded:
     untrained: str
 
 
-def load(config_file: str, opts: list[str]) -> Loaded:
+def load(config_file: str, opts: list[str], data: Sequence[OwnData] = ()) -> Loaded:
     """The model of a config, with its checkpoint's weights.
 
     Raises:
         UsageError: a config or a checkpoint that will not do, or a model without blocks.
     """
-    cfg = load_config(config_file, opts)
+    cfg = load_config(config_file, opts, data)
     if not find_blocks(build_on_meta(cfg)):
         raise UsageError(
             f"{config_file}: this model has no non-local blocks to look through; name a config "
@@ -72,7 +73,8 @@ def load(config_file: str, opts: list[str]) -> Loaded:
 
 
 def _classes(cfg: CfgNode) -> Metadata:
-    known = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
+    name = next(iter((*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)), "")
+    known = MetadataCatalog.get(name) if name else Metadata()
     enough = len(known.get("thing_classes", ())) >= detector_section(cfg).NUM_CLASSES
     return known if enough else Metadata()
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import yaml
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer
 
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import UsageError, load_config, scale_batch
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -154,11 +153,10 @@ class Run:
 
 
 def scaled(file: Path, words: Sequence[str], num_gpus: int, reference: int) -> tuple[str, ...]:
-    """Overrides that also scale a config to the GPUs there are, by the linear rule.
+    """Overrides that also scale a config to the GPUs there are (:func:`scale_batch`).
 
-    Fewer GPUs take a smaller batch at a lower rate for more iterations, as Detectron2's
-    SOLVER.REFERENCE_WORLD_SIZE does. They are spelled out, so that every command tells what it
-    trains and a run is not continued at another scale.
+    Fewer GPUs take a smaller batch at a lower rate for more iterations. They are spelled out, so
+    that every command tells what it trains and a run is not continued at another scale.
 
     Args:
         file: the config.
@@ -177,9 +175,9 @@ def scaled(file: Path, words: Sequence[str], num_gpus: int, reference: int) -> t
             f"SOLVER.IMS_PER_BATCH is the batch of {reference} GPUs, whatever --num-gpus: expected "
             f"a multiple of {reference}, got {batch}"
         )
-    cfg = DefaultTrainer.auto_scale_workers(cfg, max(num_gpus, 1)).clone()
-    cfg.defrost()
-    cfg.SOLVER.REFERENCE_WORLD_SIZE = 0  # done
+    if not reference:
+        return tuple(words)
+    cfg = scale_batch(cfg, batch // reference * max(num_gpus, 1))
     before, after = as_values(load_config(str(file), words)), as_values(cfg)
     changed = [(key, str(value)) for key, value in after.items() if before[key] != value]
     return (*words, *(word for pair in changed for word in pair))

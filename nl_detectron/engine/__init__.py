@@ -1,5 +1,7 @@
 """Training and evaluation over Detectron2's own trainer."""
 
+from .arguments import add_dataset_argument, argument_parser, configured
+from .batch import scale_batch
 from .checkpoint import Checkpointer
 from .errors import UsageError
 from .setup import build_on_meta, load_config, preflight, start_run
@@ -9,9 +11,13 @@ __all__ = [
     "Checkpointer",
     "Trainer",
     "UsageError",
+    "add_dataset_argument",
+    "argument_parser",
     "build_on_meta",
+    "configured",
     "evaluate",
     "load_config",
     "preflight",
+    "scale_batch",
     "start_run",
 ]

@@ -33,10 +33,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from .checkpoint import Checkpointer, load_trained
+from .data_checks import check_dataset
 from .errors import UsageError
+from .follow import register_data
 from .hooks import BestCheckpointer, RunSummary, write_summary
 from .setup import (
-    check_dataset,
     check_devices,
     check_file,
     check_weights,
@@ -116,7 +117,7 @@ def preflight(cfg: DictConfig, args: Namespace) -> None:
 
     Args:
         cfg: of :func:`load_config`.
-        args: of Detectron2's ``default_argument_parser``.
+        args: of :func:`argument_parser`, or of Detectron2's ``default_argument_parser``.
 
     Raises:
         UsageError: what is missing, and what to do about it.
@@ -129,10 +130,10 @@ def preflight(cfg: DictConfig, args: Namespace) -> None:
         raise UsageError("--eval-only, but dataloader has no evaluator")
     if not isinstance(cfg.dataloader.get("evaluator", {}).get("dataset_name", ""), str):
         raise UsageError("dataloader.test.dataset.names: expected one data set, not a list")
-    for part in ("test",) if args.eval_only else ("train", "test"):
-        names = OmegaConf.select(cfg.dataloader, f"{part}.dataset.names", default=())
-        for name in [names] if isinstance(names, str) else names:
-            check_dataset(name)
+    used = {part: _sets(cfg, part) for part in ("train", "test")}
+    _check_own(args, {name for names in used.values() for name in names})
+    for name in (*(() if args.eval_only else used["train"]), *used["test"]):
+        check_dataset(name)
     try:
         with torch.device("meta"):  # shapes and no memory
             instantiate(cfg.model)
@@ -140,6 +141,28 @@ def preflight(cfg: DictConfig, args: Namespace) -> None:
         reason = " ".join(str(error).split())
         raise UsageError(f"this config describes no model: {reason}") from error
     check_weights(args, options.init_checkpoint, options.output_dir, "train.init_checkpoint")
+
+
+def _sets(cfg: DictConfig, part: str) -> list[str]:
+    names = OmegaConf.select(cfg.dataloader, f"{part}.dataset.names", default=())
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _check_own(args: Namespace, used: set[str]) -> None:
+    """Data sets of --dataset are registered; all else a LazyConfig says itself."""
+    if getattr(args, "batch_size", None) is not None:
+        raise UsageError(
+            "--batch-size scales a YAML; of a LazyConfig set dataloader.train.total_batch_size, "
+            "optimizer.lr, lr_multiplier and train.max_iter"
+        )
+    register_data(getattr(args, "dataset", ()))
+    for data in getattr(args, "dataset", ()):
+        if data.name not in used:
+            raise UsageError(
+                f"--dataset {data.name} is used nowhere: a LazyConfig names its data sets in "
+                "dataloader.train.dataset.names and dataloader.test.dataset.names, and their "
+                "number of classes in its model"
+            )
 
 
 def run(args: Namespace) -> None:

@@ -4,11 +4,10 @@ import difflib
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -17,32 +16,36 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config import add_nonlocal_config
+from ..data.own import OwnData
 from ..modeling import build_model
 from .checkpoint import read_checkpoint
+from .data_checks import check_dataset, check_fit
 from .errors import UsageError
 from .evaluation import check_test_set, check_training_set
+from .follow import follow_data, register_data
 from .pictures import check_pictures
 from .trainer import check_optimizer
 
 logger = logging.getLogger(__name__)
 
-# Where a data set lies, by Detectron2's names in its metadata.
-FILES = {
-    "json_file": "annotations",
-    "image_root": "images",
-    "panoptic_json": "panoptic annotations",
-    "panoptic_root": "panoptic masks",
-    "sem_seg_root": "semantic masks (of COCO's Detectron2's prepare_panoptic_fpn.py makes them)",
-}
 
-
-def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
+def load_config(
+    config_file: str,
+    opts: Sequence[str] = (),
+    data: Sequence[OwnData] = (),
+    say: Callable[[str], None] = print,
+) -> CfgNode:
     """Detectron2's defaults, ours, a YAML file and ``KEY VALUE`` overrides, frozen.
 
     Where there is no CUDA and no explicit MODEL.DEVICE, the device is the CPU.
 
+    Args:
+        data: of the user's own, registered here, which the config follows (:func:`follow_data`).
+        say: takes a line on each thing that was decided by the data.
+
     Raises:
-        UsageError: a file that is missing or no config, an unknown key, a value of a wrong type.
+        UsageError: a file that is missing or no config, an unknown key, a value of a wrong type,
+            or data that will not do.
     """
     cfg = get_cfg()
     add_nonlocal_config(cfg)
@@ -60,6 +63,9 @@ def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
     if not isinstance(written, dict):
         raise UsageError(f"config file {config_file!r} cannot be read: it holds no KEY: VALUE")
     _merge(cfg, lambda: cfg.merge_from_file(config_file), f"config file {config_file!r}")
+    late = [word for word in opts if word.startswith("--")]
+    if late:
+        raise UsageError(f"{late[0]} comes after KEY VALUE overrides: give it before them")
     if len(opts) % 2:
         raise UsageError(
             f"overrides come as KEY VALUE pairs, got {len(opts)} words: {' '.join(opts)}"
@@ -71,6 +77,8 @@ def load_config(config_file: str, opts: list[str] = ()) -> CfgNode:
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "override")
     explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, explicit, "MODEL.DEVICE")
+    if data:
+        follow_data(cfg, data, opts[::2], say)
     cfg.freeze()
     return cfg
 
@@ -126,7 +134,7 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
 
     Args:
         cfg: of :func:`load_config`.
-        args: of Detectron2's ``default_argument_parser``.
+        args: of :func:`argument_parser`, or of Detectron2's ``default_argument_parser``.
 
     Raises:
         UsageError: what is missing, and what to do about it.
@@ -140,19 +148,27 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
         raise UsageError("DATASETS.TRAIN is empty: name a registered data set to train on")
     if args.eval_only and not cfg.DATASETS.TEST:
         raise UsageError("--eval-only, but DATASETS.TEST is empty: name a registered data set")
+    if train:
+        _check_batch(cfg, args)
     for name in (*train, *cfg.DATASETS.TEST):
         check_dataset(name)
     for name in train:
         check_training_set(cfg, name)
     for name in cfg.DATASETS.TEST:
         check_test_set(cfg, name)
+    check_fit(cfg, train, cfg.DATASETS.TEST)
     build_on_meta(cfg)
     check_weights(args, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, "MODEL.WEIGHTS")
 
 
 def start_run(cfg: CfgNode | DictConfig, args: Namespace) -> None:
-    """Detectron2's ``default_setup`` (log files, seed, config.yaml) and our own log lines."""
-    default_setup(cfg, args)
+    """Detectron2's ``default_setup`` (log files, seed, config.yaml) and our own log lines.
+
+    In each process of a run, of which the first alone knows the data sets of --dataset before.
+    """
+    register_data(getattr(args, "dataset", ()))
+    notes = getattr(args, "notes", ())
+    default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
     if isinstance(cfg, CfgNode):
         output_dir, device = cfg.OUTPUT_DIR, cfg.MODEL.DEVICE
     else:
@@ -162,6 +178,8 @@ def start_run(cfg: CfgNode | DictConfig, args: Namespace) -> None:
     )
     if device == "cpu":
         log.info("Running on the CPU")
+    for note in notes:
+        log.info(note)
 
 
 def check_devices(args: Namespace, device: str, amp: bool, key: str) -> None:
@@ -174,27 +192,15 @@ def check_devices(args: Namespace, device: str, amp: bool, key: str) -> None:
         raise UsageError(f"{key} needs CUDA; set it to False to train on the CPU")
 
 
-def check_dataset(name: str) -> None:
-    """Raises UsageError for a data set that is not registered, or whose files are not there."""
-    if name not in DatasetCatalog.list():
-        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
-        hint = f" (near it: {', '.join(near)})" if near else ""
+def _check_batch(cfg: CfgNode, args: Namespace) -> None:
+    gpus, solver = max(args.num_gpus, 1) * args.num_machines, cfg.SOLVER
+    reference = solver.REFERENCE_WORLD_SIZE or gpus
+    if solver.IMS_PER_BATCH % reference:
+        why = "SOLVER.REFERENCE_WORLD_SIZE" if solver.REFERENCE_WORLD_SIZE else "the GPUs in all"
         raise UsageError(
-            f"data set {name!r} is not registered{hint}; register your own with "
-            "detectron2.data.datasets.register_coco_instances"
+            f"a batch of {solver.IMS_PER_BATCH} (SOLVER.IMS_PER_BATCH, --batch-size): expected a "
+            f"multiple of {reference}, {why}"
         )
-    meta = MetadataCatalog.get(name)
-    if meta.get("made_on_demand", False):
-        return
-    for key, kind in FILES.items():
-        path = meta.get(key)
-        if path and not PathManager.exists(path):
-            raise UsageError(
-                f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; for COCO set "
-                "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (now "
-                f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')}), for your own "
-                "correct the path that it was registered with"
-            )
 
 
 def check_weights(args: Namespace, path: str, output_dir: str, key: str) -> None:

@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import default_argument_parser
 
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import SPLITS, register_split
-from nl_detectron.engine import Trainer, load_config, start_run
+from nl_detectron.engine import Trainer, argument_parser, load_config, start_run
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -59,10 +58,10 @@ def tiny_config(tiny_relay):
 
 @pytest.fixture(scope="session")
 def arguments():
-    """Command line words as Detectron2's parser gives them to ``preflight``."""
+    """Command line words as train_net.py's parser gives them to ``preflight``."""
 
     def parse(*words) -> Namespace:
-        return default_argument_parser().parse_args(list(words))
+        return argument_parser().parse_args(list(words))
 
     return parse
 

@@ -1,0 +1,336 @@
+"""What can be wrong with a data set in COCO's format, found before a training runs into it.
+
+A problem is the name of its kind, of :data:`KINDS`, and the place: a class, an image, an
+annotation. Coordinates: pixels; boxes x, y, width, height.
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from detectron2.data.detection_utils import read_image
+from detectron2.utils.file_io import PathManager
+from tqdm import tqdm
+
+from .keypoints import sound_skeleton
+
+Problem = tuple[str, str]
+SEVERITIES = ("info", "warning", "error")
+EXAMPLES = 3  # of a kind that are kept
+SLACK = 1.0  # pixels that a box or a keypoint may lie outside: rounding
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of problem.
+
+    Attributes:
+        severity: error, where a run would stop or its results be wrong; warning, where something
+            is left out or most likely a mistake; info.
+        part: what it is the matter with: "all", or "masks", "keypoints", "evaluation" or
+            "keypoint evaluation", which not every run has.
+        meaning: what comes of it.
+    """
+
+    severity: str
+    part: str
+    meaning: str
+
+
+KINDS = {
+    "missing image": Kind("error", "all", "training stops where it comes to it"),
+    "unreadable image": Kind("error", "all", "broken or no image: training stops there"),
+    "width and height swapped": Kind(
+        "error", "all", "training stops there; often by an EXIF rotation, which it applies"
+    ),
+    "wrong image size": Kind("error", "all", "not what its entry says: training stops there"),
+    "nothing annotated": Kind("error", "all", "no annotation is of an image of the file"),
+    "incomplete image": Kind("error", "all", "lacks id, file_name, height or width"),
+    "image id twice": Kind("error", "all", "one of the two is lost"),
+    "class id twice": Kind("error", "all", "one of the two is lost"),
+    "annotation id twice": Kind("error", "all", "Detectron2 refuses such a file"),
+    "incomplete annotation": Kind("error", "all", "lacks id, image_id, category_id or bbox"),
+    "unknown category": Kind("error", "all", "a category_id that categories lack"),
+    "malformed box": Kind("error", "all", "a bbox is four finite numbers"),
+    "ignore is set": Kind("error", "all", "Detectron2 refuses it; COCO's own is iscrowd"),
+    "no mask": Kind("error", "masks", "others have one; Mask R-CNN needs all"),
+    "malformed mask": Kind("error", "masks", "no list of polygons and no RLE"),
+    "mask of another size": Kind("error", "masks", "an RLE's size is its image's"),
+    "keypoint name twice": Kind("error", "keypoints", "names tell what a flip swaps"),
+    "keypoints differ": Kind(
+        "error", "keypoints", "classes with other keypoints than the first's: a model has one list"
+    ),
+    "no keypoints": Kind("error", "keypoints", "Keypoint R-CNN needs all (zeros: not labelled)"),
+    "keypoint count": Kind("error", "keypoints", "not x, y, visibility for each of its class"),
+    "no area or iscrowd": Kind("error", "evaluation", "COCO's evaluation stops without"),
+    "no num_keypoints": Kind("error", "keypoint evaluation", "COCO's evaluation stops without"),
+    "unknown image": Kind("warning", "all", "an image_id that images lack: never seen"),
+    "image file twice": Kind("warning", "all", "one file under several ids"),
+    "annotation twice": Kind("warning", "all", "same image, class and box"),
+    "annotation id 0": Kind(
+        "warning", "evaluation", "pycocotools takes what matches it for a false positive"
+    ),
+    "empty box": Kind("warning", "all", "no width or height: left out in training, never found"),
+    "box outside its image": Kind("warning", "all", "cut off; x1, y1 for width, height?"),
+    "broken polygon": Kind("warning", "masks", "odd, or fewer than 3 points: left out in training"),
+    "flat polygon": Kind("warning", "masks", "it has no area"),
+    "keypoint outside its image": Kind("warning", "keypoints", "taken as not labelled"),
+    "wrong num_keypoints": Kind("warning", "keypoints", "not the number with a visibility above 0"),
+    "keypoints without names": Kind("warning", "keypoints", "its class names none: not used"),
+    "broken skeleton": Kind("warning", "keypoints", "no pairs counted from 1: no lines are drawn"),
+    "class name twice": Kind("warning", "all", "two classes cannot be told apart by name"),
+    "class without annotations": Kind("warning", "all", "nothing to learn, and no AP"),
+    "image without annotations": Kind("info", "all", "left out in training"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All problems of a kind: how many, and where the first are."""
+
+    kind: str
+    count: int
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.count}: {', '.join(self.examples)}{self.more})"
+
+    @property
+    def severity(self) -> str:
+        return KINDS[self.kind].severity
+
+    @property
+    def more(self) -> str:
+        return ", …" if self.count > len(self.examples) else ""
+
+
+def collected(problems: Iterable[Problem]) -> list[Finding]:
+    """By kind, the gravest first."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[str]] = {}
+    for kind, place in problems:
+        counts[kind] += 1
+        if counts[kind] <= EXAMPLES:
+            examples.setdefault(kind, []).append(place)
+    return [Finding(k, counts[k], tuple(examples[k])) for k in KINDS if k in counts]
+
+
+def worst(findings: Iterable[Finding]) -> str:
+    """The gravest severity; of none, info."""
+    return max((f.severity for f in findings), key=SEVERITIES.index, default="info")
+
+
+def check_content(content: dict) -> Iterator[Problem]:
+    """Problems of an annotation file alone, of :func:`~.coco.read_coco`; no image is read."""
+    yield from _check_categories(content)
+    yield from _check_images(content)
+    images = {image["id"]: image for image in whole_images(content)}
+    categories = {category["id"]: category for category in content["categories"]}
+    masks = any(a.get("segmentation") for a in content["annotations"])
+    for annotation in content["annotations"]:
+        for kind in check_annotation(annotation, images, categories, masks):
+            yield kind, _place(annotation, images)
+    whole = [a for a in content["annotations"] if _is_whole(a)]
+    for number in _repeated(a["id"] for a in whole):
+        yield "annotation id twice", f"annotation {number}"
+    same = ((a["image_id"], a["category_id"], str(a["bbox"])) for a in whole)
+    for image, category, box in _repeated(same):
+        yield "annotation twice", f"image {image}, category {category}, box {box}"
+
+
+def check_files(content: dict, folder: str | os.PathLike) -> Iterator[Problem]:
+    """Problems of the image files: each is read as training does. A bar shows how far it is."""
+    images = whole_images(content)
+    paths = [os.path.join(folder, image["file_name"]) for image in images]
+    sizes = [(image["height"], image["width"]) for image in images]
+    with ThreadPoolExecutor() as pool:  # Pillow decodes beside other threads
+        kinds = pool.map(_check_file, paths, sizes)
+        # disable=None: where nobody looks, there is no bar
+        bar = tqdm(kinds, "images", len(images), unit="image", disable=None)
+        for image, kind in zip(images, bar, strict=True):
+            if kind:
+                yield kind, image["file_name"]
+
+
+def check_annotation(
+    annotation: dict, images: dict, categories: dict, masks: bool
+) -> Iterator[str]:
+    """Kinds of what is wrong with one annotation by itself.
+
+    Args:
+        images, categories: of the file, by id.
+        masks: the file has some, so that each annotation should have one.
+    """
+    if not _is_whole(annotation):
+        yield "incomplete annotation"
+        return
+    image, category = (
+        images.get(annotation["image_id"]),
+        categories.get(annotation["category_id"]),
+    )
+    if annotation["id"] == 0:
+        yield "annotation id 0"
+    if annotation.get("ignore"):
+        yield "ignore is set"
+    if not {"area", "iscrowd"} <= annotation.keys():
+        yield "no area or iscrowd"
+    if category is None:
+        yield "unknown category"
+    if image is None:
+        yield "unknown image"
+    if image is None or category is None:
+        return
+    size = image["height"], image["width"]
+    yield from _check_box(annotation["bbox"], *size)
+    if masks:
+        yield from _check_mask(annotation.get("segmentation"), *size)
+    yield from _check_keypoints(annotation, len(category.get("keypoints") or ()), *size)
+
+
+def whole_images(content: dict) -> list[dict]:
+    """Those with an id, a file's name and a size."""
+    return [
+        image
+        for image in content["images"]
+        if isinstance(image.get("id"), int | str)
+        and isinstance(image.get("file_name"), str)
+        and all(isinstance(image.get(side), int) for side in ("height", "width"))
+    ]
+
+
+def _check_categories(content: dict) -> Iterator[Problem]:
+    categories = content["categories"]
+    for number in _repeated(c["id"] for c in categories):
+        yield "class id twice", f"category {number}"
+    for name in _repeated(c["name"] for c in categories):
+        yield "class name twice", f"class {name!r}"
+    used = {a["category_id"] for a in content["annotations"] if _is_whole(a)}
+    with_keypoints = [c["keypoints"] for c in categories if c.get("keypoints")]
+    for category in categories:
+        place, names = f"class {category['name']!r}", category.get("keypoints") or []
+        if category["id"] not in used:
+            yield "class without annotations", place
+        elif with_keypoints and names != with_keypoints[0]:
+            yield "keypoints differ", place
+        if len(set(names)) < len(names):
+            yield "keypoint name twice", place
+        if not sound_skeleton(names, category.get("skeleton") or []):
+            yield "broken skeleton", place
+
+
+def _check_images(content: dict) -> Iterator[Problem]:
+    whole = whole_images(content)
+    known = {id(image) for image in whole}
+    for number, image in enumerate(content["images"]):
+        if id(image) not in known:
+            yield "incomplete image", f"images[{number}]"
+    for number in _repeated(image["id"] for image in whole):
+        yield "image id twice", f"image {number}"
+    for name in _repeated(image["file_name"] for image in whole):
+        yield "image file twice", name
+    annotated = {a["image_id"] for a in content["annotations"] if _is_whole(a)}
+    if not annotated & {image["id"] for image in whole}:
+        yield "nothing annotated", "the whole file"
+        return
+    for image in whole:
+        if image["id"] not in annotated:
+            yield "image without annotations", image["file_name"]
+
+
+def _check_file(path: str, size: tuple[int, int]) -> str | None:
+    if not PathManager.isfile(path):
+        return "missing image"
+    try:
+        found = read_image(path, "BGR").shape[:2]
+    except Exception:  # each format of Pillow's raises its own
+        return "unreadable image"
+    if found == size:
+        return None
+    return "width and height swapped" if found == size[::-1] else "wrong image size"
+
+
+def _check_box(box: object, height: int, width: int) -> Iterator[str]:
+    if not (isinstance(box, list) and len(box) == 4 and _are_numbers(box)):
+        yield "malformed box"
+        return
+    x, y, w, h = box
+    if w <= 0 or h <= 0:
+        yield "empty box"
+    elif min(x, y) < -SLACK or x + w > width + SLACK or y + h > height + SLACK:
+        yield "box outside its image"
+
+
+def _check_mask(mask: object, height: int, width: int) -> Iterator[str]:
+    if not mask:
+        yield "no mask"
+    elif isinstance(mask, dict):
+        if not {"counts", "size"} <= mask.keys():
+            yield "malformed mask"
+        elif mask["size"] != [height, width]:
+            yield "mask of another size"
+    elif isinstance(mask, list) and all(isinstance(p, list) and _are_numbers(p) for p in mask):
+        if not all(is_polygon(p) for p in mask):
+            yield "broken polygon"
+        if any(is_polygon(p) and not _area(p) for p in mask):
+            yield "flat polygon"
+    else:
+        yield "malformed mask"
+
+
+def _check_keypoints(annotation: dict, count: int, height: int, width: int) -> Iterator[str]:
+    points = annotation.get("keypoints")
+    if not count:
+        if points:
+            yield "keypoints without names"
+        return
+    if not points:
+        yield "no keypoints"
+        return
+    if not (isinstance(points, list) and len(points) == 3 * count and _are_numbers(points)):
+        yield "keypoint count"
+        return
+    labelled = [(x, y) for x, y, v in zip(*[iter(points)] * 3, strict=True) if v > 0]
+    if any(
+        min(x, y) < -SLACK or x > width - 1 + SLACK or y > height - 1 + SLACK for x, y in labelled
+    ):
+        yield "keypoint outside its image"
+    if "num_keypoints" not in annotation:
+        yield "no num_keypoints"
+    elif annotation["num_keypoints"] != len(labelled):
+        yield "wrong num_keypoints"
+
+
+def is_polygon(numbers: list) -> bool:
+    """Whether they are three points x, y or more, as Detectron2 asks."""
+    return len(numbers) >= 6 and len(numbers) % 2 == 0
+
+
+def _area(polygon: list) -> float:
+    """By the shoelace formula."""
+    points = list(zip(polygon[::2], polygon[1::2], strict=True))
+    ends = zip(points, points[1:] + points[:1], strict=True)
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in ends)) / 2
+
+
+def _is_whole(annotation: dict) -> bool:
+    keys = ("id", "image_id", "category_id")
+    known = all(isinstance(annotation.get(key), int | str) for key in keys)
+    return known and bool(annotation.get("bbox"))
+
+
+def _are_numbers(values: list) -> bool:
+    return all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+
+
+def _repeated(values: Iterable[Hashable]) -> list:
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
+def _place(annotation: dict, images: dict) -> str:
+    image = annotation.get("image_id")
+    known = images.get(image) if isinstance(image, int | str) else None
+    where = known["file_name"] if known else f"image {image}"
+    return f"annotation {annotation.get('id')} of {where}"

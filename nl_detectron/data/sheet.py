@@ -1,0 +1,111 @@
+"""A contact sheet: some images of a data set in COCO's format with their annotations drawn."""
+
+import os
+from collections.abc import Iterator
+from math import ceil
+
+import numpy as np
+from detectron2.data import Metadata
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
+from detectron2.utils.visualizer import ColorMode, Visualizer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .check import KINDS, check_annotation, is_polygon, whole_images
+from .own import describe, names_and_colours
+
+MOST = 12  # images
+COLUMNS = 4
+WIDTH, HEIGHT = 480, 360  # pixels of an image, at most
+DPI = 100
+
+
+def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
+    """Up to 12 images that show as many classes as can be, with boxes, masks and keypoints.
+
+    Images that cannot be read, and what of an annotation is broken, are left out:
+    :mod:`.check` tells of them.
+
+    Args:
+        content: of :func:`~.coco.read_coco`.
+        folder: of the images.
+
+    Raises:
+        ValueError: no annotated image can be read.
+    """
+    about = describe(content)
+    metadata = Metadata(**names_and_colours(about))
+    of_image: dict = {}
+    for image, record in _records(content, len(about.keypoints)):
+        of_image.setdefault(image, []).append(record)
+    left = {i["id"]: i["file_name"] for i in whole_images(content) if i["id"] in of_image}
+    unseen, drawn = set(range(len(about.classes))), {}
+    while left and len(drawn) < MOST:
+        classes = {i: {r["category_id"] for r in of_image[i]} for i in left}
+        best = max(left, key=lambda image: len(classes[image] & unseen))
+        name = left.pop(best)
+        try:
+            pixels = read_image(os.path.join(folder, name), "RGB")
+        except Exception:  # each format of Pillow's raises its own
+            continue
+        drawn[name] = _drawn(pixels, of_image[best], metadata)
+        unseen -= classes[best]
+    if not drawn:
+        raise ValueError("no annotated image can be read, so there is nothing to draw")
+    return _figure(drawn)
+
+
+def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
+    """Annotations as Detectron2 has them, each with its image's id; sound parts alone."""
+    images = {image["id"]: image for image in whole_images(content)}
+    categories = {category["id"]: category for category in content["categories"]}
+    numbers = {category: i for i, category in enumerate(sorted(categories))}
+    for annotation in content["annotations"]:
+        found = [KINDS[k] for k in check_annotation(annotation, images, categories, masks=True)]
+        broken = {kind.part for kind in found if kind.severity == "error"}
+        if "all" in broken or annotation["image_id"] not in images:
+            continue
+        record = {
+            "bbox": annotation["bbox"],
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": numbers[annotation["category_id"]],
+            "iscrowd": annotation.get("iscrowd", 0),
+        }
+        mask, points = annotation.get("segmentation"), annotation.get("keypoints") or []
+        if "masks" not in broken:
+            polygons = isinstance(mask, list)
+            record["segmentation"] = [p for p in mask if is_polygon(p)] if polygons else mask
+        if points and "keypoints" not in broken and len(points) == 3 * keypoints:
+            record["keypoints"] = points
+        yield annotation["image_id"], record
+
+
+def _drawn(pixels: np.ndarray, records: list[dict], metadata: Metadata) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    scale = min(WIDTH / width, HEIGHT / height)
+    np.random.seed(0)  # the Visualizer varies a class's colour by lot: the same every time
+    drawing = Visualizer(pixels, metadata, scale, ColorMode.SEGMENTATION)
+    # it draws annotations that have the same parts
+    for parts in sorted({_parts(record) for record in records}):
+        drawing.draw_dataset_dict({"annotations": [r for r in records if _parts(r) == parts]})
+    return drawing.output.get_image()
+
+
+def _parts(record: dict) -> tuple[str, ...]:
+    return tuple(key for key in ("segmentation", "keypoints") if key in record)
+
+
+def _figure(drawn: dict[str, np.ndarray]) -> Figure:
+    columns = min(COLUMNS, len(drawn))
+    rows = ceil(len(drawn) / columns)
+    size = columns * (WIDTH + 20) / DPI, rows * (HEIGHT + 40) / DPI
+    figure = Figure(size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for cell in cells:
+        cell.axis("off")
+    for cell, (name, picture) in zip(cells, drawn.items(), strict=False):
+        cell.imshow(picture)
+        cell.set_title(name, fontsize=9, parse_math=False)
+    return figure

@@ -1,0 +1,81 @@
+"""The command line of train_net.py: Detectron2's, and what the user's own data and batch take."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser
+
+from ..data.own import FORM, OwnData
+from .batch import SCALED, scale_batch
+from .errors import UsageError
+from .follow import get
+from .setup import load_config
+
+
+def argument_parser() -> ArgumentParser:
+    """Detectron2's parser with ``--dataset`` and ``--batch-size``."""
+    parser = default_argument_parser()
+    add_dataset_argument(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=_count,
+        metavar="N",
+        help="images an iteration over all GPUs; rate and schedule go along",
+    )
+    return parser
+
+
+def add_dataset_argument(parser: ArgumentParser) -> None:
+    """Give ``--dataset`` to a tool, whose ``args.dataset`` is then for :func:`load_config`."""
+    parser.add_argument(
+        "--dataset",
+        type=_data,
+        action="append",
+        default=[],
+        metavar=FORM,
+        help="your own data in COCO's format (repeatable): a NAME in _train to train on, in _val "
+        "or _test to evaluate on, or as DATASETS.TRAIN and DATASETS.TEST say",
+    )
+
+
+def configured(args: Namespace) -> CfgNode:
+    """The config of a command line.
+
+    ``args.notes`` becomes a list of lines on what it changed, for the log of ``start_run``.
+
+    Raises:
+        UsageError: of :func:`load_config`, or a batch that cannot be.
+    """
+    args.notes = []
+    cfg = load_config(args.config_file, args.opts, args.dataset, args.notes.append)
+    return cfg if args.batch_size is None else _with_batch(cfg, args)
+
+
+def _with_batch(cfg: CfgNode, args: Namespace) -> CfgNode:
+    """The given batch; overrides of what would be scaled stay as they are."""
+    given, batch = args.opts[::2], args.batch_size
+    if "SOLVER.IMS_PER_BATCH" in given or cfg.SOLVER.REFERENCE_WORLD_SIZE:
+        raise UsageError(
+            f"--batch-size {batch}, but the batch is set by SOLVER.IMS_PER_BATCH as an override or "
+            "by SOLVER.REFERENCE_WORLD_SIZE too: give one of the three"
+        )
+    kept = [key for key in SCALED if key in given]
+    scaled = scale_batch(cfg, batch, kept)
+    keys = ("SOLVER.IMS_PER_BATCH", *SCALED)
+    told = [f"{k} {get(cfg, k)} -> {get(scaled, k)}" for k in keys if get(cfg, k) != get(scaled, k)]
+    told += [f"{key} {get(cfg, key)} as given" for key in kept]
+    args.notes.append(f"--batch-size {batch}: {', '.join(told) or 'the config has it already'}")
+    return scaled
+
+
+def _data(word: str) -> OwnData:
+    try:
+        return OwnData.parse(word)
+    except ValueError as error:  # argparse shows the text of its own error alone
+        raise ArgumentTypeError(str(error)) from error
+
+
+def _count(word: str) -> int:
+    if not (word.isdecimal() and int(word)):
+        raise ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
+    return int(word)

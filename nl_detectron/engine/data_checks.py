@@ -1,0 +1,149 @@
+"""Before a run: whether its data sets are there, agree with each other, and fit its model."""
+
+import difflib
+import os
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from ..data.check import KINDS
+from ..data.own import Description
+from .errors import UsageError
+from .evaluation import predicted
+from .follow import KEYPOINTS, SIGMAS, classes_key, get
+
+# Where a data set lies, by Detectron2's names in its metadata.
+FILES = {
+    "json_file": "annotations",
+    "image_root": "images",
+    "panoptic_json": "panoptic annotations",
+    "panoptic_root": "panoptic masks",
+    "sem_seg_root": "semantic masks (of COCO's Detectron2's prepare_panoptic_fpn.py makes them)",
+}
+COCO_KEYPOINTS = 17  # what no sigmas in the config stand for
+
+
+def check_dataset(name: str) -> None:
+    """Raises UsageError for a data set that is not registered, or whose files are not there."""
+    if name not in DatasetCatalog.list():
+        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
+        hint = f" (near it: {', '.join(near)})" if near else ""
+        raise UsageError(
+            f"data set {name!r} is not registered{hint}; name your own with "
+            f"--dataset {name}=ANNOTATIONS.json:IMAGE_FOLDER, or in code with "
+            "detectron2.data.datasets.register_coco_instances"
+        )
+    meta = MetadataCatalog.get(name)
+    if meta.get("made_on_demand", False):
+        return
+    for key, kind in FILES.items():
+        path = meta.get(key)
+        if path and not PathManager.exists(path):
+            raise UsageError(
+                f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; for COCO set "
+                "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (now "
+                f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')}), for your own "
+                "correct the path that it was registered with"
+            )
+
+
+def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
+    """Hold registered data sets against each other and against the model.
+
+    Raises:
+        UsageError: what does not fit, and what to do about it.
+    """
+    tasks = predicted(cfg)
+    if "bbox" in tasks:
+        _check_alike((*train, *test), "thing_classes", "classes")
+        _check_classes(cfg, train, test)
+    if "keypoints" in tasks:
+        _check_alike((*train, *test), "keypoint_names", "keypoints")
+    for name in dict.fromkeys((*train, *test)):
+        about = MetadataCatalog.get(name).get("description")
+        if about:
+            _check_own(cfg, name, about, name in test)
+    if "keypoints" in tasks and test:
+        _check_sigmas(cfg)
+
+
+def _check_alike(names: Sequence[str], key: str, what: str) -> None:
+    """A model's numbers mean the same in all sets whose metadata tell."""
+    known = [(name, list(found)) for name in names if (found := MetadataCatalog.get(name).get(key))]
+    for name, found in known[1:]:
+        first, expected = known[0]
+        if found != expected:
+            pairs = enumerate(zip(expected, found, strict=False))
+            number = next((i for i, (a, b) in pairs if a != b), min(len(found), len(expected)))
+            here, there = (
+                repr(of[number]) if number < len(of) else "missing" for of in (found, expected)
+            )
+            raise UsageError(
+                f"data sets {first!r} and {name!r} have other {what} ({len(expected)} and "
+                f"{len(found)}; the first that differs, number {number + 1}, is {there} and "
+                f"{here}): give their files the same ones, in the same order"
+            )
+
+
+def _check_classes(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
+    key = classes_key(cfg)
+    number = get(cfg, key)
+    for name in (*train, *test):
+        known = MetadataCatalog.get(name).get("thing_classes")
+        if not known:  # of a set registered in code, before it is loaded
+            continue
+        if number < len(known) or (number > len(known) and name in test):
+            raise UsageError(
+                f"{key} is {number}, but {name!r} has {len(known)} class(es); give {len(known)}, "
+                "or leave it out with --dataset, which sets it"
+            )
+
+
+def _check_own(cfg: CfgNode, name: str, about: Description, tested: bool) -> None:
+    """A set of --dataset, whose file was read."""
+    masks, keypoints = ("segm" in predicted(cfg)), ("keypoints" in predicted(cfg))
+    if masks and not about.masks:
+        raise UsageError(
+            f"MODEL.MASK_ON is True, but {name!r} has no masks (segmentation): use a config of "
+            "COCO-Detection, or MODEL.MASK_ON False"
+        )
+    if keypoints and not about.keypoints:
+        raise UsageError(
+            f"MODEL.KEYPOINT_ON is True, but no category of {name!r} names keypoints: give them a "
+            "list 'keypoints', or use MODEL.KEYPOINT_ON False"
+        )
+    parts = {
+        "all": True,
+        "masks": masks,
+        "keypoints": keypoints,
+        "evaluation": tested,
+        "keypoint evaluation": tested and keypoints,
+    }
+    found = [finding for finding in about.errors if parts[KINDS[finding.kind].part]]
+    if found:
+        raise UsageError(
+            f"data set {name!r} cannot be used: {'; '.join(map(str, found))}. "
+            "tools/check_dataset.py tells what that means, and of its images too"
+        )
+    if masks and about.rle and cfg.INPUT.MASK_FORMAT != "bitmask":
+        raise UsageError(
+            f"{name!r} has masks as RLE, for which INPUT.MASK_FORMAT must be bitmask, not "
+            f"{cfg.INPUT.MASK_FORMAT}"
+        )
+    if keypoints and get(cfg, KEYPOINTS) != len(about.keypoints):
+        raise UsageError(
+            f"{KEYPOINTS} is {get(cfg, KEYPOINTS)}, but {name!r} has {len(about.keypoints)} "
+            "keypoint(s); leave it out, and it follows the data"
+        )
+
+
+def _check_sigmas(cfg: CfgNode) -> None:
+    number, sigmas = get(cfg, KEYPOINTS), len(get(cfg, SIGMAS))
+    if number != (sigmas or COCO_KEYPOINTS):
+        raise UsageError(
+            f"{KEYPOINTS} is {number}, but {SIGMAS} has {sigmas} values (0 stands for COCO's "
+            f"{COCO_KEYPOINTS}): give one for each keypoint, or leave it out with --dataset, which "
+            "sets it"
+        )

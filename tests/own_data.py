@@ -1,0 +1,83 @@
+"""A small sound data set in COCO's format, for tests to break."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from nl_detectron.data import OwnData
+
+WIDTH, HEIGHT = 96, 64
+KEYPOINTS = ["beak", "left_wing", "right_wing"]
+FILES = ("a.png", "b.png")
+
+
+def sound_content() -> dict:
+    """Two images, two classes with ids in no order and with gaps, boxes, masks and keypoints."""
+    names = {"keypoints": list(KEYPOINTS), "skeleton": [[1, 2], [1, 3]]}
+    size = {"height": HEIGHT, "width": WIDTH}
+    crowd = {"counts": [0, 10, HEIGHT * WIDTH - 10], "size": [HEIGHT, WIDTH]}
+    return {
+        "images": [{"id": i, "file_name": name, **size} for i, name in enumerate(FILES, 5)],
+        "categories": [{"id": 20, "name": "owl", **names}, {"id": 3, "name": "jay", **names}],
+        "annotations": [
+            _annotation(1, 5, 20, [10, 10, 40, 30]),
+            _annotation(2, 5, 3, [50, 20, 30, 40]),
+            _annotation(4, 6, 3, [0, 0, WIDTH, HEIGHT]),
+            {
+                **_annotation(9, 6, 20, [0, 0, 1, 10]),
+                "iscrowd": 1,
+                "segmentation": crowd,
+                "keypoints": [0] * 9,
+                "num_keypoints": 0,
+            },
+        ],
+    }
+
+
+def _annotation(number: int, image: int, category: int, box: list[int]) -> dict:
+    x, y, w, h = box
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": box,
+        "area": w * h,
+        "iscrowd": 0,
+        "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+        "keypoints": [x + 1, y + 1, 2, x + w - 1, y + 1, 1, x + 1, y + h - 1, 2],
+        "num_keypoints": 3,
+    }
+
+
+def write(folder: Path, content: dict, name: str = "birds_train") -> OwnData:
+    """The file ``{name}.json`` and images of noise below a folder."""
+    file, images = folder / f"{name}.json", folder / "images"
+    file.write_text(json.dumps(content))
+    images.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for image in FILES:
+        pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / image)
+    return OwnData(name, str(file), str(images))
+
+
+def word(data: OwnData) -> str:
+    """For the command line."""
+    return f"{data.name}={data.annotations}:{data.images}"
+
+
+@contextmanager
+def catalogues_left_alone() -> Iterator[None]:
+    """What is registered meanwhile is forgotten."""
+    before = set(DatasetCatalog.list()), set(MetadataCatalog.list())
+    try:
+        yield
+    finally:
+        for catalogue, names in zip((DatasetCatalog, MetadataCatalog), before, strict=True):
+            for name in set(catalogue.list()) - names:
+                catalogue.remove(name)
