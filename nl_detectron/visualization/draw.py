@@ -124,7 +124,8 @@ def facts(view: View, attention: Attention) -> str:
     told = f"mean distance {mean_distance(attention):.0f} px"
     for box in view.instances.pred_boxes.tensor.tolist() if len(view.instances) else []:
         if holds(box, *attention.point):
-            return f"{told}\n{100 * (1 - share(attention, box)):.0f} % outside the object's box"
+            outside = max(1 - share(attention, box), 0.0)  # rounding: no "-0 %"
+            return f"{told}\n{100 * outside:.0f} % outside the object's box"
     return told
 
 
