@@ -72,11 +72,13 @@ KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after
 # real photographs
 REAL_IMAGES = (16, 12)  # how many, and at most so many objects in each
 REAL_SEEDS = [1, 2]
-REAL = Schedule(iterations=90, rate=0.01, low=0.002, low_until=10, cool=20, every=30, least=999)
+REAL = Schedule(iterations=90, rate=2e-4, low=5e-5, low_until=10, cool=20, every=30, least=999)
 REAL_OPTS = (
     *("INPUT.MIN_SIZE_TRAIN", "(256,)", "INPUT.MIN_SIZE_TEST", "256"),
     *("INPUT.MAX_SIZE_TRAIN", "448", "INPUT.MAX_SIZE_TEST", "448"),
-    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "0.01", "DATALOADER.NUM_WORKERS", "0"),
+    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "2e-4", "DATALOADER.NUM_WORKERS", "0"),
+    *("SOLVER.OPTIMIZER", "AdamW", "SOLVER.CLIP_GRADIENTS.ENABLED", "True"),
+    *("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "5.0"),
     *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "500", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "200"),
     *("MODEL.RPN.PRE_NMS_TOPK_TEST", "500", "MODEL.RPN.POST_NMS_TOPK_TEST", "200"),
     *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "64"),
