@@ -1,5 +1,6 @@
 """Detectron2's checkpointer, saying in one line what was loaded and what starts fresh."""
 
+import hashlib
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..modeling import find_blocks
@@ -84,8 +86,8 @@ class Checkpointer(DetectionCheckpointer):
             )
 
 
-def read_checkpoint(path: str) -> None:
-    """Read a checkpoint and throw it away, to know that it can be.
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """All that a checkpoint holds: its tensors under "model", and what was saved with them.
 
     Raises:
         UsageError: it is not there, cannot be fetched, or is damaged.
@@ -98,7 +100,16 @@ def read_checkpoint(path: str) -> None:
     if not os.path.isfile(local):
         raise UsageError(f"checkpoint {path!r} does not exist")
     checkpointer._parsed_url_during_load = urlparse(path)  # load() sets it for _load_file()
-    checkpointer._load_file(local)
+    return checkpointer._load_file(local)
+
+
+def digest(path: str) -> str:
+    """The SHA-256 of a checkpoint's file, in hexadecimal: which weights a result is of."""
+    found = hashlib.sha256()
+    with PathManager.open(path.split("?")[0], "rb") as file:
+        while chunk := file.read(2**20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:

@@ -5,6 +5,8 @@ import math
 import os
 import platform
 import resource
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import detectron2
@@ -15,6 +17,8 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.file_io import PathManager
+
+from .checkpoint import digest
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
@@ -50,20 +54,24 @@ class RunSummary(HookBase):
             os.path.join(self.cfg.OUTPUT_DIR, "summary.json"),
             self.cfg,
             getattr(trainer, "_last_eval_results", {}),
+            checkpoint=os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth"),
             iterations=trainer.max_iter,
             seconds_per_iteration=seconds.global_avg() if seconds else None,
         )
 
 
-def write_summary(path: str, cfg: CfgNode, results: dict, **more) -> None:
-    """Write results (AP in percent), versions, peak memory (MiB) and the whole config as JSON."""
+def write_summary(path: str, cfg: CfgNode, results: dict, *, checkpoint: str, **more) -> None:
+    """Write results (AP in percent), the SHA-256 of the ``checkpoint`` that they are of, versions,
+    peak memory (MiB) and the whole config as JSON."""
     summary = {
         # NaN, of a size that has no objects, is no JSON
         "results": {k: None if v != v else v for k, v in flatten_results_dict(results).items()},
+        "checkpoint": digest(checkpoint) if PathManager.isfile(checkpoint) else None,
         **more,
         "peak_memory_mib": peak_memory_mib(cfg.MODEL.DEVICE),
         "device": cfg.MODEL.DEVICE,
         "versions": versions(),
+        "commit": commit(),
         "config": cfg.dump(),
     }
     with PathManager.open(path, "w") as file:
@@ -89,3 +97,16 @@ def versions() -> dict[str, str]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
+
+
+def commit() -> str | None:
+    """Of the clone that this code is in, with a + where files were changed; None in a wheel."""
+    clone = Path(__file__).parents[2]
+    if not (clone / ".git").exists():
+        return None
+    words = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    command = ["git", "-C", clone, *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or a clone of someone else's
+        return None

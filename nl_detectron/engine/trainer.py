@@ -136,5 +136,6 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> dict:
         )
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
-        write_summary(os.path.join(cfg.OUTPUT_DIR, "evaluation.json"), cfg, results)
+        file = os.path.join(cfg.OUTPUT_DIR, "evaluation.json")
+        write_summary(file, cfg, results, checkpoint=checkpointer.path)
     return results
