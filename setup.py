@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["nl_detectron", "nl_detectron.*"]), "nl_detectron.configs"],
     package_dir={"nl_detectron.configs": "configs"},
-    package_data={"nl_detectron.configs": ["**/*.yaml", "**/*.py"]},
+    package_data={
+        "nl_detectron.configs": ["**/*.yaml", "**/*.py"],
+        "nl_detectron.model_zoo": ["index.yaml"],
+    },
 )

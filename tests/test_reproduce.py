@@ -138,40 +138,6 @@ def test_what_cannot_be_trained_is_told_before_any_work(words, said, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
-def test_the_published_figures_are_those_of_the_model_zoo():
-    zoo = {}
-    for line in (ROOT / "MODEL_ZOO.md").read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if config := re.search(r"configs/([\w/-]+)\.yaml", line):
-            zoo[config[1]] = cells[:-1]  # the last is ours
-    compared = 0
-    for name, schedule in COCO:
-        for row in TABLES[name]["rows"]:
-            cells = zoo[f"{row['config']}_{schedule}"]
-            published = row.get("detectron2", {}).get(schedule, {})
-            expected = " / ".join(f"{published[t]:.1f}" for t in TABLES[name]["tasks"] if published)
-            if not row["config"].startswith("Ablations"):
-                assert cells[-1] == (expected or "–")
-            if "paper" not in TABLES[name]:
-                figures = [" / ".join(map(str, row["paper"][t])) for t in TABLES[name]["tasks"]]
-                assert cells[1:-1] == figures
-                compared += 1
-    assert compared == 2 * (ROWS["table5"] + ROWS["table6"])
-
-
-@pytest.mark.parametrize("table", ["table2a", "table2b", "table2c"])
-def test_the_ablations_figures_are_those_of_the_model_zoo(table):
-    text = (ROOT / "MODEL_ZOO.md").read_text()
-    found = re.findall(rf"(?m)^\| {table[5:]}:.*\| ([\d.]+) \(baseline ([\d.]+)\) \|", text)
-    by_name = {row["name"]: row for row in TABLES[table]["rows"]}
-    ours = [
-        (str(row["paper"]), str(by_name[row["twin"]]["paper"]))
-        for row in by_name.values()
-        if "twin" in row
-    ]
-    assert ours == found
-
-
 BOX = {"bbox/AP": 40.0, "bbox/AP50": 60.0, "bbox/AP75": 44.0}
 MADE_UP = {
     "R50": {1: {**BOX, "bbox/AP": 38.0}, 2: {**BOX, "bbox/AP": 38.5}, 3: {**BOX, "bbox/AP": 38.1}},
@@ -201,12 +167,21 @@ def test_a_table_sets_measured_figures_and_gains_beside_the_published_ones():
     assert cells_of(text, "Mask AP")["R50"][0] == "34.6 / 56.4 / 36.5"
 
 
-@pytest.mark.parametrize("table", ["table2a", "table2b", "table2c"])
-def test_an_ablations_table_says_that_the_papers_is_on_kinetics(table):
+@pytest.mark.parametrize(
+    ("table", "row", "paper"),
+    [
+        ("table2a", "baseline", ["71.8", "–", "35.2"]),
+        ("table2a", "embedded Gaussian", ["72.7", "+0.9", "–"]),
+        ("table2b", "res5", ["72.3", "+0.5", "–"]),
+        ("table2c", "R101 + 5 blocks", ["75.1", "+2.0", "–"]),
+    ],
+)
+def test_an_ablations_table_says_that_the_papers_is_on_kinetics(table, row, paper):
     rows = paper_tables.fill(TABLES[table], "1x", {})
     text = paper_tables.markdown(TABLES[table], rows, "")
     assert "top-1 accuracy of video classification on Kinetics" in text
-    assert "paper: Kinetics top-1, %" in cells_of(text, "Mask AP")[""]
+    masks = cells_of(text, "Mask AP")
+    assert "paper: Kinetics top-1, %" in masks[""] and masks[row][:3] == paper
 
 
 LITTLE = Relay(train=4, val=2, height=64, width=128, signal=9)

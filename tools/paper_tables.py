@@ -10,9 +10,12 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
+from nl_detectron.model_zoo.index import shipped
+
 TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 TASKS = {"bbox": "Box AP", "segm": "Mask AP", "keypoints": "Keypoint AP"}
 METRICS = ("AP", "AP50", "AP75")
+PAPER = {"paper": "AP / 50 / 75", "kinetics": "Kinetics top-1, %"}  # by the index's key
 NOTHING = "–"
 Results = dict[str, dict[int, dict[str, float | None]]]  # row, seed, metric
 
@@ -31,14 +34,16 @@ def fill(table: dict, schedule: str, results: Results) -> list[dict]:
 def _filled(row: dict, twin: dict | None, table: dict, schedule: str, results: Results) -> dict:
     runs = results.get(row["name"], {})
     others = results.get(twin["name"], {}) if twin else {}
-    published = row.get("detectron2", {}).get(schedule, {})
+    entry = _entry(row, schedule)
+    published = entry.get("detectron2", {})
     tasks = {}
     for task in table["tasks"]:
-        paper = _paper(row, task)
+        paper = _paper(table, entry, task)
+        twins = _paper(table, _entry(twin, schedule), task) if twin else []
         pairs = [(_ap(run, task), _ap(others[s], task)) for s, run in runs.items() if s in others]
         tasks[task] = {
             "paper": paper,
-            "paper_gain": round(paper[0] - _paper(twin, task)[0], 1) if twin and paper else None,
+            "paper_gain": round(paper[0] - twins[0], 1) if twins and paper else None,
             "detectron2": published.get(task),
             "measured": {m: spread([_ap(run, task, m) for run in runs.values()]) for m in METRICS},
             "gain": spread([a - b for a, b in pairs if None not in (a, b)]),
@@ -46,9 +51,14 @@ def _filled(row: dict, twin: dict | None, table: dict, schedule: str, results: R
     return {"name": row["name"], "twin": row.get("twin"), "tasks": tasks}
 
 
-def _paper(row: dict, task: str) -> list[float]:
-    """Its figures for a task; those of Kinetics are the same for all."""
-    figures = row.get("paper", {})
+def _entry(row: dict, schedule: str) -> dict:
+    """The model zoo's entry of a row; empty where it has none."""
+    return shipped().get(f"{row['config']}_{schedule}", {})
+
+
+def _paper(table: dict, entry: dict, task: str) -> list[float]:
+    """The paper's figures for a task; those of Kinetics are the same for all."""
+    figures = entry.get(table.get("paper", "paper"), {})
     return figures.get(task, []) if isinstance(figures, dict) else [figures]
 
 
@@ -71,7 +81,7 @@ def markdown(table: dict, rows: list[dict], conditions: str) -> str:
     """A section a task, below what the runs have in common."""
     parts = [f"# {table['title']}", conditions, f"{GAIN} {table['note']}"]
     for task in table["tasks"]:
-        label = f"paper: {table.get('paper', 'AP / 50 / 75')}"
+        label = f"paper: {PAPER[table.get('paper', 'paper')]}"
         heads = ["", label, "paper's gain", "Detectron2: AP", *METRICS, "gain over twin", "runs"]
         body = [list(_cells(row["name"], row["tasks"][task])) for row in rows]
         aligned = ("left", *("right",) * (len(heads) - 1))

@@ -5,12 +5,12 @@ Each part stands between two markers, ``<!-- begin: A -->`` and ``<!-- end: A --
 
 import argparse
 import json
-import re
 from collections.abc import Iterable, Iterator
 
 from tabulate import tabulate
 
 from nl_detectron.engine import build_on_meta
+from nl_detectron.model_zoo.page import render
 
 from . import attention, tokens
 from . import settings as s
@@ -56,21 +56,6 @@ def attention_parts() -> Iterator[tuple[str, str]]:
         yield name, text if there else NOT_YET
     for name, file in attention.PICTURES.items():
         yield name, f"![Heat and arrows]({file})" if there else NOT_YET
-
-
-def render(page: str, texts: Iterable[tuple[str, str]]) -> str:
-    """The page with every part made anew, by its name.
-
-    Raises:
-        ValueError: a part that the page lacks.
-    """
-    for name, text in texts:
-        markers = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
-        pattern = re.compile(f"({markers[0]}\n).*?({markers[1]})", re.DOTALL)
-        if not pattern.search(page):
-            raise ValueError(f"the page lacks {markers[0]} and {markers[1]}, in this order")
-        page = pattern.sub(lambda m, text=text: f"{m[1]}\n{text}\n\n{m[2]}", page)
-    return page
 
 
 def parts(results: Results, pace: Pace) -> Iterator[tuple[str, str]]:

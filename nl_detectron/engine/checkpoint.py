@@ -1,5 +1,6 @@
 """Detectron2's checkpointer, saying in one line what was loaded and what starts fresh."""
 
+import hashlib
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..modeling import find_blocks
@@ -85,7 +87,7 @@ class Checkpointer(DetectionCheckpointer):
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """What a checkpoint holds, its tensors under "model".
+    """All that a checkpoint holds: its tensors under "model", and what was saved with them.
 
     Raises:
         UsageError: it is not there, cannot be fetched, or is damaged.
@@ -101,17 +103,24 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return checkpointer._load_file(local)
 
 
+def digest(path: str) -> str:
+    """The SHA-256 of a checkpoint's file, in hexadecimal: which weights a result is of."""
+    found = hashlib.sha256()
+    with PathManager.open(path.split("?")[0], "rb") as file:
+        while chunk := file.read(2**20):
+            found.update(chunk)
+    return found.hexdigest()
+
+
 def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:
     """Tensors that the last load left fresh, those of non-local blocks (identities) apart."""
     blocks = tuple(f"{name}." for name in find_blocks(checkpointer.model))
     return [name for name in checkpointer.fresh if not name.startswith(blocks)]
 
 
-def load_trained(
-    model: nn.Module, weights: str, output_dir: str, *, resume: bool, key: str
-) -> None:
+def load_trained(model: nn.Module, weights: str, output_dir: str, *, resume: bool, key: str) -> str:
     """Load ``weights``, a config's ``key``, or with ``resume`` the last checkpoint in
-    ``output_dir``, to evaluate a model.
+    ``output_dir``, to evaluate a model; returns the file's path.
 
     Raises:
         UsageError: weights that lack more than the non-local blocks.
@@ -125,6 +134,7 @@ def load_trained(
             f"as {lacking[0]}), so an evaluation would mean nothing; give {key} a trained model's "
             "checkpoint"
         )
+    return checkpointer.path
 
 
 def _summary(names: list[str], model: nn.Module) -> str:

@@ -5,6 +5,8 @@ import math
 import os
 import platform
 import resource
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import detectron2
@@ -14,6 +16,8 @@ import torchvision
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.file_io import PathManager
+
+from .checkpoint import digest
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
@@ -39,6 +43,7 @@ class RunSummary(HookBase):
 
     def __init__(self, output_dir: str, *, device: str, config: str):
         self.path = os.path.join(output_dir, "summary.json")
+        self.checkpoint = os.path.join(output_dir, "model_final.pth")
         self.run = {"device": device, "config": config}
 
     def after_train(self) -> None:
@@ -49,21 +54,27 @@ class RunSummary(HookBase):
         write_summary(
             self.path,
             getattr(trainer, "_last_eval_results", {}),
+            checkpoint=self.checkpoint,
             **self.run,
             iterations=trainer.max_iter,
             seconds_per_iteration=seconds.global_avg() if seconds else None,
         )
 
 
-def write_summary(path: str, results: dict, *, device: str, config: str, **more) -> None:
-    """Write results (AP in percent), versions, peak memory (MiB) and the whole config as JSON."""
+def write_summary(
+    path: str, results: dict, *, checkpoint: str, device: str, config: str, **more
+) -> None:
+    """Write results (AP in percent), the SHA-256 of the ``checkpoint`` that they are of, versions,
+    peak memory (MiB) and the whole config as JSON."""
     summary = {
         # NaN, of a size that has no objects, is no JSON
         "results": {k: None if v != v else v for k, v in flatten_results_dict(results).items()},
+        "checkpoint": digest(checkpoint) if PathManager.isfile(checkpoint) else None,
         **more,
         "peak_memory_mib": peak_memory_mib(device),
         "device": device,
         "versions": versions(),
+        "commit": commit(),
         "config": config,
     }
     with PathManager.open(path, "w") as file:
@@ -89,3 +100,16 @@ def versions() -> dict[str, str]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
+
+
+def commit() -> str | None:
+    """Of the clone that this code is in, with a + where files were changed; None in a wheel."""
+    clone = Path(__file__).parents[2]
+    if not (clone / ".git").exists():
+        return None
+    words = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    command = ["git", "-C", clone, *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or a clone of someone else's
+        return None

@@ -284,11 +284,11 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict:
     """
     weights, folder = cfg.train.init_checkpoint, cfg.train.output_dir
     model = build_model(cfg)
-    load_trained(model, weights, folder, resume=resume, key="train.init_checkpoint")
+    loaded = load_trained(model, weights, folder, resume=resume, key="train.init_checkpoint")
     results = test(cfg, model)
     if comm.is_main_process():
         path = os.path.join(folder, "evaluation.json")
-        write_summary(path, results, **_described(cfg))
+        write_summary(path, results, checkpoint=loaded, **_described(cfg))
     return results
 
 

@@ -107,11 +107,12 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> dict:
         UsageError: weights that lack more than the non-local blocks.
     """
     model = Trainer.build_model(cfg)
-    load_trained(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume=resume, key="MODEL.WEIGHTS")
+    source = cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR
+    weights = load_trained(model, *source, resume=resume, key="MODEL.WEIGHTS")
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         path = os.path.join(cfg.OUTPUT_DIR, "evaluation.json")
-        write_summary(path, results, **_described(cfg))
+        write_summary(path, results, checkpoint=weights, **_described(cfg))
     return results
 
 

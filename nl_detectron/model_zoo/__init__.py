@@ -1,0 +1,9 @@
+"""The configs and checkpoints of this package by name, with Detectron2's own verbs.
+
+>>> from nl_detectron import model_zoo
+>>> model = model_zoo.get("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml")
+"""
+
+from .zoo import get, get_checkpoint_url, get_config, get_config_file
+
+__all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]

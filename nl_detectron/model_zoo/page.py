@@ -1,0 +1,130 @@
+"""Makes the tables of MODEL_ZOO.md from the index: ``python -m nl_detectron.model_zoo.page``."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from .index import Index, shipped
+from .zoo import baseline_url
+
+PAGE = Path(__file__).parents[2] / "MODEL_ZOO.md"  # in a clone
+NOTHING = "–"
+# COCO's tasks: what is compared, and the key of Detectron2's results that has it
+TASKS = {
+    "bbox": ("box AP", "bbox/AP"),
+    "segm": ("mask AP", "segm/AP"),
+    "keypoints": ("keypoint AP", "keypoints/AP"),
+    "panoptic_seg": ("PQ", "panoptic_seg/PQ"),
+}
+TABLES = {  # by the index's name: the tasks of its models
+    "detection": ("bbox",),
+    "instances": ("bbox", "segm"),
+    "more": ("bbox", "segm"),
+    "keypoints": ("keypoints",),
+    "panoptic": ("bbox", "segm", "panoptic_seg"),
+    "ablations": ("bbox", "segm"),
+}
+Columns = dict[str, Callable[[str, dict], str]]  # a cell of a name and its entry, by the heading
+
+
+def main() -> None:
+    if not PAGE.exists():
+        sys.exit(f"page.py: error: no {PAGE}: run this in a clone of nl_detectron")
+    PAGE.write_text(render(PAGE.read_text(), parts(shipped())))
+    print("wrote", PAGE)
+
+
+def render(page: str, texts: Iterable[tuple[str, str]]) -> str:
+    """The page with every part made anew, between its two markers, ``<!-- begin: NAME -->`` and
+    ``<!-- end: NAME -->``.
+
+    Raises:
+        ValueError: a part that the page lacks.
+    """
+    for name, text in texts:
+        markers = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+        pattern = re.compile(f"({markers[0]}\n).*?({markers[1]})", re.DOTALL)
+        if not pattern.search(page):
+            raise ValueError(f"the page lacks {markers[0]} and {markers[1]}, in this order")
+        page = pattern.sub(lambda m, text=text: f"{m[1]}\n{text}\n\n{m[2]}", page)
+    return page
+
+
+def parts(index: Index) -> Iterator[tuple[str, str]]:
+    """Of MODEL_ZOO.md, by their markers."""
+    yield "state", state(index)
+    for table in TABLES:
+        lines = [line(name, entry) for name, entry in index.items() if entry["table"] == table]
+        yield table, "\n".join([*head(table), *lines])
+
+
+def state(index: Index) -> str:
+    """How many models have been trained."""
+    if trained := sum("trained" in entry for entry in index.values()):
+        return f"Trained: {trained} of these {len(index)} configs."
+    return (
+        f"**None of these {len(index)} configs has been trained at COCO scale yet**: the last "
+        "column waits for results, and no number here is ours."
+    )
+
+
+def head(table: str) -> list[str]:
+    heads = list(columns(table))
+    return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+
+
+def line(name: str, entry: dict) -> str:
+    """A config's row in its table."""
+    cells = [cell(name, entry) for cell in columns(entry["table"]).values()]
+    return f"| {' | '.join(cells)} |"
+
+
+def columns(table: str) -> Columns:
+    tasks = TABLES[table]
+    labels = [TASKS[task][0] for task in tasks]
+    built: Columns = {"Config": lambda name, entry: f"[{Path(name).name}](configs/{name}.yaml)"}
+    if table == "ablations":
+        built = {"Table": lambda name, entry: entry["row"], **built}
+        built["Paper, Kinetics top-1 (%)"] = _kinetics
+    if table in ("instances", "keypoints"):
+        for task, label in zip(tasks, labels, strict=True):
+            built[f"Paper, {label} / 50 / 75"] = lambda name, entry, task=task: _slashed(
+                entry.get("paper", {}).get(task, [])
+            )
+    if table != "ablations":  # Detectron2 has none
+        built[f"Detectron2, {' / '.join(labels)}"] = lambda name, entry: _slashed(
+            entry["detectron2"][task] for task in tasks if "detectron2" in entry
+        )
+    built["Start from"] = _start
+    built[f"Ours, {' / '.join(labels)}"] = lambda name, entry: ours(entry, tasks)
+    return built
+
+
+def ours(entry: dict, tasks: Iterable[str] = tuple(TASKS)) -> str:
+    """The results of an entry's checkpoint, in those of ``tasks`` that it has."""
+    if "trained" not in entry:
+        return "not trained yet"
+    metrics = entry["trained"]["metrics"]
+    figures = [metrics[TASKS[task][1]] for task in tasks if TASKS[task][1] in metrics]
+    return f"{_slashed(figures)} ([model]({entry['trained']['checkpoint']}))"
+
+
+def _slashed(figures: Iterable[float | None]) -> str:
+    """With one decimal; None is Detectron2's NaN of a model that found nothing."""
+    return " / ".join(NOTHING if f is None else f"{f:.1f}" for f in figures) or NOTHING
+
+
+def _kinetics(name: str, entry: dict) -> str:
+    return f"{entry['kinetics']} (baseline {shipped()[entry['twin']]['kinetics']})"
+
+
+def _start(name: str, entry: dict) -> str:
+    """The baseline's checkpoint, by its schedule."""
+    if "baseline" not in entry:
+        return NOTHING
+    return f"[{entry['baseline'].rpartition('_')[2]}]({baseline_url(entry)})"
+
+
+if __name__ == "__main__":
+    main()

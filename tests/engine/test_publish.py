@@ -1,0 +1,276 @@
+"""tools/publish_checkpoint.py: what a published file holds, that the zoo finds it, what is refused.
+
+The run is conftest's: 4 iterations of a thin model, with the files that train_net.py leaves.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from nl_detectron import model_zoo
+from nl_detectron.engine import UsageError, evaluate, load_config
+from nl_detectron.engine.checkpoint import digest
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tools"))
+
+import publish_checkpoint  # noqa: E402
+import publishing  # noqa: E402
+
+NAME = "tiny/relay_nl"
+DEMO = "Demo/relay_mask_rcnn_nl"
+
+
+def publish(run, output, name=NAME) -> str:
+    """Returns what the program printed."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        publish_checkpoint.main([str(run), "--name", name, "--output", str(output)])
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def published(trained, tmp_path_factory):
+    """The ``folder``, its one ``file``, what that ``holds``, its ``entry``; what was ``said``."""
+    folder = tmp_path_factory.mktemp("zoo")
+    said = publish(trained.folder, folder)
+    (file,) = folder.glob("*.pth")
+    entry = yaml.safe_load((folder / "index.yaml").read_text())[NAME]
+    return SimpleNamespace(folder=folder, file=file, holds=torch.load(file), entry=entry, said=said)
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of the run whose checkpoint may be changed: ``copied(change)`` gives its folder."""
+
+    def copy(change, evaluated=True) -> Path:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        checkpoint = torch.load(trained.folder / "model_final.pth")
+        change(checkpoint["model"])
+        torch.save(checkpoint, folder / "model_final.pth")
+        summary = json.loads((trained.folder / "summary.json").read_text())
+        if evaluated:
+            summary["checkpoint"] = digest(str(folder / "model_final.pth"))
+        (folder / "summary.json").write_text(json.dumps(summary))
+        return folder
+
+    return copy
+
+
+# --- what is published -----------------------------------------------------------------------
+
+
+def test_the_file_is_named_by_its_hash(published):
+    sha256 = hashlib.sha256(published.file.read_bytes()).hexdigest()
+    assert published.file.name == f"relay_nl-{sha256[:8]}.pth"
+    assert published.entry["trained"]["sha256"] == sha256
+    names = {path.name for path in published.folder.iterdir()}
+    assert names == {published.file.name, published.file.with_suffix(".yaml").name, "index.yaml"}
+
+
+def test_it_holds_the_weights_and_what_they_came_from_but_no_optimizer(published, trained):
+    run = torch.load(trained.folder / "model_final.pth")
+    summary = json.loads((trained.folder / "summary.json").read_text())
+    holds = published.holds
+    assert all(torch.equal(holds["model"][k], v) for k, v in run["model"].items())
+    assert not {"trainer", "optimizer", "scheduler", "iteration"} & holds.keys()
+    assert published.file.stat().st_size < (trained.folder / "model_final.pth").stat().st_size / 2
+    for name, value in holds["metrics"].items():
+        assert value == summary["results"][name]
+    assert {"bbox/AP", "segm/AP50"} <= holds["metrics"].keys()
+    assert not any("AP-" in name for name in holds["metrics"])  # of single classes
+    assert holds["dataset"] == {"train": ["tiny_train"], "test": "tiny_val"}
+    assert holds["versions"] == summary["versions"] and holds["commit"] == summary["commit"]
+    assert holds["iterations"] == 4
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
+def test_the_commit_is_that_of_the_code_that_trained_it(published):
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert published.holds["commit"].removesuffix("+") == head.stdout.strip()
+
+
+def test_no_folder_of_this_machine_is_in_it(published, trained):
+    everything = b"".join(path.read_bytes() for path in published.folder.iterdir())
+    assert str(trained.folder).encode() not in everything
+    assert str(Path.home()).encode() not in everything
+    assert "this machine's own: MODEL.DEVICE, OUTPUT_DIR" in published.said
+
+
+def test_it_has_been_run_on_the_data_sets_first_image(published):
+    assert "ran it once: " in published.said
+    assert "detections in the first image of tiny_val" in published.said
+
+
+def test_the_zoo_finds_it_by_name(published, trained, monkeypatch):
+    monkeypatch.setenv("NL_DETECTRON_ZOO", str(published.folder / "index.yaml"))
+    model = model_zoo.get(NAME, trained=True, device="cpu")
+    run = torch.load(trained.folder / "model_final.pth")["model"]
+    loaded = model.state_dict()
+    assert run.keys() == loaded.keys()
+    assert all(torch.equal(loaded[k], v) for k, v in run.items())
+    there = model_zoo.get_config(NAME, trained=True)
+    assert there.MODEL.WEIGHTS == model_zoo.get_checkpoint_url(NAME) == str(published.file)
+    differ = {"MODEL.WEIGHTS", "OUTPUT_DIR"}
+    before, after = publishing.as_values(trained.cfg), publishing.as_values(there)
+    assert {key for key in before if before[key] != after[key]} == differ
+
+
+def test_its_row_and_how_to_use_it_are_told(published):
+    metrics = published.holds["metrics"]
+    shown = f"{metrics['bbox/AP']:.1f} / {metrics['segm/AP']:.1f} ([model]({published.file.name}))"
+    assert f"{NAME}: {shown}" in published.said
+    assert f"export NL_DETECTRON_ZOO={published.folder / 'index.yaml'}" in published.said
+    assert f"model_zoo.get('{NAME}', trained=True)" in published.said
+
+
+def test_the_same_run_gives_the_same_file_and_others_stay_in_the_index(
+    published, trained, tmp_path
+):
+    shutil.copytree(published.folder, tmp_path, dirs_exist_ok=True)
+    publish(trained.folder, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.pth")] == [published.file.name]
+    publish(trained.folder / "model_final.pth", tmp_path, "tiny/second")
+    assert yaml.safe_load((tmp_path / "index.yaml").read_text()).keys() == {NAME, "tiny/second"}
+
+
+def test_a_checkpoint_of_the_run_has_the_results_of_its_own_evaluation(
+    trained, tiny_config, tmp_path
+):
+    file = tmp_path / "run/model_0000001.pth"
+    file.parent.mkdir()
+    shutil.copy(trained.folder / file.name, file)
+    unsure = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)  # or it finds nothing
+    evaluate(tiny_config(file.parent, "MODEL.WEIGHTS", file, *unsure))
+    publish(file, tmp_path / "zoo")
+    (found,) = (tmp_path / "zoo").glob("*.pth")
+    results = json.loads((file.parent / "evaluation.json").read_text())["results"]
+    assert torch.load(found)["metrics"]["bbox/AP"] == results["bbox/AP"] is not None
+    assert torch.load(found)["iterations"] == 2
+    assert "WEIGHTS: model_0000001.pth\n" in torch.load(found)["config"]
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+THETA = "backbone.bottom_up.res4.nonlocal4.theta.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda model: model[THETA].view(-1)[3].fill_(torch.nan), f"broken: {THETA} has NaN"),
+        (lambda model: model[THETA].view(-1)[3].fill_(torch.inf), f"broken: {THETA} has NaN"),
+        (lambda model: model.pop(THETA), f"{THETA}, missing in the file and \\(32, 64, 1, 1\\) in"),
+        (lambda model: model.update(other=torch.ones(3)), r"other, \(3,\) in the file and missing"),
+        (lambda model: model.update({THETA: torch.ones(3)}), r"theta.weight, \(3,\) in the file"),
+    ],
+)
+def test_weights_that_are_broken_or_of_another_model_are_refused(change, said, copied, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        publish(copied(change), tmp_path / "zoo")
+    assert not list((tmp_path / "zoo").iterdir())
+
+
+def test_results_of_another_checkpoint_are_refused_with_the_command_that_makes_them(
+    copied, tmp_path
+):
+    folder = copied(lambda model: model[THETA].mul_(2), evaluated=False)
+    command = (
+        f"python train_net.py --config-file {folder}/config.yaml --eval-only MODEL.WEIGHTS "
+        f"{folder}/model_final.pth OUTPUT_DIR {folder}"
+    )
+    with pytest.raises(UsageError, match=f"results of model_final.pth as it is now.*{command}$"):
+        publish(folder, tmp_path / "zoo")
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_file_that_does_not_run_is_not_left_there(trained, tmp_path, monkeypatch):
+    def broken(*args):
+        raise UsageError("finds nonsense")
+
+    monkeypatch.setattr(publishing, "tried", broken)
+    with pytest.raises(UsageError, match="finds nonsense"):
+        publish(trained.folder, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../up", "/abs", "two words", ""])
+def test_a_name_that_is_none_is_refused(name, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        publish(tmp_path, tmp_path, name)
+    assert "expected words as in birds/mask_rcnn_nl" in capsys.readouterr().err
+
+
+# --- under the name of one of the package's configs -------------------------------------------
+
+
+def demo(*words) -> publishing.CfgNode:
+    return load_config(str(ROOT / f"configs/{DEMO}.yaml"), list(map(str, words)))
+
+
+def test_a_run_at_another_scale_tells_how_it_differed():
+    half = ("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 2200, "SEED", 5)
+    expected = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_ITER": 2200, "SEED": 5}
+    assert publishing.overrides(DEMO, demo(*half), 2200) == expected
+    assert publishing.overrides(DEMO, demo(), 1100) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "iterations", "said"),
+    [
+        (("INPUT.MIN_SIZE_TEST", 64), 1100, "INPUT.MIN_SIZE_TEST 64, not 96"),
+        (("MODEL.NONLOCAL.PAIRWISE", "gaussian"), 1100, "PAIRWISE gaussian, not embedded_gaussian"),
+        (("DATASETS.TEST", "('mine',)"), 1100, r"DATASETS.TEST \['mine'\], not \['relay_val'\]"),
+        ((), 1000, r"8,000 images \(iterations times batch\), not 8,800"),
+    ],
+)
+def test_a_run_that_is_not_of_the_config_is_refused_its_name(words, iterations, said):
+    with pytest.raises(UsageError, match=f"this run is none of {DEMO}: .*{said}. Give it a --name"):
+        publishing.overrides(DEMO, demo(*words), iterations)
+
+
+def test_an_entry_of_the_packages_name_is_told_as_a_row_of_its_table():
+    name = "COCO-Detection/faster_rcnn_R_50_FPN_nl_1x"
+    entry = {"trained": {"checkpoint": "x-12345678.pth", "metrics": {"bbox/AP": 38.25}}}
+    said = publish_checkpoint.told(Path("zoo/index.yaml"), name, entry)
+    assert f"| [faster_rcnn_R_50_FPN_nl_1x](configs/{name}.yaml) | – | [1x](https://" in said
+    assert "| 38.2 ([model](x-12345678.pth)) |\n" in said
+    assert "python -m nl_detectron.model_zoo.page" in said
+
+
+# --- the parts -------------------------------------------------------------------------------
+
+
+def test_results_on_the_first_of_several_test_sets_are_published():
+    cfg = demo("DATASETS.TEST", "('one', 'two')")
+    results = {"one/bbox/AP": 1.0, "one/bbox/AP-cat": 2.0, "two/bbox/AP": 3.0}
+    assert publishing.metrics({"results": results}, cfg) == {"bbox/AP": 1.0}
+
+
+def test_folders_are_left_out_of_a_config():
+    config = {
+        "OUTPUT_DIR": "/home/someone/run",
+        "MODEL": {"DEVICE": "cuda", "WEIGHTS": "runs/of/mine/model_final.pth"},
+        "DATASETS": {"PROPOSAL_FILES_TEST": ["~/proposals/val.pkl", "val"], "TEST": ["birds_val"]},
+    }
+    clean, changed = publishing.cleaned(config)
+    assert clean == {
+        "MODEL": {"WEIGHTS": "model_final.pth"},
+        "DATASETS": {"PROPOSAL_FILES_TEST": ["val.pkl", "val"], "TEST": ["birds_val"]},
+    }
+    assert changed == [
+        *("OUTPUT_DIR", "MODEL.DEVICE", "MODEL.WEIGHTS", "DATASETS.PROPOSAL_FILES_TEST"),
+    ]
+    config["MODEL"]["WEIGHTS"] = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+    assert publishing.cleaned(config)[0]["MODEL"]["WEIGHTS"] == config["MODEL"]["WEIGHTS"]
