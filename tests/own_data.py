@@ -74,10 +74,10 @@ def word(data: OwnData) -> str:
 @contextmanager
 def catalogues_left_alone() -> Iterator[None]:
     """What is registered meanwhile is forgotten."""
-    before = set(DatasetCatalog.list()), set(MetadataCatalog.list())
+    before = set(DatasetCatalog.list())
     try:
         yield
     finally:
-        for catalogue, names in zip((DatasetCatalog, MetadataCatalog), before, strict=True):
-            for name in set(catalogue.list()) - names:
-                catalogue.remove(name)
+        for name in set(DatasetCatalog.list()) - before:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)

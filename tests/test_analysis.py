@@ -256,7 +256,8 @@ def test_own_data_gives_the_number_of_classes(tool, tmp_path):
     figures = tmp_path / "figures.json"
     with catalogues_left_alone():
         own = word(write(tmp_path, sound_content()))
-        lines = tool("--config-file", config, "--dataset", own, "--json", figures)
+        words = ("--config-file", config, "--size", 64, 64, "--json", figures)
+        lines = tool(*words, "--dataset", own)
     assert any("MODEL.ROI_HEADS.NUM_CLASSES 3 -> 2" in line for line in lines)
     [model] = json.loads(figures.read_text())["models"].values()
     expected = build_on_meta(load_config(config, ["MODEL.ROI_HEADS.NUM_CLASSES", "2"]))
