@@ -75,9 +75,8 @@ def main() -> None:
     for pairs in PAIRS:
         for form in FORMS:
             for seed in SEEDS:
-                found.append(
-                    {"pairs": pairs, "form": form, "seed": seed} | perform(form, pairs, seed)
-                )
+                what = {"pairs": pairs, "form": form, "seed": seed}
+                found.append(what | perform(**what))
                 print(json.dumps(found[-1]), flush=True)
     text = json.dumps({"runs": found, "versions": versions()}, indent=1) + "\n"
     save(RESULT, lambda path: path.write_text(text))
