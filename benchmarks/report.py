@@ -170,6 +170,20 @@ def models(records: list[dict]) -> Iterable[str]:
     yield _tabulate(rows, heads)
 
 
+def evaluation(records: list[dict]) -> Iterable[str]:
+    yield "## Evaluation by COCO's metrics"
+    heads = ["", "pycocotools", "faster-coco-eval", "times as fast", "largest difference"]
+    rows = []
+    for r in records:
+        case = r["case"]
+        name = "{task}, {images:,} images, {classes} classes, {detections} an image".format(**case)
+        seconds = [f"{r['seconds'][way]:.1f} s" for way in heads[1:3]]
+        rows.append([name, *seconds, f"{r['ratio']:.1f}", f"{r['difference']:.0e}"])
+    yield _tabulate(rows, heads)
+    versions = ", ".join(f"{way} {v}" for way, v in records[0]["versions"].items())
+    yield f"Once each; the difference is of all precisions, recalls and scores. {versions}."
+
+
 SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
     "models": models,
     "block": block,
@@ -177,6 +191,7 @@ SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
     "op": op,
     "growth": growth,
     "limit": limit,
+    "evaluation": evaluation,
 }
 
 

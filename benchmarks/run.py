@@ -15,7 +15,7 @@ import torch
 from .timing import machine
 
 ROOT = Path(__file__).parent
-BENCHES = ("op", "block", "convs", "limit", "growth", "models")
+BENCHES = ("op", "block", "convs", "limit", "growth", "models", "evaluation")
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that it all runs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--image", type=int, nargs=2, metavar=("H", "W"), help="of the models")
+    parser.add_argument("--images", type=int, metavar="N", help="of the evaluation (5,000)")
     parser.add_argument(
         "--output", type=Path, help="folder of the results (benchmarks/results; quick: output/...)"
     )
@@ -32,7 +33,8 @@ def main() -> None:
     folder = args.output or (Path("output/benchmarks") if args.quick else ROOT / "results")
     folder.mkdir(parents=True, exist_ok=True)
     for name in args.only:
-        options = {"image": tuple(args.image)} if name == "models" and args.image else {}
+        own = {"models": ("image", args.image), "evaluation": ("images", args.images)}
+        options = dict([own[name]] if name in own and own[name][1] else [])
         found = import_module(f".bench_{name}", __package__).records(args.quick, **options)
         write(folder / f"{name}.json", name, found, args.quick)
 

@@ -4,6 +4,8 @@ from detectron2.config import LazyCall as L
 from detectron2.evaluation import COCOEvaluator
 from detectron2.model_zoo import get_config
 
+from nl_detectron.engine.fast_evaluation import fast_evaluation
+
 optimizer = get_config("common/optim.py").SGD
 lr_multiplier = get_config("common/coco_schedule.py").lr_multiplier_1x
 train = get_config("common/train.py").train
@@ -16,5 +18,5 @@ def evaluator(*tasks: str):
         dataset_name="${..test.dataset.names}",
         tasks=list(tasks),
         output_dir="${train.output_dir}/inference/${..test.dataset.names}",
-        use_fast_impl=False,
+        use_fast_impl=L(fast_evaluation)(),
     )

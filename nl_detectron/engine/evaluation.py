@@ -19,6 +19,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from .errors import UsageError
+from .fast_evaluation import fast_evaluation
 
 INSTANCES = ("bbox", "segm", "keypoints")
 # What a data set of an evaluator_type of Detectron2 tells; those of other types tell of instances.
@@ -87,7 +88,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
                 dataset_name,
                 tasks=instances,
                 output_dir=folder,
-                use_fast_impl=False,
+                use_fast_impl=fast_evaluation(),
                 kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
             )
         )
