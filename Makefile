@@ -6,11 +6,12 @@ BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.nl_detectron-setup
 BENCH_STAMP := $(VENV)/.nl_detectron-bench
 EXPLORE_STAMP := $(VENV)/.nl_detectron-explore
+EXPORT_STAMP := $(VENV)/.nl_detectron-export
 DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu setup-browser bench bench-report evidence evidence-quick evidence-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu setup-browser setup-export bench bench-report evidence evidence-quick evidence-report lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -54,6 +55,12 @@ test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
 
 setup-browser: $(EXPLORE_STAMP) ## what the tests of that page need, besides Debian's chromium
 	$(PIP) "playwright>=1.64,<2"
+
+$(EXPORT_STAMP): $(STAMP) requirements-export.txt
+	$(PIP) -r requirements-export.txt
+	@touch $@
+
+setup-export: $(EXPORT_STAMP) ## what tools/export_model.py needs for ONNX, and its tests
 
 # Without its own list mmcv-lite would bring a second OpenCV, which needs X11 libraries.
 $(BENCH_STAMP): $(STAMP) benchmarks/requirements.txt

@@ -31,7 +31,8 @@ class Pairwise(nn.Module):
         use_scale: divide theta . phi by sqrt(D); only embedded_gaussian looks at it.
 
     A subclass gives :meth:`weights`; and :meth:`fast` with its cost, where there is a better way.
-    A new one of many positions should have one: the weights of res3 have 1.1 GB.
+    A new one of many positions should have one: the weights of res3 have 1.1 GB. torch.export and
+    ONNX take :meth:`fast`, so what they cannot write down does :meth:`plain` there.
 
     Attributes:
         embeddings: the 1x1 convs it wants of the block; what is not named comes as x itself.
@@ -89,7 +90,8 @@ class Pairwise(nn.Module):
         self._check(theta, phi, g)
         device = theta.device.type
         sizes = Sizes(*theta.shape, *g.shape[1:], device)
-        way = self.fast if self.takes_fast(sizes) else self.plain
+        # torch.export has symbols for sizes, and one choice for all of them
+        way = self.fast if torch.compiler.is_exporting() or self.takes_fast(sizes) else self.plain
         if self.averages:
             return way(theta, phi, g)
         with torch.autocast(device, enabled=False):
@@ -137,9 +139,11 @@ class Gaussian(Pairwise):
         """A piece of the weights at a time; on a GPU torch's fused attention does it.
 
         Its scores are float32 inside, whatever comes. The CPU's is slower to train, and wants
-        D = E.
+        D = E. How many pieces there are depends on the sizes, so a graph has :meth:`plain` instead.
         """
         if theta.device.type == "cpu":
+            if torch.jit.is_tracing() or torch.compiler.is_exporting():
+                return self.plain(theta, phi, g)
             with torch.autocast("cpu", enabled=False):
                 theta, phi = self._scaled(theta), _to_float32(phi)
                 return softmax_sum(theta, phi, g.to(theta.dtype)).to(g.dtype)
@@ -215,6 +219,8 @@ class Concatenation(Pairwise):
         return torch.relu(a[:, :, None] + b[:, None, :]) / phi.shape[1]
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():  # ONNX cannot search in what is sorted
+            return self.plain(theta, phi, g)
         return sorted_relu_sum(*self._terms(theta, phi), g / phi.shape[1])
 
     def fast_cost(self, s: Sizes) -> Cost:
@@ -227,7 +233,7 @@ class Concatenation(Pairwise):
     def _terms(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         """a (B,N) and b (B,M)."""
         w_theta, w_phi = self.w_f.to(theta.dtype).split(self.channels)
-        return theta @ w_theta, phi @ w_phi
+        return _dot(theta, w_theta), _dot(phi, w_phi)
 
 
 class GlobalContext(Pairwise):
@@ -259,8 +265,16 @@ class GlobalContext(Pairwise):
     def _weights_of_one(self, phi: Tensor) -> Tensor:
         """(B,1,M), in float32 at least."""
         with torch.autocast(phi.device.type, enabled=False):
-            scores = _to_float32(phi) @ _to_float32(self.w)
+            scores = _dot(_to_float32(phi), _to_float32(self.w))
         return torch.softmax(scores, dim=-1)[:, None]
+
+
+def _dot(rows: Tensor, w: Tensor) -> Tensor:
+    """rows (B,N,D) times w (D), (B,N).
+
+    As a matrix of one column: onnxruntime 1.32 multiplies transposed rows with a vector wrongly.
+    """
+    return (rows @ w[:, None]).squeeze(2)
 
 
 def _to_float32(x: Tensor) -> Tensor:
