@@ -31,7 +31,7 @@ class Kind:
         severity: error, where a run would stop or its results be wrong; warning, where something
             is left out or most likely a mistake; info.
         part: what it is the matter with: "all", or "masks", "keypoints", "evaluation" or
-            "keypoint evaluation", which not every run has.
+            "mask evaluation" or "keypoint evaluation", which not every run has.
         meaning: what comes of it.
     """
 
@@ -66,6 +66,9 @@ KINDS = {
     "no keypoints": Kind("error", "keypoints", "Keypoint R-CNN needs all (zeros: not labelled)"),
     "keypoint count": Kind("error", "keypoints", "not x, y, visibility for each of its class"),
     "no area or iscrowd": Kind("error", "evaluation", "COCO's evaluation stops without"),
+    "first polygon without 3 points": Kind(
+        "error", "mask evaluation", "pycocotools takes it for a box, and COCO's evaluation stops"
+    ),
     "no num_keypoints": Kind("error", "keypoint evaluation", "COCO's evaluation stops without"),
     "unknown image": Kind("warning", "all", "an image_id that images lack: never seen"),
     "image file twice": Kind("warning", "all", "one file under several ids"),
@@ -272,6 +275,8 @@ def _check_mask(mask: object, height: int, width: int) -> Iterator[str]:
         elif mask["size"] != [height, width]:
             yield "mask of another size"
     elif isinstance(mask, list) and all(isinstance(p, list) and _are_numbers(p) for p in mask):
+        if len(mask[0]) < 6:
+            yield "first polygon without 3 points"
         if not all(is_polygon(p) for p in mask):
             yield "broken polygon"
         if any(is_polygon(p) and not _area(p) for p in mask):

@@ -56,6 +56,11 @@ def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
         UsageError: what does not fit, and what to do about it.
     """
     tasks = predicted(cfg)
+    if "panoptic_seg" in tasks and "segm" not in tasks:
+        raise UsageError(
+            "MODEL.MASK_ON is False, but PanopticFPN puts its segments together from masks: set it "
+            "to True, or use META_ARCHITECTURE GeneralizedRCNN"
+        )
     if "bbox" in tasks:
         _check_alike((*train, *test), "thing_classes", "classes")
         _check_classes(cfg, train, test)
@@ -119,6 +124,7 @@ def _check_own(cfg: CfgNode, name: str, about: Description, tested: bool) -> Non
         "masks": masks,
         "keypoints": keypoints,
         "evaluation": tested,
+        "mask evaluation": tested and masks,
         "keypoint evaluation": tested and keypoints,
     }
     found = [finding for finding in about.errors if parts[KINDS[finding.kind].part]]

@@ -69,6 +69,7 @@ def same_again(content: dict) -> None:
 
 
 A = "annotation 1 of a.png"
+POLYGON = [1, 1, 5, 5, 1, 5]
 # of a change: what is found, and its first place
 BROKEN = [
     ("incomplete image", "images[0]", lambda c: c["images"][0].pop("width")),
@@ -112,7 +113,10 @@ BROKEN = [
     ("empty box", A, of_annotation(bbox=[10, 10, 5, -3])),
     ("box outside its image", A, of_annotation(bbox=[70, 10, WIDTH - 68, 5])),
     ("box outside its image", A, of_annotation(bbox=[-2, 10, 5, 5])),
-    ("broken polygon", A, of_annotation(segmentation=[[1, 1, 5, 5], [1, 1, 5, 5, 1, 5]])),
+    ("broken polygon", A, of_annotation(segmentation=[[1, 1, 5, 5, 1, 5], [1, 1, 5, 5]])),
+    ("first polygon without 3 points", A, of_annotation(segmentation=[[1, 1, 5, 5], POLYGON])),
+    ("first polygon without 3 points", A, of_annotation(segmentation=[[1, 1], POLYGON])),
+    ("first polygon without 3 points", A, of_annotation(segmentation=[[], POLYGON])),
     ("broken polygon", A, of_annotation(segmentation=[[1, 1, 5, 5, 1, 5, 3]])),
     ("flat polygon", A, of_annotation(segmentation=[[1, 1, 5, 5, 9, 9]])),
     ("keypoint outside its image", A, with_keypoints(1, 1, 2, WIDTH + 1, 3, 1, 3, 3, 2)),
@@ -133,6 +137,7 @@ ALONG = {
     "keypoint name twice": {"keypoints differ"},
     "class id twice": {"unknown category"},
     "class without annotations": {"unknown category"},
+    "first polygon without 3 points": {"broken polygon"},
     "keypoints without names": {"keypoints differ", "broken skeleton"},
     "nothing annotated": {"class without annotations"},
 }

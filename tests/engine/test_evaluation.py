@@ -240,6 +240,11 @@ def test_panoptic_files_that_are_not_there_are_told(refusal, things_and_stuff, m
         assert f"its {kind}" in message and str(things_and_stuff / "nowhere") in message
 
 
+def test_panoptic_segments_without_masks_are_refused(refusal):
+    words = (*PANOPTIC, "MODEL.MASK_ON", False, *sets("panoptic_val", "tiny_val"))
+    assert "MODEL.MASK_ON is False, but PanopticFPN" in refusal(*words)
+
+
 def test_a_retinanet_on_another_fpn_is_told(refusal):
     message = refusal(*RETINANET, "MODEL.BACKBONE.NAME", "build_nonlocal_resnet_fpn_backbone")
     assert "'p7'" in message and "build_nonlocal_resnet_fpn_backbone" in message
