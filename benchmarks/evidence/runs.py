@@ -119,6 +119,8 @@ def nonlocal_(after: Iterable[str] = ONE_BLOCK, build: str = "nonlocal", **keys)
 
 
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation", "global_context")
+TWINS = ("baseline", "control", "embedded_gaussian")
+OTHERS = tuple(form for form in FORMS if form not in TWINS)
 HEAD = (
     *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
     *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[1, 2, 3, 4]"),
@@ -166,6 +168,8 @@ def _runs() -> Iterator[Run]:
     for name in ("baseline", *FORMS):
         words = ("TEST.DETECTIONS_PER_IMAGE", str(s.PAIRS_DETECTIONS), *forms.get(name, ()))
         yield Run(f"pairs_{name}", words, s.PAIRS, s.MATCHING, name, anew=True)
+        if name in OTHERS:
+            yield Run(f"pairs_long_{name}", words, s.PAIRS, s.MATCHING_LONG, name, anew=True)
 
 
 RUNS = {run.name: run for run in _runs()}
@@ -177,8 +181,6 @@ def _rows(rows: Iterable[str] | dict[str, str], seeds: tuple[int, ...], prefix: 
     return {label: (prefix + name, seeds) for label, name in named.items()}
 
 
-TWINS = ("baseline", "control", "embedded_gaussian")
-OTHERS = tuple(form for form in FORMS if form not in TWINS)
 HEADS = {
     "baseline": "baseline",
     "+4 in head": "head",
@@ -198,6 +200,7 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "E-end": _rows(HEADS, s.SOME, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.FEW, "distance_"),
     "H": _rows(("baseline", *FORMS), s.LAST, "pairs_"),
+    "H-long": _rows(OTHERS, s.LAST, "pairs_long_"),
 }
 
 

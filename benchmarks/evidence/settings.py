@@ -60,6 +60,7 @@ class Schedule:
 
 MASKS = Schedule()
 MATCHING = Schedule(iterations=900, low=4e-4, low_until=0, every=150, least=900)
+MATCHING_LONG = changed(MATCHING, iterations=2700, every=300, least=2700)
 KEYPOINTS = Schedule(iterations=400, rate=8e-4, low=4e-4, low_until=20, least=320)
 QUICK = {"iterations": 450, "low_until": 250, "every": 75, "watched": 20, "least": 450}
 
