@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     part = (detector if form.whole else backbone)(model, cfg, args.image)
     path = new_file(args.output, form.file)
     warnings.simplefilter("ignore", torch.jit.TracerWarning)  # Detectron2 has many, all meant
+    warnings.filterwarnings("ignore", ".torch.jit", FutureWarning)  # deprecated: docs/ tell it
     try:
         with torch.no_grad():
             form.write(part, path)

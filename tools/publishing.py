@@ -29,7 +29,7 @@ def recorded(checkpoint: Path) -> dict:
         UsageError: it wrote nothing; with the command that does.
     """
     sha256 = digest(str(checkpoint))
-    for name in ("summary.json", "evaluation.json"):
+    for name in ("evaluation.json", "summary.json"):  # one evaluated anew was meant to be
         record = _read(checkpoint.with_name(name))
         if record.get("results") and record.get("checkpoint") == sha256:
             return record

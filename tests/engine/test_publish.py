@@ -161,6 +161,16 @@ def test_a_checkpoint_of_the_run_has_the_results_of_its_own_evaluation(
     assert "WEIGHTS: model_0000001.pth\n" in torch.load(found)["config"]
 
 
+def test_what_was_evaluated_anew_is_published(trained, copied, tmp_path):
+    folder = copied(lambda model: None)
+    summary = json.loads((folder / "summary.json").read_text())
+    anew = {**summary, "results": {**summary["results"], "bbox/AP": 42.0}}
+    (folder / "evaluation.json").write_text(json.dumps(anew))
+    publish(folder, tmp_path / "zoo")
+    (found,) = (tmp_path / "zoo").glob("*.pth")
+    assert torch.load(found)["metrics"]["bbox/AP"] == 42.0
+
+
 # --- what is refused -------------------------------------------------------------------------
 
 THETA = "backbone.bottom_up.res4.nonlocal4.theta.weight"
