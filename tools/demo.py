@@ -40,6 +40,7 @@ from nl_detectron.engine import (
     add_dataset_argument,
     build_on_meta,
     load_config,
+    make_output,
 )
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.modeling import build_model, find_blocks
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     skipped = Skipped()
     live = args.webcam is not None
     sources = [camera(args.webcam)] if live else find_sources(args.input, skipped)
-    make_output(args.output, sources)
+    check_output(args.output, sources)
+    make_output(args.output)
     model = load_model(cfg, looking=bool(args.attention))
     if args.attention and not find_blocks(model):
         say("warning: --attention: this model has no non-local blocks, so detections alone follow")
@@ -148,12 +150,8 @@ def configured(args: Namespace) -> CfgNode:
     return cfg
 
 
-def make_output(folder: Path, sources: Sequence[Source]) -> None:
-    """Make the folder.
-
-    Raises:
-        UsageError: it cannot be, its files could replace the input, or there is no input.
-    """
+def check_output(folder: Path, sources: Sequence[Source]) -> None:
+    """Raises UsageError where files in it could replace the input, or there is no input."""
     if not sources:
         raise UsageError("nothing of --input can be read: give images, folders of them or videos")
     for path in (Path(source.path) for source in sources if source.camera is None):
@@ -162,12 +160,6 @@ def make_output(folder: Path, sources: Sequence[Source]) -> None:
                 f"--output {folder} is the folder of {path}, which a picture could "
                 "replace; name another folder"
             )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--output {folder}: expected a folder, or a place to make one ({error.strerror})"
-        ) from error
 
 
 def load_model(cfg: CfgNode, looking: bool) -> nn.Module:

@@ -29,7 +29,13 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nl_detectron.engine import Checkpointer, UsageError, build_on_meta, load_config
+from nl_detectron.engine import (
+    Checkpointer,
+    UsageError,
+    build_on_meta,
+    load_config,
+    make_output,
+)
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.modeling import build_model
 
@@ -76,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config_file, [*args.opts, *form.opts])
     model = load_model(cfg, form.whole)
     part = (detector if form.whole else backbone)(model, cfg, args.image)
-    path = new_file(args.output, form.file)
+    make_output(args.output)
+    path = args.output / form.file
     warnings.simplefilter("ignore", torch.jit.TracerWarning)  # Detectron2 has many, all meant
     warnings.filterwarnings("ignore", ".torch.jit", FutureWarning)  # deprecated: docs/ tell it
     try:
@@ -200,16 +207,6 @@ def three_images(cfg: CfgNode, file: str | None, step: int = 1, least: int = 1) 
         scaled = F.interpolate(image, size, mode="bilinear", antialias=True)[0]
         found.append(scaled.to(cfg.MODEL.DEVICE))
     return found
-
-
-def new_file(folder: Path, name: str) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--output {folder}: expected a folder, or a place to make one ({error.strerror})"
-        ) from error
-    return folder / name
 
 
 def write_torchscript(part: Part, path: Path) -> None:

@@ -24,7 +24,7 @@ import publishing
 import torch
 import yaml
 
-from nl_detectron.engine import UsageError
+from nl_detectron.engine import UsageError, make_output
 from nl_detectron.engine.checkpoint import read_checkpoint
 from nl_detectron.model_zoo import index, page
 
@@ -78,7 +78,7 @@ def to_publish(checkpoint: Path, name: str, folder: Path) -> dict:
     """
     held = read_checkpoint(str(checkpoint))
     record = publishing.recorded(checkpoint)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output(folder)
     config, changed = publishing.cleaned(yaml.safe_load(record["config"]))
     print(f"left out of the config, as this machine's own: {', '.join(changed)}")
     text = yaml.safe_dump(config)

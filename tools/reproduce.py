@@ -16,7 +16,7 @@ from paper_tables import TABLES, fill, markdown
 from tabulate import tabulate
 from training_run import CONFIGS, Run, RunFailed, scaled
 
-from nl_detectron.engine import UsageError, preflight
+from nl_detectron.engine import UsageError, make_output, preflight
 
 OURS = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}  # not for --opts
 Plan = dict[str, list[Run]]  # by row's name, a run for each seed
@@ -156,7 +156,7 @@ def write(table: dict, plan: Plan, args: Namespace) -> str:
     text = markdown(table, rows, conditions(next(iter(plan.values()))[0], args))
     file = args.output / "_".join(filter(None, [args.table, args.schedule]))
     about = {"title": table["title"], "opts": args.opts, "num_gpus": args.num_gpus}
-    args.output.mkdir(parents=True, exist_ok=True)
+    make_output(args.output)
     file.with_suffix(".json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
     file.with_suffix(".md").write_text(text)
     return text

@@ -1,6 +1,6 @@
 """Training and evaluation over Detectron2's own trainer."""
 
-from .arguments import add_dataset_argument, argument_parser, configured
+from .arguments import add_dataset_argument, argument_parser, configured, make_output
 from .batch import scale_batch
 from .checkpoint import Checkpointer
 from .errors import UsageError
@@ -17,6 +17,7 @@ __all__ = [
     "configured",
     "evaluate",
     "load_config",
+    "make_output",
     "preflight",
     "scale_batch",
     "start_run",

@@ -1,6 +1,7 @@
 """The command line of train_net.py: Detectron2's, and what the user's own data and batch take."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
@@ -36,6 +37,20 @@ def add_dataset_argument(parser: ArgumentParser) -> None:
         help="your own data in COCO's format (repeatable): a NAME in _train to train on, in _val "
         "or _test to evaluate on, or as DATASETS.TRAIN and DATASETS.TEST say",
     )
+
+
+def make_output(folder: Path) -> None:
+    """The folder of ``--output``, where it is not there yet.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--output {folder}: expected a folder, or a place to make one ({error.strerror})"
+        ) from error
 
 
 def configured(args: Namespace) -> CfgNode:
