@@ -48,7 +48,8 @@ def main() -> None:
     args = parser.parse_args()
     subjects = {"demo": demo(args.demo_weights)}
     for form in FORMS:
-        name, seed = f"pairs_{form}", TABLES["H"][form][1][0]
+        table = "H-long" if form in TABLES["H-long"] else "H"  # the longest that there is
+        name, (seed, *_) = TABLES[table][form]
         if FULL.weights(RUNS[name], seed).exists():
             subjects[name] = trained(name, seed)
         else:
