@@ -11,6 +11,14 @@ from PIL import Image
 
 from nl_detectron.data import OwnData
 
+ROOT = Path(__file__).parents[1]
+MASK = ROOT / "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml"
+KEYPOINT = ROOT / "configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_nl_1x.yaml"
+BOX = ROOT / "configs/COCO-Detection/faster_rcnn_R_50_FPN_nl_1x.yaml"
+RETINANET = ROOT / "configs/COCO-Detection/retinanet_R_50_FPN_nl_1x.yaml"
+LAZY = str(ROOT / "configs/Demo/relay_mask_rcnn.py")
+DEMO = ROOT / "configs/Demo/relay_keypoint_rcnn.yaml"
+PLAIN = ("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "")
 WIDTH, HEIGHT = 96, 64
 KEYPOINTS = ["beak", "left_wing", "right_wing"]
 FILES = ("a.png", "b.png")
@@ -81,3 +89,22 @@ def catalogues_left_alone() -> Iterator[None]:
         for name in set(DatasetCatalog.list()) - before:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
+
+
+def without_masks(content: dict) -> None:
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+
+
+def without_keypoints(content: dict) -> None:
+    for entry in content["annotations"] + content["categories"]:
+        for key in ("keypoints", "num_keypoints", "skeleton"):
+            entry.pop(key, None)
+
+
+def named(*names):
+    def change(content: dict) -> None:
+        for category in content["categories"]:
+            category.update(keypoints=list(names), skeleton=[])
+
+    return change

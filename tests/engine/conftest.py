@@ -9,10 +9,19 @@ from types import SimpleNamespace
 import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from own_data import PLAIN, catalogues_left_alone, sound_content, word, write
 
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import SPLITS, register_split
-from nl_detectron.engine import Trainer, argument_parser, load_config, start_run
+from nl_detectron.engine import (
+    Trainer,
+    UsageError,
+    argument_parser,
+    configured,
+    load_config,
+    preflight,
+    start_run,
+)
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -106,3 +115,46 @@ def trained(tiny_config, train, tmp_path_factory):
     cfg = tiny_config(folder, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
     train(cfg)
     return SimpleNamespace(cfg=cfg, folder=folder)
+
+
+@pytest.fixture
+def own_catalogues():
+    with catalogues_left_alone():
+        yield
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """Writes a data set: ``birds(name, change)`` gives its --dataset words."""
+
+    def make(name="birds_train", change=None) -> list[str]:
+        content = sound_content()
+        if change:
+            change(content)
+        return ["--dataset", word(write(tmp_path, content, name))]
+
+    return make
+
+
+@pytest.fixture
+def line(arguments):
+    """The config and notes of words of the command line; the config file first."""
+
+    def parse(config, *words, opts=PLAIN):
+        args = arguments("--config-file", str(config), *map(str, words), *map(str, opts))
+        return configured(args), args
+
+    return parse
+
+
+@pytest.fixture
+def refused(line):
+    """What is told of a command line that cannot be run."""
+
+    def check(*words, **more) -> str:
+        with pytest.raises(UsageError) as caught:
+            preflight(*line(*words, **more))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return check
