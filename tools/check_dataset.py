@@ -15,17 +15,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from nl_detectron.data.check import (
-    KINDS,
-    SEVERITIES,
-    Finding,
-    check_content,
-    check_files,
-    collected,
-    worst,
-)
+from nl_detectron.data.check import check_content, check_files
 from nl_detectron.data.coco import read_coco
 from nl_detectron.data.own import Description, describe
+from nl_detectron.data.problems import KINDS, SEVERITIES, Finding, collected, worst
 
 
 def main(words: list[str] | None = None) -> int:

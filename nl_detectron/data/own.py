@@ -9,9 +9,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.colormap import colormap
 
-from .check import Finding, check_content, collected
+from .check import check_content
 from .coco import read_coco
 from .keypoints import connection_rules, flip_pairs
+from .problems import Finding, collected
 
 FORM = "NAME=ANNOTATIONS.json:IMAGE_FOLDER"
 WORD = re.compile(r"(?P<name>[\w.-]+)=(?P<annotations>.+?\.json):(?P<images>.+)")

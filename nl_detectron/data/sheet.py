@@ -12,8 +12,9 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .check import KINDS, check_annotation, is_polygon, whole_images
+from .check import check_annotation, is_polygon, whole_images
 from .own import describe, names_and_colours
+from .problems import KINDS
 
 MOST = 12  # images
 COLUMNS = 4

@@ -8,8 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..data.check import KINDS
 from ..data.own import Description
+from ..data.problems import KINDS
 from .errors import UsageError
 from .evaluation import predicted
 from .follow import KEYPOINTS, SIGMAS, classes_key, get

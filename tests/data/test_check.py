@@ -6,16 +6,9 @@ import pytest
 from own_data import FILES, HEIGHT, WIDTH, sound_content, write
 from PIL import Image
 
-from nl_detectron.data.check import (
-    EXAMPLES,
-    KINDS,
-    SEVERITIES,
-    check_content,
-    check_files,
-    collected,
-    worst,
-)
+from nl_detectron.data.check import check_content, check_files
 from nl_detectron.data.coco import read_coco
+from nl_detectron.data.problems import EXAMPLES, KINDS, SEVERITIES, collected, worst
 
 
 def found(content: dict) -> dict[str, tuple[str, ...]]:
