@@ -71,5 +71,9 @@ def default_block() -> dict[str, Any]:
 
 def detector_section(cfg: CfgNode) -> CfgNode:
     """Where a detector's NUM_CLASSES and SCORE_THRESH_TEST are."""
-    retinanet = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
-    return cfg.MODEL.RETINANET if retinanet else cfg.MODEL.ROI_HEADS
+    return cfg.MODEL[detector_section_name(cfg)]
+
+
+def detector_section_name(cfg: CfgNode) -> str:
+    """Of that section of MODEL."""
+    return "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"

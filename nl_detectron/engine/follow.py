@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES
 
+from ..config import detector_section_name
 from ..data.keypoints import flip_pairs, unpaired
 from ..data.own import Description, OwnData
 from .errors import UsageError
@@ -69,8 +70,7 @@ def register_data(data: Sequence[OwnData]) -> None:
 
 def classes_key(cfg: CfgNode) -> str:
     """Of a detector's number of classes."""
-    section = "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
-    return f"MODEL.{section}.NUM_CLASSES"
+    return f"MODEL.{detector_section_name(cfg)}.NUM_CLASSES"
 
 
 def get(cfg: CfgNode, key: str) -> Any:
