@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from nl_detectron.layers import PAIRWISE, build_pairwise
-from nl_detectron.layers.cost import Sizes
+from nl_detectron.layers.choice import Sizes
 
 from . import cases, fresh
 from .cases import DEVICE, small  # noqa: F401

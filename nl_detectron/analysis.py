@@ -23,7 +23,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .engine import UsageError, build_on_meta
-from .layers.cost import Sizes
+from .layers.choice import Sizes
 from .modeling import find_blocks
 
 SMALLEST = 32  # pixels a side: less leaves nothing of res5

@@ -4,21 +4,18 @@ Axes: B images or RoIs, C channels of x, D inner channels, S space (or time and 
 N positions of x, M positions after subsampling.
 """
 
-from collections.abc import Sequence
-
 import torch
 from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .layout import to_block_layout, to_float32, to_image, to_rows
 from .pairwise import build_pairwise
+from .pointwise_conv import POINTWISE_CONVS
+from .window_max import WindowMax
 
 SUBSAMPLES = ("before", "after", "none")
 NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "GN", "LN")
-
-CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-# 2x2 in space only: a video keeps its frames (Sec. 3.3)
-POOLS = {1: (nn.MaxPool1d, 2), 2: (nn.MaxPool2d, (2, 2)), 3: (nn.MaxPool3d, (1, 2, 2))}
 
 
 class NonLocalBlock(CNNBlockBase):
@@ -61,7 +58,7 @@ class NonLocalBlock(CNNBlockBase):
         if inner < 1:
             raise ValueError(f"inner_channels: expected 1 or more, or None, got {inner}")
         _check_choice("subsample", subsample, SUBSAMPLES)
-        _check_choice("ndim", ndim, tuple(CONVS))
+        _check_choice("ndim", ndim, tuple(POINTWISE_CONVS))
         _check_norm(norm)
 
         self.inner_channels = inner
@@ -73,8 +70,9 @@ class NonLocalBlock(CNNBlockBase):
         # gaussian compares x with itself: its embedding is x, of all C channels
         embeds = pairwise != "gaussian"
         self.pairwise = build_pairwise(pairwise, inner if embeds else in_channels, use_scale)
-        conv, (pool, window) = CONVS[ndim], POOLS[ndim]
-        self.pool = nn.Identity() if subsample == "none" else pool(window)
+        self.pairwise.remakes_weights = True
+        conv = POINTWISE_CONVS[ndim]
+        self.pool = nn.Identity() if subsample == "none" else WindowMax()
         for name in ("theta", "phi"):
             embedded = name in self.pairwise.embeddings
             self.add_module(name, conv(in_channels, inner, 1) if embedded else nn.Identity())
@@ -86,7 +84,7 @@ class NonLocalBlock(CNNBlockBase):
     def _init_weights(self) -> None:
         """Gaussian of std 0.01 (released code); the last layer zero, so that z = x (Sec. 4.1)."""
         for module in self.children():
-            if isinstance(module, tuple(CONVS.values())):
+            if isinstance(module, tuple(POINTWISE_CONVS.values())):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -100,14 +98,14 @@ class NonLocalBlock(CNNBlockBase):
             ValueError: x of another shape, or smaller than the pool.
         """
         self._check_input(x)
-        if self.checkpoint and torch.is_grad_enabled():
-            z = checkpoint(self._w_z_y, x, use_reentrant=False)
+        if self.checkpoint and torch.is_grad_enabled():  # nothing in it draws random numbers
+            z = checkpoint(self._w_z_y, x, use_reentrant=False, preserve_rng_state=False)
         else:
             z = self._w_z_y(x)
         if self.norm is not None:
-            # Norms of images serve every ndim: positions become a (N,1) image.
-            z = self.norm(z.expand_as(x).flatten(2).unsqueeze(-1)).view_as(x)
-        return x + z
+            z = self._apply_norm(z.expand_as(x))
+        # Sums and norms in float32 end here, so that the next convs find x's dtype.
+        return x + z.to(x.dtype)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """theta (B,N,D), phi (B,M,D) and g (B,M,E) of x (B,C,S), a row for each position.
@@ -118,11 +116,11 @@ class NonLocalBlock(CNNBlockBase):
         theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
         if self.subsample == "after":
             phi, g = self.pool(phi), self.pool(g)
-        return _rows(theta), _rows(phi), _rows(g)
+        return to_rows(theta), to_rows(phi), to_rows(g)
 
     def _w_z_y(self, x: Tensor) -> Tensor:
         """W_z y, (B,C,S); or (B,C,1,...), where all positions share one y."""
-        theta, phi, g = self.embed(x)
+        theta, phi, g = self.embed(to_block_layout(x))
         if self.pairwise.same_for_all:
             theta = phi[:, :1]
         y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
@@ -130,7 +128,21 @@ class NonLocalBlock(CNNBlockBase):
         # a sum in float32 under autocast may pass what half precision holds
         halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.averages
         with torch.autocast(x.device.type, enabled=halves):
-            return self.w_z(_image(y, space))
+            return self.w_z(to_image(y, space))
+
+    def _apply_norm(self, z: Tensor) -> Tensor:
+        """Norms of images serve every ndim: positions become the one row of an image.
+
+        As its one column they would do as well, were it not for PyTorch's batch norm on the CPU:
+        (B,C,N,1) with channels next to each other has strides that fit two layouts, and its
+        backward pass takes the gradient for the wrong one
+        (tests/layers/test_block_gradients.py has the smallest example).
+        """
+        image = z if self.ndim == 2 else z.flatten(2).unsqueeze(2)
+        if type(self.norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
+            image = to_float32(image)  # others square half-precision values, which could overflow
+        with torch.autocast(z.device.type, enabled=False):
+            return self.norm(image).reshape(z.shape)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != self.ndim + 2 or x.shape[1] != self.in_channels:
@@ -147,16 +159,6 @@ class NonLocalBlock(CNNBlockBase):
 
     def extra_repr(self) -> str:
         return f"subsample={self.subsample}, ndim={self.ndim}"
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(B,C,S) to (B,N,C), a row for each position: a view."""
-    return x.flatten(2).transpose(1, 2)
-
-
-def _image(rows: Tensor, space: Sequence[int]) -> Tensor:
-    """(B,N,C) to (B,C,S): a view, of channels-last memory where rows are contiguous."""
-    return rows.transpose(1, 2).unflatten(2, space)
 
 
 def _check_choice(name: str, value: object, choices: tuple) -> None:

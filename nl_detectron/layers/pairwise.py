@@ -17,10 +17,16 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .cost import MOST_PAIRS, Cost, Sizes
+from .choice import MOST_PAIRS, REMADE_MACS, Cost, Sizes, fuses_attention
+from .layout import matmul_like, to_float32
 from .softmax_sum import softmax_sum
 from .sorted_sum import sorted_relu_sum
+
+# cuDNN's is left out: it builds a plan for every new shape, and shapes change all the time here,
+# with the sizes of images and the numbers of RoIs.
+SDPA_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class Pairwise(nn.Module):
@@ -40,12 +46,18 @@ class Pairwise(nn.Module):
         averages: its weights sum to one over j, so that y is never larger than g. Where they do
             not, half precision could overflow, and the sum is done in float32.
         same_for_all: f does not look at x_i, so that one position i tells y for all.
+        fast_is_deterministic: on a GPU, with its gradients. Where it is not, the definition is
+            taken under ``torch.use_deterministic_algorithms(True)``.
+        remakes_weights: the block has the softmax forms make cheap weights again in the backward
+            pass, in place of keeping them.
     """
 
     embeddings: tuple[str, ...] = ("theta", "phi")
     passes = 1
     averages = True
     same_for_all = False
+    remakes_weights = False
+    fast_is_deterministic = True
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__()
@@ -60,8 +72,8 @@ class Pairwise(nn.Module):
         raise NotImplementedError
 
     def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """The sum by its definition, (B,N,E)."""
-        return self.weights(theta, phi) @ g
+        """The sum by its definition, (B,N,E), in the layout of g."""
+        return matmul_like(self.weights(theta, phi).to(g.dtype), g, like=g)
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """The same sum without the (B,N,M) weights, (B,N,E); plain, where there is no such way."""
@@ -77,7 +89,10 @@ class Pairwise(nn.Module):
 
     def takes_fast(self, s: Sizes) -> bool:
         """Whether :meth:`forward` takes :meth:`fast` for these sizes."""
-        return s.pairs > MOST_PAIRS or self.fast_cost(s).total < self.plain_cost(s).total
+        if s.device == "cuda" and torch.are_deterministic_algorithms_enabled():
+            return self.fast_is_deterministic
+        fast, plain = (cost.total(s.device) for cost in (self.fast_cost(s), self.plain_cost(s)))
+        return s.pairs > MOST_PAIRS or fast < plain
 
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
@@ -89,13 +104,13 @@ class Pairwise(nn.Module):
         """
         self._check(theta, phi, g)
         device = theta.device.type
-        sizes = Sizes(*theta.shape, *g.shape[1:], device)
+        sizes = Sizes(*theta.shape, *g.shape[1:], device, g.dtype)
         # torch.export has symbols for sizes, and one choice for all of them
         way = self.fast if torch.compiler.is_exporting() or self.takes_fast(sizes) else self.plain
         if self.averages:
             return way(theta, phi, g)
         with torch.autocast(device, enabled=False):
-            y = way(*map(_to_float32, (theta, phi, g)))
+            y = way(*map(to_float32, (theta, phi, g)))
         return y if torch.is_autocast_enabled(device) else y.to(g.dtype)
 
     def _check(self, theta: Tensor, phi: Tensor, g: Tensor) -> None:
@@ -127,38 +142,41 @@ class Gaussian(Pairwise):
         """log f(x_i, x_j), (B,N,M), whose softmax over j the weights are."""
         # x_i . x_j passes fp16's 65,504, so scores are float32 at least
         with torch.autocast(theta.device.type, enabled=False):
-            return self._scaled(theta) @ _to_float32(phi).transpose(1, 2)
+            return self._scaled(theta) @ to_float32(phi).transpose(1, 2)
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return torch.softmax(self.scores(theta, phi), dim=-1)
 
-    def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        return self.weights(theta, phi).to(g.dtype) @ g
-
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """A piece of the weights at a time; on a GPU torch's fused attention does it.
+        """A tile of the weights at a time, or on a GPU PyTorch's fused attention, by choice.py.
 
-        Its scores are float32 inside, whatever comes. The CPU's is slower to train, and wants
-        D = E. How many pieces there are depends on the sizes, so a graph has :meth:`plain` instead.
+        Scores are float32 inside, whatever the inputs are. The CPU's fused attention is slower to
+        train, and wants D = E.
         """
-        if theta.device.type == "cpu":
-            if torch.jit.is_tracing() or torch.compiler.is_exporting():
-                return self.plain(theta, phi, g)
-            with torch.autocast("cpu", enabled=False):
-                theta, phi = self._scaled(theta), _to_float32(phi)
-                return softmax_sum(theta, phi, g.to(theta.dtype)).to(g.dtype)
-        # its kernels want channels next to each other; else it falls back to the plain formula
-        theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))
-        return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)[:, 0]
+        # How many tiles there are depends on the sizes, so a graph has the definition instead.
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return self.plain(theta, phi, g)
+        sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
+        if fuses_attention(sizes):
+            return self._attend(theta, phi, g)
+        keep_weights = not (self.remakes_weights and sizes.pairs * sizes.d < REMADE_MACS)
+        with torch.autocast(sizes.device, enabled=False):
+            return softmax_sum(theta, phi, g, self.scale, keep_weights)
 
-    def fast_cost(self, s: Sizes) -> Cost:
-        if s.device == "cpu":  # where the weights fit a piece, there is nothing to gain
-            return self.plain_cost(s)
-        return Cost(macs=s.pairs * (s.d + s.e), passed=0)
+    def takes_fast(self, s: Sizes) -> bool:
+        """Always: all weights may be one tile."""
+        return True
+
+    def _attend(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        # Kernels want channels next to each other, or fall back to a slow formula: these are views
+        # where the block came with its layout.
+        theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))
+        with sdpa_kernel(SDPA_BACKENDS):
+            return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)[:, 0]
 
     def _scaled(self, theta: Tensor) -> Tensor:
         """In float32 at least; theta is smaller than the scores."""
-        theta = _to_float32(theta)
+        theta = to_float32(theta)
         return theta if self.scale == 1 else theta * self.scale
 
 
@@ -183,7 +201,7 @@ class DotProduct(Pairwise):
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """theta (phi^T g) / M: linear in positions."""
-        return theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
+        return matmul_like(theta, phi.transpose(1, 2) @ g / phi.shape[1], like=g)
 
     def fast_cost(self, s: Sizes) -> Cost:
         return Cost(macs=s.b * (s.n + s.m) * s.d * s.e, passed=s.b * s.d * s.e)
@@ -198,6 +216,7 @@ class Concatenation(Pairwise):
 
     averages = False
     passes = 3
+    fast_is_deterministic = False  # PyTorch's scan of float numbers is not
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)
@@ -253,9 +272,6 @@ class GlobalContext(Pairwise):
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return self._weights_of_one(phi).expand(-1, theta.shape[1], -1)
 
-    def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        return self.weights(theta, phi).to(g.dtype) @ g
-
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         return (self._weights_of_one(phi).to(g.dtype) @ g).expand(-1, theta.shape[1], -1)
 
@@ -265,7 +281,7 @@ class GlobalContext(Pairwise):
     def _weights_of_one(self, phi: Tensor) -> Tensor:
         """(B,1,M), in float32 at least."""
         with torch.autocast(phi.device.type, enabled=False):
-            scores = _dot(_to_float32(phi), _to_float32(self.w))
+            scores = _dot(to_float32(phi), to_float32(self.w))
         return torch.softmax(scores, dim=-1)[:, None]
 
 
@@ -275,11 +291,6 @@ def _dot(rows: Tensor, w: Tensor) -> Tensor:
     As a matrix of one column: onnxruntime 1.32 multiplies transposed rows with a vector wrongly.
     """
     return (rows @ w[:, None]).squeeze(2)
-
-
-def _to_float32(x: Tensor) -> Tensor:
-    """At least: float64 stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 PAIRWISE: dict[str, type[Pairwise]] = {

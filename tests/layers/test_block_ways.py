@@ -29,7 +29,7 @@ def test_block_compiles_whole(form, subsample, fast, monkeypatch):
     block = NonLocalBlock(32, pairwise=form, subsample=subsample)
     torch.nn.init.normal_(block.w_z.weight, std=0.1)
     monkeypatch.setattr(block.pairwise, "takes_fast", lambda sizes: fast)
-    monkeypatch.setattr(softmax_module, "PAIRS_AT_A_TIME", 3000)
+    monkeypatch.setattr(softmax_module, "TILE_PAIRS", 3000)
     monkeypatch.setattr(softmax_module, "KEPT_PAIRS", 6000)
     x = torch.randn(2, 32, 12, 10)
     torch._dynamo.reset()

@@ -1,0 +1,102 @@
+"""Which way a sum takes: all weights at once (dense), or the same sum without them (fused).
+
+A choice is made from sizes alone, so that it costs nothing and no device is asked.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+# An element read or written outside a matrix product takes as long as this many multiply-adds
+# inside one, by device. CPU: measured (benchmarks/README.md says how). CUDA: an H100's 3.35 TB/s
+# against its 67 TFLOP/s in float32; with TF32 and in half precision matrix products are several
+# times faster, which moves the choice further to the dense side, by less than its factor of two.
+PASS = {"cpu": 40, "cuda": 40}
+
+# Weights of more pairs than these (32 MiB in float32) are not made at once, however cheap they
+# look: no cache holds them, and the C library fetches such memory from the system each time.
+MOST_PAIRS = 2**23
+
+# The softmax forms' tiles of weights on the CPU, and what is kept of them for the backward pass
+# (256 MiB): less for the cache would make the matrix products small and slow.
+TILE_PAIRS = MOST_PAIRS
+KEPT_PAIRS = 2**26
+
+# Inside a block, weights that take fewer multiply-adds than these are made again in the backward
+# pass: 0.5 % of a training step of Mask R-CNN R50-FPN on an 800x1344 image, 3 x 270 GMACs.
+REMADE_MACS = 4e9
+
+
+class Sizes(NamedTuple):
+    """Sizes of one sum, and where it is computed.
+
+    B images, N positions i, D channels of theta, M positions j, E channels of g.
+    """
+
+    b: int
+    n: int
+    d: int
+    m: int
+    e: int
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def pairs(self) -> int:
+        return self.b * self.n * self.m
+
+
+class Cost(NamedTuple):
+    """Multiply-adds in matrix products, and elements passed through memory outside of them."""
+
+    macs: float
+    passed: float
+
+    def total(self, device: str) -> float:
+        return self.macs + PASS.get(device, PASS["cuda"]) * self.passed
+
+
+class Rule(NamedTuple):
+    """From more than ``pairs`` pairs of positions on a softmax sum takes fused attention on a GPU.
+
+    It holds for embeddings of up to ``channels`` channels in one of ``dtypes``.
+    """
+
+    channels: float
+    dtypes: tuple[torch.dtype, ...]
+    pairs: int
+    reason: str
+
+
+HALF = (torch.float16, torch.bfloat16)
+SINGLE = (torch.float32, torch.float64)
+
+# The first row that fits decides. `python -m benchmarks.fused_attention --write` measures the
+# limits on the GPU at hand and puts them here.
+# begin: rules
+RULES = (
+    Rule(256, HALF, 0, "not measured; FlashAttention takes up to 256 channels"),
+    Rule(
+        float("inf"),
+        HALF,
+        2**24,
+        "not measured; of more channels only the memory-efficient kernel is left, which computes "
+        "scores again for each tile of g's channels, and dense weights have up to 64 MiB",
+    ),
+    Rule(
+        float("inf"),
+        SINGLE,
+        2**24,
+        "not measured; fused kernels use no tensor cores in float32, as matrix products do by "
+        "TF32, and dense weights have up to 64 MiB",
+    ),
+)
+# end: rules
+
+
+def fuses_attention(s: Sizes) -> bool:
+    """Whether a softmax sum takes fused attention: on a GPU, by the first rule that fits."""
+    if s.device != "cuda":
+        return False
+    fitting = (rule for rule in RULES if s.d <= rule.channels and s.dtype in rule.dtypes)
+    return s.pairs > next(fitting).pairs

@@ -1,0 +1,113 @@
+"""What a block would do on CUDA, on fake tensors: it needs no GPU and computes nothing."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nl_detectron.layers import PAIRWISE, NonLocalBlock, build_pairwise, choice
+from nl_detectron.layers.choice import RULES, Sizes, fuses_attention
+
+FORMS = tuple(PAIRWISE)
+SOFTMAX = ("gaussian", "embedded_gaussian")
+RES4, RES3 = (2, 1024, 50, 84), (2, 512, 100, 168)
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+class Copies(TorchDispatchMode):
+    """Shapes of all tensors that are copied into another layout. Casts do not count."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._opname in ("clone", "copy_", "contiguous"):
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def set_default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
+
+
+def copies_of(form, shape, dtype, memory_format):
+    with FakeTensorMode(), torch.device("cuda"), set_default_dtype(dtype):
+        block = NonLocalBlock(shape[1], pairwise=form)
+        x = torch.randn(shape).contiguous(memory_format=memory_format)
+        with Copies() as copies:
+            z = block(x.requires_grad_())
+    assert z.dtype == dtype and z.is_contiguous(memory_format=memory_format)
+    return copies.shapes
+
+
+@pytest.mark.parametrize("shape", [RES4, RES3], ids=["res4", "res3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_only_copy_is_that_of_x_into_channels_last(form, dtype, shape):
+    contiguous, channels_last = (copies_of(form, shape, dtype, layout) for layout in LAYOUTS)
+    if form == "concatenation":  # its scan wants positions next to each other, and W_z channels
+        n, e = shape[2] * shape[3], shape[1] // 2
+        assert contiguous == [shape, (2, n, e)] and channels_last == [(2, n, e)]
+    else:
+        assert contiguous == [shape] and channels_last == []
+
+
+@pytest.mark.parametrize("form", SOFTMAX)
+def test_fused_attention_gets_rows_and_never_cudnn(form, monkeypatch):
+    calls = []
+
+    def attention(*tensors, scale):
+        calls.append([t.is_contiguous() for t in tensors])
+        assert not torch.backends.cuda.cudnn_sdp_enabled()  # it plans anew for each new shape
+        assert torch.backends.cuda.flash_sdp_enabled()
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+        return original(*tensors, scale=scale)
+
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    assert copies_of(form, RES3, torch.float32, torch.channels_last) == []
+    assert calls == [[True] * 3]
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
+@pytest.mark.parametrize(
+    "d, m, dtype, fused",
+    [
+        (256, 49, torch.float16, True),
+        (512, 1050, torch.float16, False),
+        (512, 4200, torch.bfloat16, True),
+        (512, 1050, torch.float32, False),
+        (128, 1050, torch.float32, False),
+        (128, 4200, torch.float32, True),
+    ],
+)
+def test_dense_up_to_a_bounded_size_and_fused_beyond(d, m, dtype, fused):
+    assert fuses_attention(Sizes(1, 4200, d, m, d, "cuda", dtype)) == fused
+    assert not fuses_attention(Sizes(1, 4200, d, m, d, "cpu", dtype))
+
+
+def test_rules_cover_every_dtype_and_have_reasons():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        assert RULES[-1].channels == RULES[-2].channels == float("inf")
+        fuses_attention(Sizes(1, 10, 10_000, 10, 10, "cuda", dtype))
+    assert all(rule.reason and rule.pairs <= choice.KEPT_PAIRS for rule in RULES)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_deterministic_mode_takes_no_scan(form):
+    pairwise, sizes = build_pairwise(form, 4), Sizes(1, 10_000, 64, 10_000, 64, "cuda")
+    assert pairwise.takes_fast(sizes)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert pairwise.takes_fast(sizes) == (form != "concatenation")
+    finally:
+        torch.use_deterministic_algorithms(False)
