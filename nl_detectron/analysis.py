@@ -4,7 +4,7 @@ A FLOP is one multiply-add of a convolution or a matrix product (fused attention
 paper and Detectron2 count. Sums, norms, softmax, pooling, sorting and gathering are not counted.
 Detectron2's own counter runs the model, passes fused attention over and stops at a product with a
 vector; torch's, here, knows both. Tensors are fake, with shapes and no memory, so that nothing is
-computed: they go the way they would on a CPU in float32.
+computed: they go the way they would in float32 on a CPU or, where there need be none, on a GPU.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,9 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, Standar
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
 from .engine import UsageError, build_on_meta
 from .layers.choice import Sizes
@@ -75,7 +77,7 @@ class Analysis:
     blocks: list[BlockAnalysis]
 
 
-def analyze(cfg: CfgNode, height: int = 800, width: int = 1344) -> Analysis:
+def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "cpu") -> Analysis:
     """Count the model of a config on one image, without weights and without computing.
 
     How many boxes a detector finds depends on its weights and the image. Here the heads see as
@@ -83,6 +85,10 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344) -> Analysis:
     a mask or keypoints; in training BATCH_SIZE_PER_IMAGE, of which POSITIVE_FRACTION are objects.
     A model and its twin thus differ by their blocks alone. The losses, and the choice of
     proposals and detections, are left out.
+
+    Args:
+        device: cpu or cuda, for which no GPU need be there: it decides how sums are taken, and so
+            what is kept for the backward pass.
 
     Raises:
         UsageError: a config that describes no model, or one other than Faster, Mask, Keypoint or
@@ -99,14 +105,15 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344) -> Analysis:
     objects = int(trained * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION)
     # non-fake inputs: the meta device's, on their way to the CPU
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model.to_empty(device="cpu")
+        model.to_empty(device=device)
         ways = _watch_ways(model)
         unit = model.backbone.size_divisibility or 1
-        image = torch.empty(1, 3, -(-height // unit) * unit, -(-width // unit) * unit)
+        size = (-(-side // unit) * unit for side in (height, width))
+        image = torch.empty(1, 3, *size, device=device)
         try:
-            with torch.no_grad(), count_flops() as total:
+            with torch.no_grad(), count_flops() as total, FusedAttention(device):
                 flops = _by_block(model, total, lambda: _forward(model.eval(), image, *tested))
-            with count_saved(model) as total:
+            with count_saved(model) as total, FusedAttention(device):
                 saved = _by_block(
                     model, total, lambda: _forward(model.train(), image, trained, objects)
                 )
@@ -134,6 +141,7 @@ def count_flops() -> Iterator[Callable[[], int]]:
     """Gives a function that tells the multiply-adds since the start."""
     # torch's counter counts a multiply-add as two, and knows all products but these
     products = {
+        torch.ops.aten.baddbmm_: lambda out, a, b, **_: bmm_flop(a, b),
         torch.ops.aten.mv: lambda matrix, _, **__: 2 * matrix[0] * matrix[1],
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
             lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
@@ -141,6 +149,22 @@ def count_flops() -> Iterator[Callable[[], int]]:
     }
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
         yield lambda: counter.get_total_flops() // 2
+
+
+class FusedAttention(TorchFunctionMode):
+    """Fused attention as a GPU has it: where there is none, PyTorch takes the plain formula even
+    for fake tensors of CUDA, and keeps all weights."""
+
+    def __init__(self, device: str):
+        super().__init__()
+        self.active = device == "cuda"
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self.active and func is F.scaled_dot_product_attention:
+            attend = torch.ops.aten._scaled_dot_product_efficient_attention
+            return attend(*args, None, compute_log_sumexp=torch.is_grad_enabled(), **kwargs)[0]
+        return func(*args, **kwargs)
 
 
 @contextmanager

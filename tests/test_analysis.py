@@ -58,11 +58,10 @@ def test_a_block_after_res4_by_hand():
     convs = n * c * d + 2 * m * c * d + n * d * c  # theta; phi, g; W_z
     assert block.figures.flops == convs + n * m * 2 * d
     assert block.figures.parameters == 2_099_712 == 3 * (c * d + d) + d * c + c
-    # theta, y; pooled x and its argmax (8 bytes); phi, g; the weights
-    floats = n * 2 * d + m * (c + 2 * c) + m * 2 * d + n * m
-    assert block.figures.activations == 4 * floats
+    # theta, y; pooled x; phi, g; neither the pool's indices nor the weights
+    assert block.figures.activations == 4 * (n * 2 * d + m * c + m * 2 * d)
     assert (block.name, block.channels) == ("backbone.bottom_up.res4.nonlocal4", (c, d))
-    assert (block.pairwise, block.way) == ("embedded_gaussian", "plain")
+    assert (block.pairwise, block.way) == ("embedded_gaussian", "fast")
 
 
 def test_a_model_and_its_twin_differ_by_the_block_alone():
@@ -186,6 +185,18 @@ def test_fake_tensors_keep_what_real_ones_do(pairwise):
     assert analyze(cfg, 64, 96).figures.activations == total() > 0
 
 
+@pytest.mark.parametrize("after", [["res3.-2"], ["res4.-2"]], ids=["fused", "dense"])
+def test_a_gpu_keeps_no_weights(after):
+    cfg = load_config(WITH_BLOCK, ["MODEL.NONLOCAL.BACKBONE.AFTER", str(after)])
+    (block,) = analyze(cfg, device="cuda").blocks
+    c, (h, w) = block.channels[0], (100, 168) if after == ["res3.-2"] else (50, 84)
+    n, m = h * w, h * w // 4
+    # x in channels-last, theta, y; pooled x, phi, g; of fused attention one number each position
+    least = 4 * (2 * n * c + 2 * m * c)
+    assert least <= block.figures.activations <= least + 4 * (n + 32)
+    assert block.figures.flops == analyze(cfg).blocks[0].figures.flops
+
+
 # --- whole models ----------------------------------------------------------------------------
 
 
@@ -271,7 +282,7 @@ def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
     assert "800 x 1344" in title and headers.split()[-3:] == ["GFLOPs", "activations,", "MB"]
     assert block.split()[:6] == [
         *("backbone.bottom_up.res4.nonlocal4", "1024", "->", "512"),
-        *("embedded_gaussian", "plain"),
+        *("embedded_gaussian", "fast"),
     ]
     assert block.split()[6:8] == ["2,099,712", "10.02"]
     assert ours.split()[:2] == ["mask_rcnn_R_50_FPN_nl_1x", "46,442,928"]
@@ -283,6 +294,17 @@ def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
     model = written["models"]["mask_rcnn_R_50_FPN_nl_1x"]
     assert model["figures"]["parameters"] == 46_442_928
     assert model["blocks"][0]["figures"]["flops"] == 10_020_864_000
+
+
+def test_the_table_shows_what_a_gpu_keeps_beside(tool, tmp_path):
+    file = tmp_path / "figures.json"
+    words = "--size", 128, 128, "--device", "cuda", "--json", file
+    lines = tool("--config-file", WITH_BLOCK, "--compare", MASK_RCNN, *words)
+    assert lines[2].split()[-5:] == ["MB", "on", "a", "GPU,", "MB"]
+    model = json.loads(file.read_text())["models"]["mask_rcnn_R_50_FPN_nl_1x"]
+    on_cpu, on_gpu = (m["blocks"][0]["figures"]["activations"] for m in (model, model["on_gpu"]))
+    assert lines[4].split()[-2:] == [f"{on_cpu / 1e6:.1f}", f"{on_gpu / 1e6:.1f}"]
+    assert on_gpu > on_cpu  # x once more, in channels-last
 
 
 def test_overrides_reach_both_but_for_those_of_blocks(tool):

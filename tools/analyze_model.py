@@ -18,6 +18,7 @@ from nl_detectron.analysis import Analysis, Figures, analyze
 from nl_detectron.engine import UsageError, add_dataset_argument, load_config
 
 HEADERS = ["", "C -> D", "form", "sum", "parameters", "GFLOPs", "activations, MB"]
+ON_GPU = "on a GPU, MB"
 
 
 def main(words: list[str] | None = None) -> None:
@@ -28,6 +29,12 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument(
         "--size", type=int, nargs=2, default=[800, 1344], metavar=("H", "W"), help="of the image"
     )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: the activations that a GPU keeps in float32, too; it need not be there",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
     parser.add_argument(
         "opts",
@@ -37,19 +44,24 @@ def main(words: list[str] | None = None) -> None:
     args = parser.parse_args(words)
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
         raise UsageError(f"--json {args.json}: expected a file in a folder that exists")
-    found = {Path(args.config_file).stem: analyzed(args.config_file, args, args.opts)}
+    devices = ("cpu", "cuda") if args.device == "cuda" else ("cpu",)
+    found = {Path(args.config_file).stem: analyzed(args.config_file, args, args.opts, devices)}
     if args.compare:
-        twin, name = analyzed(args.compare, args, of_both(args.opts)), Path(args.compare).stem
+        twin = analyzed(args.compare, args, of_both(args.opts), devices)
+        name = Path(args.compare).stem
         found[f"{name} (compared)" if name in found else name] = twin
     print(table(found, args.size))
     if args.json:
         args.json.write_text(json.dumps(as_json(found, args.size), indent=2) + "\n")
 
 
-def analyzed(file: str, args: argparse.Namespace, opts: list[str]) -> Analysis:
+def analyzed(
+    file: str, args: argparse.Namespace, opts: list[str], devices: tuple[str, ...]
+) -> list[Analysis]:
+    """The analysis of a config for each device."""
     cfg = load_config(file, opts, args.dataset)
     try:
-        return analyze(cfg, *args.size)
+        return [analyze(cfg, *args.size, device) for device in devices]
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from error
 
@@ -60,39 +72,47 @@ def of_both(opts: list[str]) -> list[str]:
     return [w for pair in pairs if not pair[0].startswith("MODEL.NONLOCAL") for w in pair]
 
 
-def table(found: dict[str, Analysis], size: list[int]) -> str:
+def table(found: dict[str, list[Analysis]], size: list[int]) -> str:
     """Each block, each model, and the difference between two models."""
-    rows = []
-    for name, analysis in found.items():
-        for block in analysis.blocks:
+    rows, models = [], []
+    for name, analyses in found.items():
+        for blocks in zip(*(a.blocks for a in analyses), strict=True):
+            block, figures = blocks[0], [b.figures for b in blocks]
             channels = f"{block.channels[0]} -> {block.channels[1]}"
-            rows.append([block.name, channels, block.pairwise, block.way, *shown(block.figures)])
-        rows.append([name, "", "", "", *shown(analysis.figures)])
-    if len(found) == 2:
-        ours, twin = (analysis.figures for analysis in found.values())
-        more = ours.minus(twin)
-        percent = [
-            f"{100 * a / b:+.2f} %" for a, b in zip(*map(astuple, (more, twin)), strict=True)
-        ]
+            rows.append([block.name, channels, block.pairwise, block.way, *shown(figures)])
+        models.append([a.figures for a in analyses])
+        rows.append([name, "", "", "", *shown(models[-1])])
+    if len(models) == 2:
+        more = [ours.minus(twin) for ours, twin in zip(*models, strict=True)]
+        pairs = zip(cells(more), cells(models[1]), strict=True)
         rows.append(["difference", "", "", "", *shown(more, "+")])
+        percent = [f"{100 * a / b:+.2f} %" for a, b in pairs]
         rows.append(["difference, percent", "", "", "", *percent])
     # tabulate would read "+2,099,712" and align it as text
-    right = ("left",) * 4 + ("right",) * 3
-    body = tabulate(rows, headers=HEADERS, colalign=right, disable_numparse=True)
+    more_than_one = max(map(len, found.values())) > 1
+    headers = [*HEADERS, ON_GPU] if more_than_one else HEADERS
+    right = ("left",) * 4 + ("right",) * (len(headers) - 4)
+    body = tabulate(rows, headers=headers, colalign=right, disable_numparse=True)
     units = "a FLOP is a multiply-add, an MB 10^6 bytes"
     return f"One image of {size[0]} x {size[1]}; {units}\n\n{body}"
 
 
-def shown(figures: Figures, sign: str = "") -> list[str]:
-    return [
-        f"{figures.parameters:{sign},}",
-        f"{figures.flops / 1e9:{sign},.2f}",
-        f"{figures.activations / 1e6:{sign},.1f}",
-    ]
+def cells(figures: list[Figures]) -> list[int]:
+    """Parameters, FLOPs, and the activations that each device keeps."""
+    return [*astuple(figures[0]), *(f.activations for f in figures[1:])]
 
 
-def as_json(found: dict[str, Analysis], size: list[int]) -> dict:
-    models = {name: asdict(analysis) for name, analysis in found.items()}
+def shown(figures: list[Figures], sign: str = "") -> list[str]:
+    parameters, flops, *activations = cells(figures)
+    kept = [f"{bytes_ / 1e6:{sign},.1f}" for bytes_ in activations]
+    return [f"{parameters:{sign},}", f"{flops / 1e9:{sign},.2f}", *kept]
+
+
+def as_json(found: dict[str, list[Analysis]], size: list[int]) -> dict:
+    models = {name: asdict(analyses[0]) for name, analyses in found.items()}
+    for name, (_, *on_gpu) in found.items():
+        if on_gpu:
+            models[name]["on_gpu"] = asdict(on_gpu[0])
     return {"image": size, "models": models}
 
 
