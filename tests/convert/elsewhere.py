@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nl_detectron.convert import convert_block
+from nl_detectron.layers import NonLocalBlock
+
 WINDOWS = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}
 POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 EMBEDDED, DOT = "embedded_gaussian", "dot_product"
@@ -116,27 +119,34 @@ def table_of(source: str) -> str:
     return "slowfast" if source == "pytorchvideo" else source
 
 
-def difference(case: tuple, ndim: int, convert_block, block_class) -> tuple[float, float]:
-    """Of a case's outputs and those of our block of ``ndim`` dimensions on the same random x; and
-    how far it is from the identity."""
+def converted(tensors: dict[str, Tensor], source: str, ndim: int, **given) -> NonLocalBlock:
+    """Our block of a source's tensors, in float64 and in evaluation."""
+    state, options = convert_block(tensors, source, ndim=ndim, **given)
+    ours = NonLocalBlock(**options, ndim=ndim).double().eval()
+    ours.load_state_dict(state)
+    return ours
+
+
+def difference(case: tuple, ndim: int | None = None) -> tuple[float, float]:
+    """Largest |ours - theirs|, and largest |theirs - x|, for one random x (2,C,S).
+
+    With ``ndim`` 2 a block of videos is compared on one frame, which ours takes as an image.
+    """
     source, form, pooled, scaled, norm, theirs = case
+    ndim = ndim or theirs
     channels = 64 if norm == "GN" else 8
     p = weights(form, norm, channels, channels // 2)
     if source == "mmcv" and norm:
         del p["out.b"]  # as mmcv has it
     x = torch.randn(2, channels, *(3, 5, 6)[-theirs:] if ndim == theirs else (1, 5, 6)).double()
     z = block(x, p, form, pooled, scaled, norm)
-    said = {
+    given = {
         "pairwise": form if form in (EMBEDDED, DOT) else None,
         "subsample": pooled,
         "use_scale": scaled if form == EMBEDDED else None,
         "norm": "GN" if norm == "GN" else None,
     }
-    tensors, options = convert_block(
-        named(p, source, pooled, norm, theirs), table_of(source), ndim=ndim, **said
-    )
-    ours = block_class(**options, ndim=ndim).double().eval()
-    ours.load_state_dict(tensors)
+    ours = converted(named(p, source, pooled, norm, theirs), table_of(source), ndim, **given)
     with torch.no_grad():
         our_z = ours(x if ndim == theirs else x.squeeze(2)).reshape_as(z)
     return (our_z - z).abs().max().item(), (z - x).abs().max().item()

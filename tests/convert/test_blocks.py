@@ -3,65 +3,43 @@
 import pytest
 import torch
 from elsewhere import DOT, EMBEDDED, cases, difference, named, weights
+from peers import PYTORCHVIDEO, mmcv_cases, peer_difference, pytorchvideo_cases
 
 from nl_detectron.convert import convert_block
 from nl_detectron.engine import UsageError
-from nl_detectron.layers import NonLocalBlock
 
 EXACT = 1e-12
 
 
-@pytest.mark.parametrize("case", list(cases()), ids=lambda case: "-".join(map(str, case)))
+def of_case(case) -> str:
+    return "-".join(str(getattr(part, "__name__", part)) for part in case)
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=of_case)
 def test_a_block_gives_what_it_gave(case):
-    different, moved = difference(case, case[-1], convert_block, NonLocalBlock)
+    different, moved = difference(case)
     assert moved > 0.1  # it is no identity
+    assert different < EXACT
+
+
+@pytest.mark.parametrize("case", [*mmcv_cases(), *pytorchvideo_cases()], ids=of_case)
+def test_another_projects_own_module_gives_the_same(case):
+    pytest.importorskip(case[0], reason="make setup-peers installs it")
+    different, moved = peer_difference(case)
+    assert moved > 0.1
     assert different < EXACT
 
 
 @pytest.mark.parametrize("source", ["slowfast", "caffe2"])
 def test_a_block_of_videos_gives_for_an_image_what_it_gave_for_its_one_frame(source):
-    case = (source, EMBEDDED, "before", True, "BN", 3)
-    different, _ = difference(case, 2, convert_block, NonLocalBlock)
+    different, _ = difference((source, EMBEDDED, "before", True, "BN", 3), ndim=2)
     assert different < EXACT
 
 
-@pytest.mark.parametrize("norm", ["", "BN", "GN"])
-@pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize("form", [EMBEDDED, DOT, "gaussian", "concatenation"])
-def test_mmcvs_own_block_gives_the_same(form, pooled, norm):
-    assert mmcv_difference(form, pooled, norm) < EXACT
-
-
-@pytest.mark.parametrize("ndim", [1, 3])
-def test_mmcvs_own_blocks_of_other_dimensions_give_the_same(ndim):
-    assert mmcv_difference(EMBEDDED, True, "BN", ndim=ndim) < EXACT
-
-
-def test_mmcvs_own_block_without_a_scale_gives_the_same():
-    assert mmcv_difference(EMBEDDED, True, "BN", scaled=False) < EXACT
-
-
-def mmcv_difference(form, pooled, norm, ndim=2, scaled=True) -> float:
-    """Of outputs of mmcv's module and of ours with its weights."""
-    bricks = pytest.importorskip("mmcv.cnn.bricks.non_local", reason="mmcv is not installed")
-    norm_cfg = {"": None, "BN": {"type": f"BN{ndim}d"}, "GN": {"type": "GN", "num_groups": 32}}
-    theirs = getattr(bricks, f"NonLocal{ndim}d")(
-        64, sub_sample=pooled, use_scale=scaled, norm_cfg=norm_cfg[norm], mode=form
-    )
-    theirs = theirs.double().eval()
-    for name, tensor in theirs.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 2)
-        elif tensor.is_floating_point():
-            tensor.normal_(std=0.3)
-    said = {"pairwise": form if form in (EMBEDDED, DOT) else None, "norm": norm or None}
-    said["use_scale"] = scaled if form == EMBEDDED else None
-    tensors, options = convert_block(theirs.state_dict(), "mmcv", ndim=ndim, **said)
-    ours = NonLocalBlock(**options, ndim=ndim).double().eval()
-    ours.load_state_dict(tensors)
-    x = torch.randn(2, 64, *(2, 5, 6)[-ndim:]).double() / 4
-    with torch.no_grad():
-        return (theirs(x) - ours(x)).abs().max().item()
+def test_pytorchvideos_own_module_gives_the_same_for_an_image():
+    pytest.importorskip(PYTORCHVIDEO, reason="make setup-peers installs it")
+    different, _ = peer_difference(next(pytorchvideo_cases()), ndim=2)
+    assert different < EXACT
 
 
 def test_convs_without_biases_are_taken_over():
