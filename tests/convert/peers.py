@@ -66,14 +66,13 @@ def given(case: Case) -> dict[str, Any]:
     module, _, arguments, _ = case
     if module == PYTORCHVIDEO:
         form = {"softmax": EMBEDDED, "dot_product": DOT}[arguments["instantiation"]]
-        pool = arguments["pool_size"]
-        return {"pairwise": form, "subsample": "before" if pool == (1, 2, 2) else "none"}
+        return {"pairwise": form, "pool": arguments["pool_size"] or (1, 1, 1)}
     mode = arguments.get("mode", EMBEDDED)
     told = {"pairwise": mode} if mode in (EMBEDDED, DOT) else {}
     if mode == EMBEDDED:
-        told["use_scale"] = arguments.get("use_scale", True)
-    if (arguments.get("norm_cfg") or {}).get("type") == "GN":
-        told["norm"] = "GN"
+        told["scale"] = "divided" if arguments.get("use_scale", True) else "none"
+    if groups := (arguments.get("norm_cfg") or {}).get("num_groups"):
+        told["groups"] = groups
     return told
 
 

@@ -32,7 +32,7 @@ def test_another_projects_own_module_gives_the_same(case):
 
 @pytest.mark.parametrize("source", ["slowfast", "caffe2"])
 def test_a_block_of_videos_gives_for_an_image_what_it_gave_for_its_one_frame(source):
-    different, _ = difference((source, EMBEDDED, "before", True, "BN", 3), ndim=2)
+    different, _ = difference((source, EMBEDDED, "before", "divided", "BN", 3), ndim=2)
     assert different < EXACT
 
 
@@ -59,38 +59,47 @@ def tensors_of(source, form=EMBEDDED, pooled="none", norm="", **changed):
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
-SAID = {
-    "mmcv": {"pairwise": EMBEDDED, "use_scale": True},
-    "slowfast": {"pairwise": EMBEDDED, "subsample": "none"},
-    "caffe2": {"pairwise": EMBEDDED, "subsample": "none", "use_scale": True},
+GIVEN = {
+    "mmcv": {"pairwise": EMBEDDED, "scale": "divided"},
+    "slowfast": {"pairwise": EMBEDDED, "pool": (1, 1, 1)},
+    "caffe2": {"pairwise": EMBEDDED, "subsample": "none", "scale": "divided"},
 }
 WIDE = torch.zeros(4, 8, 3, 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("source", "made", "said", "message"),
+    ("source", "made", "given", "message"),
     [
         # what tensors do not tell is asked for, all at once
-        ("mmcv", {}, {"pairwise": None, "use_scale": None}, "--pairwise .*mode.*use_scale"),
+        ("mmcv", {}, {"pairwise": None, "scale": None}, "--pairwise .*mode.*--scale .*use_scale"),
+        ("mmcv", {}, {"scale": None}, r"--scale divided\|none\|multiplied .*GCNet"),
         (
             "slowfast",
             {},
-            {"pairwise": None, "subsample": None},
-            "INSTANTIATION.*--subsample before",
+            {"pairwise": None, "pool": None},
+            r"INSTANTIATION.*--pool 1,2,2\|1,1,1 \(NONLOCAL.POOL",
         ),
-        ("caffe2", {}, {"use_scale": None}, r"--scale\|--no-scale \(NONLOCAL.USE_SCALE"),
-        ("mmcv", {"norm": "GN"}, {}, "--norm GN .*num_groups=32"),
-        # what is said and not so
-        ("mmcv", {"pooled": "after"}, {"subsample": "before"}, "of this block it is 'after'"),
-        ("mmcv", {"form": "gaussian"}, {"use_scale": None}, "of this block it is 'gaussian'"),
-        ("slowfast", {}, {"subsample": "after"}, "it is 'before' or 'none'"),
-        ("slowfast", {}, {"use_scale": False}, "use_scale: False was said.* it is True"),
-        ("caffe2", {}, {"pairwise": DOT}, "only embedded_gaussian is scaled"),
-        ("slowfast", {"norm": "BN"}, {"norm": "GN"}, "norm: 'GN' was said.* it is 'BN'"),
+        ("caffe2", {}, {"scale": None}, r"--scale divided\|none \(NONLOCAL.USE_SCALE"),
+        ("mmcv", {"norm": "GN"}, {}, r"--groups 32 \(norm_cfg's num_groups"),
+        # what is given and not so
+        ("mmcv", {"pooled": "after"}, {"subsample": "before"}, "expected after .*, got before"),
+        ("mmcv", {"form": "gaussian"}, {"scale": None}, "expected gaussian .*, got embedded_gauss"),
+        ("slowfast", {}, {"scale": "none"}, "scale: expected divided .*, got none"),
+        ("slowfast", {}, {"scale": "multiplied"}, "scale: expected divided .*, got multiplied"),
+        ("caffe2", {}, {"scale": "multiplied"}, "scale: expected divided or none .*, got multipl"),
+        # what is given and does not apply
+        ("slowfast", {}, {"subsample": "before"}, "got before, .* given is pairwise, pool, scale"),
+        ("caffe2", {}, {"pool": (1, 2, 2)}, "pool: got 1,2,2, .* given is pairwise, sub"),
+        ("caffe2", {}, {"pairwise": DOT}, "got divided, .* given is pairwise, subsample$"),
+        ("slowfast", {"norm": "BN"}, {"groups": 32}, "groups: got 32, .* given is pairwise, pool"),
+        # pools and groups that no tensor shows
+        ("slowfast", {}, {"pool": (1, 3, 3)}, "pool: expected 1,2,2 or 1,1,1 .*, got 1,3,3"),
+        ("slowfast", {}, {"pool": (2, 2, 2)}, "pool: expected 1,2,2 or 1,1,1 .*, got 2,2,2"),
+        ("mmcv", {"norm": "GN"}, {"groups": 16}, "groups: expected 32 .*, got 16"),
         # what there is no block for here
         ("mmcv", {"conv_out.conv.bias": None}, {}, "norm follows it, of which there are no"),
         ("mmcv", {"conv_out.ln.weight": torch.ones(8)}, {}, "'conv_out.ln.weight' is no tensor"),
-        ("mmcv", {"norm": "GN"}, {"norm": "GN"}, "W_z has a bias before its GroupNorm"),
+        ("mmcv", {"norm": "GN"}, {"groups": 32}, "W_z has a bias before its GroupNorm"),
         ("slowfast", {"bn.weight": torch.ones(8)}, {}, "no running statistics"),
         ("slowfast", {"conv_theta.weight": WIDE}, {}, r"theta.weight: expected \(4, 8\)"),
         ("slowfast", {"norm": "BN", "bn.running_var": None}, {}, "lacks .*running_var"),
@@ -99,14 +108,14 @@ WIDE = torch.zeros(4, 8, 3, 1, 1)
         ("caffe2", {"out_w": None}, {}, "lacks what here is w_z.weight"),
     ],
 )
-def test_what_cannot_be_taken_over_exactly_is_refused(source, made, said, message):
+def test_what_cannot_be_taken_over_exactly_is_refused(source, made, given, message):
     with pytest.raises(UsageError, match=message):
-        convert_block(tensors_of(source, **made), source, **{**SAID[source], **said})
+        convert_block(tensors_of(source, **made), source, **{**GIVEN[source], **given})
 
 
-@pytest.mark.parametrize("source", SAID)
+@pytest.mark.parametrize("source", GIVEN)
 def test_the_same_without_a_fault_is_taken(source):
-    convert_block(tensors_of(source), source, **SAID[source])
+    convert_block(tensors_of(source), source, **GIVEN[source])
 
 
 def test_an_unknown_source_is_told():
