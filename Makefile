@@ -4,14 +4,14 @@ PYTHON ?= python3
 
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.nl_detectron-setup
-BENCH_STAMP := $(VENV)/.nl_detectron-bench
 EXPLORE_STAMP := $(VENV)/.nl_detectron-explore
 EXPORT_STAMP := $(VENV)/.nl_detectron-export
+PEERS_STAMP := $(VENV)/.nl_detectron-peers
 DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu setup-browser setup-export bench bench-report evidence evidence-quick evidence-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -62,12 +62,14 @@ $(EXPORT_STAMP): $(STAMP) requirements-export.txt
 
 setup-export: $(EXPORT_STAMP) ## what tools/export_model.py needs for ONNX, and its tests
 
-# Without its own list mmcv-lite would bring a second OpenCV, which needs X11 libraries.
-$(BENCH_STAMP): $(STAMP) benchmarks/requirements.txt
-	$(PIP) --no-deps -r benchmarks/requirements.txt
+# The packages' own lists ask for a second OpenCV, which needs X11 libraries.
+$(PEERS_STAMP): $(STAMP) requirements-peers.txt
+	$(PIP) --no-deps -r requirements-peers.txt
 	@touch $@
 
-bench: $(BENCH_STAMP) ## measure everything into benchmarks/results.md, in under 25 minutes on two cores
+setup-peers: $(PEERS_STAMP) ## mmcv's and PyTorchVideo's blocks, which tests and benchmarks compare with
+
+bench: $(PEERS_STAMP) ## measure everything into benchmarks/results.md, in under 25 minutes on two cores
 	$(BIN) -W ignore -m benchmarks.run $(ARGS)
 	$(BIN) -m benchmarks.report
 

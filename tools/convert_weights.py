@@ -2,9 +2,9 @@
 """Take the non-local blocks of a checkpoint from elsewhere over, into the names here.
 
 python tools/convert_weights.py --source slowfast --input C2D_NLN_8x8_R50.pyth --output nl.pth \
-    --pairwise embedded_gaussian --subsample before
+    --pairwise embedded_gaussian --pool 1,2,2
 python tools/convert_weights.py --source mmcv --input block.pth --output nl.pth --place res4.4 \
-    --pairwise embedded_gaussian --no-scale --base detectron2://…/model_final_a3ec72.pkl
+    --pairwise embedded_gaussian --scale none --base detectron2://…/model_final_a3ec72.pkl
 
 It prints what went where and what was left, and the words of a config that computes the same.
 """
@@ -25,6 +25,8 @@ from nl_detectron.convert import SOURCES, Converted, convert, read_tensors
 from nl_detectron.engine import UsageError
 from nl_detectron.engine.checkpoint import read_checkpoint
 
+UNSEEN = ("pairwise", "subsample", "pool", "scale", "groups")
+
 
 def main(words: list[str] | None = None) -> None:
     args = parsed(words)
@@ -37,15 +39,12 @@ def main(words: list[str] | None = None) -> None:
         args.source,
         places=places(args.place) if args.place else None,
         fpn=args.fpn,
-        pairwise=args.pairwise,
-        subsample=args.subsample,
-        use_scale=args.scale,
-        norm=args.norm,
+        **given(args),
     )
     checkpoint = with_base(args.base, found) if args.base else {"model": found.model}
     torch.save(checkpoint, args.output)
     print(table(found))
-    print(f"\n{fragment(found, args.output, args.source)}")
+    print(f"\n{fragment(found, args)}")
 
 
 def parsed(words: list[str] | None) -> argparse.Namespace:
@@ -62,14 +61,25 @@ def parsed(words: list[str] | None) -> argparse.Namespace:
         help="take over these blocks alone, to follow these residual blocks",
     )
     add("--no-fpn", dest="fpn", action="store_false", help="for a C4 or DC5 model")
-    told = parser.add_argument_group("what tensors do not tell (an error says when and what)")
-    told.add_argument("--pairwise", choices=("embedded_gaussian", "dot_product"))
-    told.add_argument("--subsample", choices=("before", "after", "none"))
-    told.add_argument(
-        "--scale", action=argparse.BooleanOptionalAction, help="theta . phi over a root"
-    )
-    told.add_argument("--norm", choices=("GN",), help="of 32 groups")
+    unseen = parser.add_argument_group("what tensors do not show (an error says which is needed)")
+    add = unseen.add_argument
+    add("--pairwise", choices=("embedded_gaussian", "dot_product"))
+    add("--subsample", choices=("before", "after", "none"), help="where the 2x2 pool is")
+    add("--pool", type=integers, metavar="T,H,W", help="the max pool's kernel: 1,2,2 or 1,1,1")
+    add("--scale", choices=("divided", "none", "multiplied"), help="of theta . phi, by sqrt(D)")
+    add("--groups", type=int, metavar="N", help="of a GroupNorm: 32")
     return parser.parse_args(words)
+
+
+def integers(word: str) -> tuple[int, ...]:
+    """``1,2,2`` or, as SlowFast's config has it, ``[1, 2, 2]``."""
+    return tuple(int(number) for number in word.strip("[]").split(","))
+
+
+def given(args: argparse.Namespace) -> dict:
+    """The options of the last group that were given."""
+    facts = {fact: getattr(args, fact) for fact in UNSEEN}
+    return {fact: value for fact, value in facts.items() if value is not None}
 
 
 def places(words: list[str]) -> dict[str, str]:
@@ -111,18 +121,27 @@ def parts(names) -> str:
     return ", ".join(Counter(re.split(r"[._]", name)[0] for name in names))
 
 
-def fragment(found: Converted, output: Path, source: str) -> str:
-    """A config's words, as YAML."""
-    words = {"MODEL": {"WEIGHTS": str(output), **found.config["MODEL"]}}
+def fragment(found: Converted, args: argparse.Namespace) -> str:
+    """A config's words, as YAML, and in comments what no checkpoint shows."""
+    words = {"MODEL": {"WEIGHTS": str(args.output), **found.config["MODEL"]}}
     text = "# to put into a config\n" + yaml.safe_dump(words, sort_keys=False)
+    facts = (
+        f"--{fact} {','.join(map(str, value)) if fact == 'pool' else value}"
+        for fact, value in given(args).items()
+    )
+    unseen = (
+        "No checkpoint shows all that its blocks compute. Taken as given: "
+        f"{' '.join(facts) or 'nothing'}. Assumed: an eps of 1e-5 in every norm."
+    )
     if found.resnet:
-        untold = (
-            "The tensors do not tell MODEL.RESNETS.STRIDE_IN_1X1 and RES5_DILATION, "
+        unseen += (
+            " The tensors do not tell MODEL.RESNETS.STRIDE_IN_1X1 and RES5_DILATION, "
             "MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and INPUT.FORMAT. Set them as the ResNet was "
-            f"trained, by its {SOURCES[source].resnet_told_by}."
+            f"trained, by its {SOURCES[args.source].resnet_told_by}."
         )
-        text += textwrap.fill(untold, 79, initial_indent="# ", subsequent_indent="# ")
-    return text.rstrip()
+    return text + textwrap.fill(
+        unseen, 79, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Weights from elsewhere into the names here, and the config words that make them compute the same.
 
-What cannot be taken over exactly is refused, and what tensors do not tell is asked for.
+What is known not to be exact is refused, and what tensors do not show is asked for.
 """
 
 from .block import convert_block

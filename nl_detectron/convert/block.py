@@ -1,6 +1,7 @@
 """One non-local block: its tensors in the names here, and the arguments that make it the same."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ..engine import UsageError
 from .sources import SOURCES, Source, renamed
 
 Tensors = dict[str, Tensor]
+GROUPS = 32  # of a GroupNorm here: Detectron2's get_norm
 
 
 def convert_block(
@@ -19,8 +21,9 @@ def convert_block(
     ndim: int = 2,
     pairwise: str | None = None,
     subsample: str | None = None,
-    use_scale: bool | None = None,
-    norm: str | None = None,
+    pool: Sequence[int] | None = None,
+    scale: str | None = None,
+    groups: int | None = None,
 ) -> tuple[Tensors, dict[str, Any]]:
     """The tensors and arguments of the ``NonLocalBlock`` whose outputs are equal in evaluation.
 
@@ -32,12 +35,20 @@ def convert_block(
         source: a key of ``SOURCES``.
         ndim: of the block to be. Two, from a block of videos: an image gives what a video of this
             one frame gave.
-        pairwise, subsample, use_scale, norm: what the block computes, where its tensors do not
-            tell.
+        pairwise, subsample: as ``NonLocalBlock`` has them.
+        pool: kernel of the source's max pool in (T,H,W), instead of ``subsample`` where its config
+            names one.
+        scale: of theta . phi in ``embedded_gaussian``: ``divided`` by sqrt(D), ``multiplied`` or
+            ``none``.
+        groups: of a GroupNorm.
+
+    These arguments are needed where tensors do not show what the block computes. Two things can be
+    neither seen nor given: an eps of the norm other than 1e-5, and for ``ndim=3`` SlowFast's
+    NONLOCAL.GROUP, which splits a video into parts before the block sees it.
 
     Raises:
-        UsageError: tensors of no such block, something that has to be said, or something said
-            that is not so.
+        UsageError: tensors of no such block, an argument that is missing, or one that does not
+            hold of this block or of any block here.
     """
     table = source_of(source)
     block = {}
@@ -50,23 +61,32 @@ def convert_block(
     possible = {
         "pairwise": _forms(block, table),
         "subsample": _subsamples(tensors, table),
-        "norm": _norms(block, table),
+        "pool": tuple(table.pools),
+        "scale": table.scale,
+        "groups": (GROUPS,) if (norm := _norm(block, table)) == "GN" else (),
     }
-    said = {"pairwise": pairwise, "subsample": subsample, "norm": norm}
-    if "embedded_gaussian" in possible["pairwise"] and pairwise != "dot_product":
-        possible["use_scale"], said["use_scale"] = table.use_scale, use_scale
-    elif use_scale is not None:
-        raise UsageError("use_scale: only embedded_gaussian is scaled, and this block is none")
-    options = {"use_scale": True, **_settled(possible, said, table)}
+    if "embedded_gaussian" not in possible["pairwise"] or pairwise == "dot_product":
+        possible["scale"] = ()  # the other forms have none
+    given = dict(pairwise=pairwise, subsample=subsample, scale=scale, groups=groups)
+    settled = _settled(possible, given | {"pool": pool and tuple(pool)}, table)
+    options = {
+        "pairwise": settled["pairwise"],
+        "subsample": settled["subsample"] or table.pools[settled["pool"]],
+        "use_scale": settled["scale"] != "none",
+        "norm": norm,
+    }
 
     state = {}
     for name in ("theta", "phi", "g"):
         if f"{name}.weight" in block:
             state[f"{name}.weight"] = block[f"{name}.weight"]
             state[f"{name}.bias"] = block.get(f"{name}.bias", block["g.weight"].new_zeros(inner))
+    if settled["scale"] == "multiplied":  # q . k * sqrt(D) is (D q) . k / sqrt(D)
+        for name in ("theta.weight", "theta.bias"):
+            state[name] = inner * state[name]
     if "pairwise.w_f" in block:
         state["pairwise.w_f"] = block["pairwise.w_f"].flatten()
-    state |= _last_layers(block, options["norm"], table)
+    state |= _last_layers(block, norm, table)
     for name, tensor in state.items():
         if tensor.dim() > 1:
             state[name] = tensor.reshape(*tensor.shape[:2], *[1] * ndim)
@@ -119,29 +139,42 @@ def _subsamples(tensors: Tensors, table: Source) -> tuple[str, ...]:
     return tuple(s for s in table.subsample if (s == "none") != pooled)
 
 
-def _norms(block: Tensors, table: Source) -> tuple[str, ...]:
+def _norm(block: Tensors, table: Source) -> str:
     if "norm.running_mean" in block:
-        return ("BN",)
+        return "BN"
     if "norm.weight" in block and not table.without_statistics:
         raise UsageError("its norm has no running statistics; a batch norm's are expected")
-    return ("GN",) if "norm.weight" in block and table.without_statistics == "GN" else ("",)
+    return "GN" if "norm.weight" in block and table.without_statistics == "GN" else ""
 
 
-def _settled(possible: dict[str, tuple], said: dict[str, Any], table: Source) -> dict[str, Any]:
-    """What the block computes, all that has to be said asked for at once."""
+def _settled(possible: dict[str, tuple], given: dict[str, Any], table: Source) -> dict[str, Any]:
+    """A value, or None, for each fact; all that are missing are asked for at once."""
     settled, asked = {}, []
     for fact, choices in possible.items():
-        settled[fact] = choices[0] if said[fact] is None else said[fact]
-        if said[fact] is None and (len(choices) > 1 or settled[fact] == "GN"):
-            words = f"--{fact} {'|'.join(map(str, choices))}"
-            words = "--scale|--no-scale" if fact == "use_scale" else words
-            asked.append(f"{words} ({table.told_by[fact]})")
-        elif settled[fact] not in choices:
-            is_so = " or ".join(repr(choice) for choice in choices)
-            raise UsageError(f"{fact}: {said[fact]!r} was said, but of this block it is {is_so}")
+        value, remark = given[fact], f" ({table.told_by[fact]})" if fact in table.told_by else ""
+        if value is None and (len(choices) > 1 or (fact == "groups" and choices)):
+            asked.append(f"--{fact} {'|'.join(map(_text, choices))}{remark}")
+        elif value is None:
+            value = next(iter(choices), None)
+        elif not choices:
+            facts = ", ".join(fact for fact in possible if possible[fact])
+            raise UsageError(
+                f"{fact}: got {_text(value)}, but what this block can be given is {facts}"
+            )
+        elif value not in choices:
+            expected = " or ".join(map(_text, choices))
+            raise UsageError(
+                f"{fact}: expected {expected} for this block{remark}, got {_text(value)}"
+            )
+        settled[fact] = value
     if asked:
-        raise UsageError(f"the tensors do not tell all of it; say {', and '.join(asked)}")
+        raise UsageError(f"the tensors do not show all of it; give {', and '.join(asked)}")
     return settled
+
+
+def _text(value: Any) -> str:
+    """As the command line has it: 1,2,2 for a tuple."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _last_layers(block: Tensors, norm: str, table: Source) -> Tensors:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import zipfile
 from typing import Any
 
@@ -22,6 +23,13 @@ ALLOWED = {
 }
 
 
+TORCH_ADVICE = (
+    "torch.save(torch.load(FILE, weights_only=False)[KEY], OTHER), where KEY is 'model_state' in "
+    "files of SlowFast and PyTorchVideo, 'state_dict' in files of OpenMMLab"
+)
+PICKLE_ADVICE = "pickle.dump(pickle.load(FILE, encoding='latin1')['blobs'], OTHER), of opened files"
+
+
 class Arrays(pickle.Unpickler):
     """Of a pickle, containers and arrays alone: a pickle could run anything."""
 
@@ -40,18 +48,18 @@ def read_tensors(path: str) -> dict[str, Tensor]:
     """
     if not os.path.isfile(path):
         raise UsageError(f"there is no file {path!r}")
+    is_pickle = path.endswith(".pkl") and not zipfile.is_zipfile(path)
     try:
-        if path.endswith(".pkl") and not zipfile.is_zipfile(path):
+        if is_pickle:
             with open(path, "rb") as file:
                 loaded = Arrays(file, encoding="latin1").load()
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
-        reason = str(error).strip().split("\n")[0][:200]
         raise UsageError(
-            f"{path!r} cannot be read ({type(error).__name__}: {reason}). If it is whole, holds "
-            "more than tensors and is of people you trust, keep its tensors alone: "
-            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], OTHER)"
+            f"{path!r} cannot be read ({type(error).__name__}: {_first_sentence(error)}). If it is "
+            "whole, holds more than tensors and is of people you trust, keep its tensors alone: "
+            + (PICKLE_ADVICE if is_pickle else TORCH_ADVICE)
         ) from error
     tensors = {
         name: torch.as_tensor(value)
@@ -61,6 +69,12 @@ def read_tensors(path: str) -> dict[str, Tensor]:
     if not tensors:
         raise UsageError(f"{path!r} holds no tensors by name")
     return tensors
+
+
+def _first_sentence(error: Exception) -> str:
+    """The reason alone: torch.load puts a page about its options before it, with colour codes."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error.__context__ or error)).strip()
+    return re.split(r"\.\s|\n", text)[0][:200]
 
 
 def _by_name(loaded: Any) -> dict[str, Any]:

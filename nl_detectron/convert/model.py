@@ -35,7 +35,7 @@ def convert(
     *,
     places: dict[str, str] | None = None,
     fpn: bool = True,
-    **said: Any,
+    **given: Any,
 ) -> Converted:
     """The non-local blocks of a model, and its ResNet where Detectron2's computes the same.
 
@@ -46,7 +46,7 @@ def convert(
             they are to follow, ``res4.4``; no others are then taken over. By default all are, at
             the places that their names tell.
         fpn: they are for a model with an FPN; else for a C4 or a DC5.
-        said: what tensors do not tell, as :func:`convert_block` has it.
+        given: what tensors do not show, as :func:`convert_block` has it.
 
     Raises:
         UsageError: no block, one whose place is not known or not to be had here, blocks that no
@@ -65,7 +65,7 @@ def convert(
     for name, place in places.items():
         blocks[name] = f"{backbone}.{place.replace('.', '.nonlocal')}"
         try:
-            block, options[name] = convert_block(found[name], source, **said)
+            block, options[name] = convert_block(found[name], source, **given)
         except UsageError as error:
             raise UsageError(f"block {name!r}: {error}") from error
         model |= {f"{blocks[name]}.{key}": tensor for key, tensor in block.items()}
@@ -78,8 +78,7 @@ def convert(
         if name in resnet:
             model[f"{backbone}.{resnet[name]}"] = tensor.squeeze(2) if tensor.dim() == 5 else tensor
         else:
-            of_trunk = reason and re.match(table.trunk, name)
-            left[name] = reason if of_trunk else "no counterpart here"
+            left[name] = _why_left(name, reason, table)
     return Converted(model, _config(options, places, fpn), blocks, resnet, left)
 
 
@@ -158,6 +157,14 @@ def _resnet(tensors: Tensors, table: Source) -> tuple[dict[str, str], str]:
         if tensor.dim() == 5 and tensor.shape[2] > 1:
             return {}, f"{name} is a kernel over {tensor.shape[2]} frames, and an image has one"
     return names, ""
+
+
+def _why_left(name: str, of_resnet: str, table: Source) -> str:
+    if of_resnet and re.match(table.trunk, name):
+        return of_resnet
+    if name.endswith("num_batches_tracked"):
+        return "counters of training batches, which no output depends on"
+    return "names of no block and no ResNet that is known here"
 
 
 def _config(options: dict[str, dict], places: dict[str, str], fpn: bool) -> dict[str, Any]:

@@ -22,7 +22,10 @@ class Source:
         block: names behind the block's own, and ours in ``NonLocalBlock``.
         place: names of blocks that tell the residual block before them, and that one's: ``res4.4``.
         inside: names of blocks that stand where a model of ours has no place, and why.
-        pairwise, subsample, use_scale: what it can compute.
+        pairwise, subsample: what it can compute.
+        pools: where its config names the pool, those of (T,H,W) that there are here, and their
+            ``subsample``.
+        scale: theta . phi before the softmax, ``divided`` or ``multiplied`` by sqrt(D), or neither.
         told_by: where its config tells what its tensors do not.
         pooled: the name that a tensor of a subsampling block has, if names tell.
         out_bias: the last conv lacks a bias only where a norm follows.
@@ -34,13 +37,14 @@ class Source:
 
     block: dict[str, str]
     place: Table
-    subsample: tuple[str, ...]
     told_by: dict[str, str]
     trunk: str
     inside: dict[str, str] = field(default_factory=dict)
     separator: str = "."
     pairwise: tuple[str, ...] = ALIKE
-    use_scale: tuple[bool, ...] = (True, False)
+    subsample: tuple[str, ...] = ()
+    pools: dict[tuple[int, ...], str] = field(default_factory=dict)
+    scale: tuple[str, ...] = ("divided", "none")
     pooled: str = ""
     out_bias: bool = True
     without_statistics: str = ""
@@ -63,8 +67,8 @@ def _of_layer(rest: str) -> Callable[[re.Match], str]:
 
 
 # open-mmlab/mmcv: mmcv/cnn/bricks/non_local.py (NonLocal1d to NonLocal3d), conv_module.py, norm.py.
-# Before open-mmlab/mmdetection's #1528, its own block (mmdet/models/plugins/non_local.py) and
-# GCNet's copy multiplied by the root where use_scale divides: no such block can be told apart.
+# open-mmlab/mmdetection's own block before its #1528 (mmdet/models/plugins/non_local.py), which
+# GCNet copied, has the same names and multiplies by sqrt(D) where use_scale divides today.
 MMCV = Source(
     block={
         r"(theta|phi|g)(?:\.0)?\.conv\.(weight|bias)": r"\1.\2",  # .0: before a pool
@@ -88,12 +92,14 @@ MMCV = Source(
     },
     pairwise=(*ALIKE, "gaussian", "concatenation"),
     subsample=("after", "none"),
+    scale=("divided", "none", "multiplied"),
     pooled=r"g\.0\.conv\.weight",
     without_statistics="GN",
     told_by={
         "pairwise": "its mode",
-        "use_scale": "its use_scale",
-        "norm": "norm_cfg: GN is one of num_groups=32; another number cannot be taken over",
+        "scale": "use_scale: False is none; True is divided, but multiplied in GCNet and in "
+        "mmdetection before #1528",
+        "groups": "norm_cfg's num_groups; a GroupNorm here has 32 groups",
     },
     trunk=r"backbone\.",
     # mmdet/models/backbones/resnet.py, which has torchvision's names
@@ -119,12 +125,12 @@ SLOWFAST = Source(
         rf"(?:bn|norm)\.({STATISTICS}|num_batches_tracked)": r"norm.\1",
     },
     place={r"(?:.+\.)?s(\d)\.pathway0_nonlocal(\d+)": r"res\1.\2"},
-    subsample=("before", "none"),
-    use_scale=(True,),
+    pools={(1, 2, 2): "before", (1, 1, 1): "none"},
+    scale=("divided",),
     told_by={
         "pairwise": "NONLOCAL.INSTANTIATION: softmax is embedded_gaussian",
-        "subsample": "NONLOCAL.POOL: [1, 2, 2] is before, [1, 1, 1] none; another cannot be taken "
-        "over",
+        "pool": "NONLOCAL.POOL, PyTorchVideo's pool_size, where None is 1,1,1; there is no other "
+        "pool here",
     },
     trunk=r"s\d+(_fuse)?\.",
     resnet={
@@ -174,7 +180,7 @@ CAFFE2 = Source(
     told_by={
         "pairwise": "NONLOCAL.USE_SOFTMAX: True, the default, is embedded_gaussian",
         "subsample": "NONLOCAL.USE_MAXPOOL: True, the default, is before",
-        "use_scale": "NONLOCAL.USE_SCALE, by default True",
+        "scale": "NONLOCAL.USE_SCALE: True, the default, is divided",
     },
     trunk=r"(t_)?(conv1|res_conv1|res\d)_",
     # lib/models/resnet_video.py

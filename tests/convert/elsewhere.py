@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nl_detectron.convert import convert_block
+from nl_detectron.layers import NonLocalBlock
+
 WINDOWS = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}
 POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+POWERS = {"divided": -0.5, "none": 0, "multiplied": 0.5}  # of D, which scores are multiplied by
 EMBEDDED, DOT = "embedded_gaussian", "dot_product"
 
 
@@ -27,8 +31,8 @@ def weights(form: str, norm: str, channels: int = 8, inner: int = 4) -> dict[str
     return {name: tensor.double() for name, tensor in made.items()}
 
 
-def block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scaled: bool, norm: str):
-    """z of x (B,C,S); ``pooled`` is before, after or none."""
+def block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scale: str, norm: str):
+    """z of x (B,C,S); ``pooled`` is before, after or none, ``scale`` a key of ``POWERS``."""
     space = x.dim() - 2
 
     def conv(name: str, x: Tensor) -> Tensor:
@@ -52,7 +56,7 @@ def block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scaled: bool,
     else:
         f = torch.einsum("bdn,bdm->bnm", theta, phi)
     if form in (EMBEDDED, "gaussian"):
-        f = torch.softmax(f * theta.shape[1] ** -0.5 if scaled else f, dim=2)
+        f = torch.softmax(f * theta.shape[1] ** POWERS[scale], dim=2)
     else:
         f = f / f.shape[2]
     y = torch.einsum("bnm,bdm->bdn", f, g).unflatten(2, x.shape[2:])
@@ -95,48 +99,63 @@ def named(p: dict[str, Tensor], source: str, pooled: str, norm: str, ndim: int):
 
 
 def cases():
-    """(source, form, pooled, scaled, norm, ndim) of everything that a source can compute."""
+    """(source, form, pooled, scale, norm, ndim) of everything that a source can compute."""
     for form, pooled, norm in itertools.product(
         (EMBEDDED, DOT, "gaussian", "concatenation"), ("after", "none"), ("", "BN")
     ):
-        for scaled in (True, False) if form == EMBEDDED else (False,):
-            yield "mmcv", form, pooled, scaled, norm, 2
-    yield from (("mmcv", EMBEDDED, "after", True, "BN", ndim) for ndim in (1, 3))
-    yield "mmcv", EMBEDDED, "after", True, "GN", 2
+        for scale in ("divided", "none") if form == EMBEDDED else ("none",):
+            yield "mmcv", form, pooled, scale, norm, 2
+    yield from (("mmcv", EMBEDDED, "after", "divided", "BN", ndim) for ndim in (1, 3))
+    yield "mmcv", EMBEDDED, "after", "divided", "GN", 2
+    for norm in ("", "BN"):
+        yield "mmdetection before #1528", EMBEDDED, "none", "multiplied", norm, 2
     for form, pooled in itertools.product((EMBEDDED, DOT), ("before", "none")):
-        scaled = form == EMBEDDED
-        yield "slowfast", form, pooled, scaled, "BN", 3
-        yield from (("pytorchvideo", form, pooled, scaled, norm, 3) for norm in ("BN", ""))
+        scale = "divided" if form == EMBEDDED else "none"
+        yield "slowfast", form, pooled, scale, "BN", 3
+        yield from (("pytorchvideo", form, pooled, scale, norm, 3) for norm in ("BN", ""))
         for norm in ("BN", "affine", ""):
-            for scaled in (True, False) if form == EMBEDDED else (False,):
-                yield "caffe2", form, pooled, scaled, norm, 3
+            for scale in ("divided", "none") if form == EMBEDDED else ("none",):
+                yield "caffe2", form, pooled, scale, norm, 3
 
 
-def table_of(source: str) -> str:
-    return "slowfast" if source == "pytorchvideo" else source
+def source_of(project: str) -> str:
+    """The ``--source`` that takes a project's names."""
+    other = {"pytorchvideo": "slowfast", "mmdetection before #1528": "mmcv"}
+    return other.get(project, project)
 
 
-def difference(case: tuple, ndim: int, convert_block, block_class) -> tuple[float, float]:
-    """Of a case's outputs and those of our block of ``ndim`` dimensions on the same random x; and
-    how far it is from the identity."""
-    source, form, pooled, scaled, norm, theirs = case
+def converted(tensors: dict[str, Tensor], source: str, ndim: int, **given) -> NonLocalBlock:
+    """Our block of a source's tensors, in float64 and in evaluation."""
+    state, options = convert_block(tensors, source, ndim=ndim, **given)
+    ours = NonLocalBlock(**options, ndim=ndim).double().eval()
+    ours.load_state_dict(state)
+    return ours
+
+
+def difference(case: tuple, ndim: int | None = None) -> tuple[float, float]:
+    """Largest |ours - theirs|, and largest |theirs - x|, for one random x (2,C,S).
+
+    With ``ndim`` 2 a block of videos is compared on one frame, which ours takes as an image.
+    """
+    project, form, pooled, scale, norm, theirs = case
+    source, ndim = source_of(project), ndim or theirs
     channels = 64 if norm == "GN" else 8
-    p = weights(form, norm, channels, channels // 2)
+    p = weights(form, norm, channels, inner=3)
     if source == "mmcv" and norm:
         del p["out.b"]  # as mmcv has it
     x = torch.randn(2, channels, *(3, 5, 6)[-theirs:] if ndim == theirs else (1, 5, 6)).double()
-    z = block(x, p, form, pooled, scaled, norm)
-    said = {
+    z = block(x, p, form, pooled, scale, norm)
+    given = {
         "pairwise": form if form in (EMBEDDED, DOT) else None,
-        "subsample": pooled,
-        "use_scale": scaled if form == EMBEDDED else None,
-        "norm": "GN" if norm == "GN" else None,
+        "scale": scale if form == EMBEDDED else None,
+        "groups": 32 if norm == "GN" else None,
     }
-    tensors, options = convert_block(
-        named(p, source, pooled, norm, theirs), table_of(source), ndim=ndim, **said
-    )
-    ours = block_class(**options, ndim=ndim).double().eval()
-    ours.load_state_dict(tensors)
+    if source == "slowfast":
+        given["pool"] = (1, 2, 2) if pooled == "before" else (1, 1, 1)
+    else:
+        given["subsample"] = pooled
+    names = project if project == "pytorchvideo" else source
+    ours = converted(named(p, names, pooled, norm, theirs), source, ndim, **given)
     with torch.no_grad():
         our_z = ours(x if ndim == theirs else x.squeeze(2)).reshape_as(z)
     return (our_z - z).abs().max().item(), (z - x).abs().max().item()

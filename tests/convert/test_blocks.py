@@ -3,65 +3,43 @@
 import pytest
 import torch
 from elsewhere import DOT, EMBEDDED, cases, difference, named, weights
+from peers import PYTORCHVIDEO, mmcv_cases, peer_difference, pytorchvideo_cases
 
 from nl_detectron.convert import convert_block
 from nl_detectron.engine import UsageError
-from nl_detectron.layers import NonLocalBlock
 
 EXACT = 1e-12
 
 
-@pytest.mark.parametrize("case", list(cases()), ids=lambda case: "-".join(map(str, case)))
+def of_case(case) -> str:
+    return "-".join(str(getattr(part, "__name__", part)) for part in case)
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=of_case)
 def test_a_block_gives_what_it_gave(case):
-    different, moved = difference(case, case[-1], convert_block, NonLocalBlock)
+    different, moved = difference(case)
     assert moved > 0.1  # it is no identity
+    assert different < EXACT
+
+
+@pytest.mark.parametrize("case", [*mmcv_cases(), *pytorchvideo_cases()], ids=of_case)
+def test_another_projects_own_module_gives_the_same(case):
+    pytest.importorskip(case[0], reason="make setup-peers installs it")
+    different, moved = peer_difference(case)
+    assert moved > 0.1
     assert different < EXACT
 
 
 @pytest.mark.parametrize("source", ["slowfast", "caffe2"])
 def test_a_block_of_videos_gives_for_an_image_what_it_gave_for_its_one_frame(source):
-    case = (source, EMBEDDED, "before", True, "BN", 3)
-    different, _ = difference(case, 2, convert_block, NonLocalBlock)
+    different, _ = difference((source, EMBEDDED, "before", "divided", "BN", 3), ndim=2)
     assert different < EXACT
 
 
-@pytest.mark.parametrize("norm", ["", "BN", "GN"])
-@pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize("form", [EMBEDDED, DOT, "gaussian", "concatenation"])
-def test_mmcvs_own_block_gives_the_same(form, pooled, norm):
-    assert mmcv_difference(form, pooled, norm) < EXACT
-
-
-@pytest.mark.parametrize("ndim", [1, 3])
-def test_mmcvs_own_blocks_of_other_dimensions_give_the_same(ndim):
-    assert mmcv_difference(EMBEDDED, True, "BN", ndim=ndim) < EXACT
-
-
-def test_mmcvs_own_block_without_a_scale_gives_the_same():
-    assert mmcv_difference(EMBEDDED, True, "BN", scaled=False) < EXACT
-
-
-def mmcv_difference(form, pooled, norm, ndim=2, scaled=True) -> float:
-    """Of outputs of mmcv's module and of ours with its weights."""
-    bricks = pytest.importorskip("mmcv.cnn.bricks.non_local", reason="mmcv is not installed")
-    norm_cfg = {"": None, "BN": {"type": f"BN{ndim}d"}, "GN": {"type": "GN", "num_groups": 32}}
-    theirs = getattr(bricks, f"NonLocal{ndim}d")(
-        64, sub_sample=pooled, use_scale=scaled, norm_cfg=norm_cfg[norm], mode=form
-    )
-    theirs = theirs.double().eval()
-    for name, tensor in theirs.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 2)
-        elif tensor.is_floating_point():
-            tensor.normal_(std=0.3)
-    said = {"pairwise": form if form in (EMBEDDED, DOT) else None, "norm": norm or None}
-    said["use_scale"] = scaled if form == EMBEDDED else None
-    tensors, options = convert_block(theirs.state_dict(), "mmcv", ndim=ndim, **said)
-    ours = NonLocalBlock(**options, ndim=ndim).double().eval()
-    ours.load_state_dict(tensors)
-    x = torch.randn(2, 64, *(2, 5, 6)[-ndim:]).double() / 4
-    with torch.no_grad():
-        return (theirs(x) - ours(x)).abs().max().item()
+def test_pytorchvideos_own_module_gives_the_same_for_an_image():
+    pytest.importorskip(PYTORCHVIDEO, reason="make setup-peers installs it")
+    different, _ = peer_difference(next(pytorchvideo_cases()), ndim=2)
+    assert different < EXACT
 
 
 def test_convs_without_biases_are_taken_over():
@@ -81,38 +59,47 @@ def tensors_of(source, form=EMBEDDED, pooled="none", norm="", **changed):
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
-SAID = {
-    "mmcv": {"pairwise": EMBEDDED, "use_scale": True},
-    "slowfast": {"pairwise": EMBEDDED, "subsample": "none"},
-    "caffe2": {"pairwise": EMBEDDED, "subsample": "none", "use_scale": True},
+GIVEN = {
+    "mmcv": {"pairwise": EMBEDDED, "scale": "divided"},
+    "slowfast": {"pairwise": EMBEDDED, "pool": (1, 1, 1)},
+    "caffe2": {"pairwise": EMBEDDED, "subsample": "none", "scale": "divided"},
 }
 WIDE = torch.zeros(4, 8, 3, 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("source", "made", "said", "message"),
+    ("source", "made", "given", "message"),
     [
         # what tensors do not tell is asked for, all at once
-        ("mmcv", {}, {"pairwise": None, "use_scale": None}, "--pairwise .*mode.*use_scale"),
+        ("mmcv", {}, {"pairwise": None, "scale": None}, "--pairwise .*mode.*--scale .*use_scale"),
+        ("mmcv", {}, {"scale": None}, r"--scale divided\|none\|multiplied .*GCNet"),
         (
             "slowfast",
             {},
-            {"pairwise": None, "subsample": None},
-            "INSTANTIATION.*--subsample before",
+            {"pairwise": None, "pool": None},
+            r"INSTANTIATION.*--pool 1,2,2\|1,1,1 \(NONLOCAL.POOL",
         ),
-        ("caffe2", {}, {"use_scale": None}, r"--scale\|--no-scale \(NONLOCAL.USE_SCALE"),
-        ("mmcv", {"norm": "GN"}, {}, "--norm GN .*num_groups=32"),
-        # what is said and not so
-        ("mmcv", {"pooled": "after"}, {"subsample": "before"}, "of this block it is 'after'"),
-        ("mmcv", {"form": "gaussian"}, {"use_scale": None}, "of this block it is 'gaussian'"),
-        ("slowfast", {}, {"subsample": "after"}, "it is 'before' or 'none'"),
-        ("slowfast", {}, {"use_scale": False}, "use_scale: False was said.* it is True"),
-        ("caffe2", {}, {"pairwise": DOT}, "only embedded_gaussian is scaled"),
-        ("slowfast", {"norm": "BN"}, {"norm": "GN"}, "norm: 'GN' was said.* it is 'BN'"),
+        ("caffe2", {}, {"scale": None}, r"--scale divided\|none \(NONLOCAL.USE_SCALE"),
+        ("mmcv", {"norm": "GN"}, {}, r"--groups 32 \(norm_cfg's num_groups"),
+        # what is given and not so
+        ("mmcv", {"pooled": "after"}, {"subsample": "before"}, "expected after .*, got before"),
+        ("mmcv", {"form": "gaussian"}, {"scale": None}, "expected gaussian .*, got embedded_gauss"),
+        ("slowfast", {}, {"scale": "none"}, "scale: expected divided .*, got none"),
+        ("slowfast", {}, {"scale": "multiplied"}, "scale: expected divided .*, got multiplied"),
+        ("caffe2", {}, {"scale": "multiplied"}, "scale: expected divided or none .*, got multipl"),
+        # what is given and does not apply
+        ("slowfast", {}, {"subsample": "before"}, "got before, .* given is pairwise, pool, scale"),
+        ("caffe2", {}, {"pool": (1, 2, 2)}, "pool: got 1,2,2, .* given is pairwise, sub"),
+        ("caffe2", {}, {"pairwise": DOT}, "got divided, .* given is pairwise, subsample$"),
+        ("slowfast", {"norm": "BN"}, {"groups": 32}, "groups: got 32, .* given is pairwise, pool"),
+        # pools and groups that no tensor shows
+        ("slowfast", {}, {"pool": (1, 3, 3)}, "pool: expected 1,2,2 or 1,1,1 .*, got 1,3,3"),
+        ("slowfast", {}, {"pool": (2, 2, 2)}, "pool: expected 1,2,2 or 1,1,1 .*, got 2,2,2"),
+        ("mmcv", {"norm": "GN"}, {"groups": 16}, "groups: expected 32 .*, got 16"),
         # what there is no block for here
         ("mmcv", {"conv_out.conv.bias": None}, {}, "norm follows it, of which there are no"),
         ("mmcv", {"conv_out.ln.weight": torch.ones(8)}, {}, "'conv_out.ln.weight' is no tensor"),
-        ("mmcv", {"norm": "GN"}, {"norm": "GN"}, "W_z has a bias before its GroupNorm"),
+        ("mmcv", {"norm": "GN"}, {"groups": 32}, "W_z has a bias before its GroupNorm"),
         ("slowfast", {"bn.weight": torch.ones(8)}, {}, "no running statistics"),
         ("slowfast", {"conv_theta.weight": WIDE}, {}, r"theta.weight: expected \(4, 8\)"),
         ("slowfast", {"norm": "BN", "bn.running_var": None}, {}, "lacks .*running_var"),
@@ -121,14 +108,14 @@ WIDE = torch.zeros(4, 8, 3, 1, 1)
         ("caffe2", {"out_w": None}, {}, "lacks what here is w_z.weight"),
     ],
 )
-def test_what_cannot_be_taken_over_exactly_is_refused(source, made, said, message):
+def test_what_cannot_be_taken_over_exactly_is_refused(source, made, given, message):
     with pytest.raises(UsageError, match=message):
-        convert_block(tensors_of(source, **made), source, **{**SAID[source], **said})
+        convert_block(tensors_of(source, **made), source, **{**GIVEN[source], **given})
 
 
-@pytest.mark.parametrize("source", SAID)
+@pytest.mark.parametrize("source", GIVEN)
 def test_the_same_without_a_fault_is_taken(source):
-    convert_block(tensors_of(source), source, **SAID[source])
+    convert_block(tensors_of(source), source, **GIVEN[source])
 
 
 def test_an_unknown_source_is_told():

@@ -1,8 +1,10 @@
 """Whole checkpoints from elsewhere: they load here, and what is not taken over is told."""
 
 import copy
+import datetime
 import importlib.util
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,11 @@ from nl_detectron.convert import convert, read_tensors
 from nl_detectron.engine import Checkpointer, UsageError
 from nl_detectron.modeling import build_model
 
+COUNTERS = "counters of training batches, which no output depends on"
 TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"
-SLOWFAST = {"pairwise": EMBEDDED, "subsample": "before"}
-CAFFE2 = {**SLOWFAST, "use_scale": True}
-MMCV = {"pairwise": EMBEDDED, "use_scale": False}
+SLOWFAST = {"pairwise": EMBEDDED, "pool": (1, 2, 2)}
+CAFFE2 = {"pairwise": EMBEDDED, "subsample": "before", "scale": "divided"}
+MMCV = {"pairwise": EMBEDDED, "scale": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def their_resnet():
 @pytest.mark.parametrize("source", ["slowfast", "mmcv"])
 def test_a_backbone_gives_what_it_gave(source, their_resnet, tool, tmp_path, capsys):
     theirs = copy.deepcopy(their_resnet)
-    kind = {"slowfast": "before", "mmcv": "after"}[source], source == "slowfast", "BN"
+    kind = {"slowfast": ("before", "divided", "BN"), "mmcv": ("after", "none", "BN")}[source]
     p = {name: t.float() / 4 for name, t in weights(EMBEDDED, "BN", 256, 128).items()}
     p["norm.var"] = 4 * p["norm.var"]
     if source == "mmcv":
@@ -99,10 +102,14 @@ def test_a_backbone_gives_what_it_gave(source, their_resnet, tool, tmp_path, cap
     state = of_source(source, theirs.state_dict(), {"layer3.0": tensors})
     torch.save({key: state, "epoch": 7}, tmp_path / file)
 
-    said = ["--subsample", "before"] if source == "slowfast" else ["--no-scale"]
-    words = ["--source", source, "--input", str(tmp_path / file), "--pairwise", EMBEDDED, *said]
+    given = ["--pairwise", EMBEDDED]
+    given += ["--pool", "1,2,2"] if source == "slowfast" else ["--scale", "none"]
+    words = ["--source", source, "--input", str(tmp_path / file), *given]
     tool.main([*words, "--output", str(tmp_path / "ours.pth")])
-    printed = yaml.safe_load(capsys.readouterr().out.split("\n\n")[1])
+    fragment = capsys.readouterr().out.split("\n\n")[1]
+    remarks = " ".join(line[2:] for line in fragment.split("\n") if line.startswith("# "))
+    assert " ".join(given) in remarks and "eps" in remarks  # what no checkpoint shows
+    printed = yaml.safe_load(fragment)
     cfg = tiny_cfg(depth=18)
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 64
     cfg.merge_from_other_cfg(CfgNode(printed))
@@ -137,7 +144,7 @@ def test_all_of_a_resnet50_has_its_place(source):
             place: {k: t for k, t in tensors.items() if k != "conv_out.conv.bias"}
             for place, tensors in made.items()
         }
-    said = {"pairwise": DOT} | ({"subsample": "none"} if source == "slowfast" else {})
+    said = {"pairwise": DOT} | ({"pool": (1, 1, 1)} if source == "slowfast" else {})
     found = convert(of_source(source, theirs, made), source, fpn=False, **said)
     shapes = {name: t.shape for name, t in found.model.items() if ".nonlocal" not in name}
     assert shapes == {f"backbone.{name}": t.shape for name, t in ours.items()}
@@ -149,6 +156,7 @@ def test_all_of_a_resnet50_has_its_place(source):
     ]
     assert found.config["MODEL"]["BACKBONE"]["NAME"] == "build_nonlocal_resnet_backbone"
     assert all(name.endswith("num_batches_tracked") for name in found.left)
+    assert set(found.left.values()) == {COUNTERS}
 
 
 def caffe2_blobs(**more) -> dict[str, np.ndarray]:
@@ -173,12 +181,12 @@ def test_caffe2s_pickle_goes_into_a_baselines_checkpoint(tool, tmp_path, capsys)
         [
             *("--source", "caffe2", "--input", str(tmp_path / "theirs.pkl")),
             *("--output", str(tmp_path / "ours.pth"), "--base", str(tmp_path / "base.pkl")),
-            *("--pairwise", EMBEDDED, "--subsample", "before", "--scale"),
+            *("--pairwise", EMBEDDED, "--subsample", "before", "--scale", "divided"),
         ]
     )
     table, fragment = capsys.readouterr().out.split("\n\n")
     assert "backbone.bottom_up.res4.nonlocal5, 128 -> 64 channels" in table
-    assert "left: its first max pool is not padded" in table and "no counterpart" in table
+    assert "left: its first max pool is not padded" in table and "names of no block" in table
     cfg = tiny_cfg()
     cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(fragment)))
     checkpointer = Checkpointer(build_model(cfg))
@@ -294,6 +302,31 @@ def test_a_file_runs_nothing(name, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("key", ["model_state", "state_dict"])
+def test_the_advice_on_a_file_with_more_than_tensors_works(key, tmp_path):
+    torch.save({key: slow(), "best": np.float64(0.75)}, tmp_path / "theirs.pth")
+    with pytest.raises(UsageError, match=r"numpy.*multiarray.scalar") as caught:
+        read_tensors(str(tmp_path / "theirs.pth"))
+    message = str(caught.value)
+    assert message.isprintable()  # without a terminal's colour codes
+    assert repr(key) in message
+    command = re.search(r"torch\.save\(.*?, OTHER\)", message)[0]
+    files = {"FILE": tmp_path / "theirs.pth", "OTHER": tmp_path / "theirs2.pth"}
+    exec(command, {"torch": torch, "KEY": key, **files})
+    assert read_tensors(str(files["OTHER"])).keys() == slow().keys()
+
+
+def test_the_advice_on_a_pickle_with_more_than_arrays_works(tmp_path):
+    content = {"blobs": caffe2_blobs(), "date": datetime.date(2018, 4, 1)}
+    (tmp_path / "theirs.pkl").write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(UsageError, match=r"datetime\.date is no array") as caught:
+        read_tensors(str(tmp_path / "theirs.pkl"))
+    command = re.search(r"pickle\.dump\(.*, OTHER\)", str(caught.value))[0]
+    with open(tmp_path / "theirs2.pkl", "wb") as other, open(tmp_path / "theirs.pkl", "rb") as file:
+        exec(command, {"pickle": pickle, "FILE": file, "OTHER": other})
+    assert "nonlocal_conv4_5_theta_w" in read_tensors(str(tmp_path / "theirs2.pkl"))
+
+
 def test_files_without_tensors_and_without_anything_are_told(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(UsageError, match="holds no tensors by name"):
@@ -324,3 +357,18 @@ def test_places_are_read(words, expected, tool):
 def test_a_block_placed_twice_is_told(tool):
     with pytest.raises(UsageError, match="each block once"):
         tool.places(["a=res4.4", "a=res3.1"])
+
+
+def test_a_pool_is_read_as_their_config_has_it(tool):
+    words = ["--source", "slowfast", "--input", "a", "--output", "b.pth", "--pool"]
+    assert tool.parsed([*words, "1,2,2"]).pool == (1, 2, 2)
+    assert tool.parsed([*words, "[1, 2, 2]"]).pool == (1, 2, 2)
+
+
+def test_a_pool_that_is_not_here_is_refused(tool, tmp_path):
+    torch.save(slow(), tmp_path / "theirs.pth")
+    words = ["--source", "slowfast", "--input", str(tmp_path / "theirs.pth")]
+    words += ["--output", str(tmp_path / "ours.pth"), "--pairwise", EMBEDDED, "--pool", "1,3,3"]
+    with pytest.raises(UsageError, match=r"pool: expected 1,2,2 or 1,1,1 .*, got 1,3,3"):
+        tool.main(words)
+    assert not (tmp_path / "ours.pth").exists()
