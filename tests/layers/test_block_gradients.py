@@ -10,6 +10,7 @@ import pytest
 import torch
 from formula import block_by_formula
 from helpers import randomise
+from layouts import LAYOUTS, channels_last, contiguous, expanded, transposed
 from torch import nn
 
 from nl_detectron.layers import NORMS, PAIRWISE, SUBSAMPLES, NonLocalBlock
@@ -17,33 +18,6 @@ from nl_detectron.layers import NORMS, PAIRWISE, SUBSAMPLES, NonLocalBlock
 FORMS = tuple(PAIRWISE)
 SPACES = {1: (7,), 2: (4, 5), 3: (2, 4, 3)}
 CHANNELS = {"GN": 64}  # two in each of 32 groups
-
-
-def contiguous(x):
-    return x.contiguous()
-
-
-def channels_last(x):
-    """Channels next to each other in memory, for any number of dimensions."""
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
-
-
-def transposed(x):
-    """The first and last dimensions of space swapped in memory: a view of a turned image."""
-    return x.transpose(2, -1).contiguous().transpose(2, -1)
-
-
-def sliced(x):
-    """Every second element of something larger: neither dense nor in any standard format."""
-    return x.repeat_interleave(2, dim=-1)[..., ::2]
-
-
-def expanded(x):
-    """One number for a whole image, as the gradient of a sum or a mean comes."""
-    return x.flatten(2)[:, :, :1].unflatten(2, [1] * (x.dim() - 2)).expand_as(x)
-
-
-INPUTS = (contiguous, channels_last, transposed, sliced)
 
 
 def run(function, block, x, dz):
@@ -62,7 +36,7 @@ def assert_block_is_the_formula(block, space):
         block.train(training)
         expected = run(lambda x: block_by_formula(block, x), block, x, incoming)
         layouts = (contiguous, channels_last, transposed) if incoming is dz else (lambda t: t,)
-        for of_x, of_dz in product(INPUTS, layouts):
+        for of_x, of_dz in product(LAYOUTS, layouts):
             buffers = {name: buffer.clone() for name, buffer in block.named_buffers()}
             found = run(block, block, of_x(x), of_dz(incoming))
             block.load_state_dict(buffers, strict=False)
@@ -96,7 +70,7 @@ def test_maps_of_one_row_or_column_have_no_other_layout(norm, space):
     assert_block_is_the_formula(randomise(block).double(), space)
 
 
-@pytest.mark.parametrize("layout", INPUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("form", FORMS)
 def test_gradcheck(form, norm, layout):
