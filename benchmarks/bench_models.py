@@ -38,7 +38,8 @@ WAYS = ("nonlocal", "baseline")
 OBJECTS = 8
 MANY_TENSORS = True  # fresh.py heeds it
 IMAGE, QUICK_IMAGE = (800, 1344), (64, 96)
-BUDGET, QUICK_BUDGET = Budget(seconds=20.0, at_least=4), Budget(seconds=1.0, at_least=1)
+BUDGET = Budget(seconds=20.0, at_least=6, at_most=40, within=0.03)
+QUICK_BUDGET = Budget(seconds=1.0, at_least=1)
 
 
 def records(quick: bool, image: tuple[int, int] | None = None) -> Iterator[dict]:

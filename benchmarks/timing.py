@@ -27,11 +27,28 @@ GRADIENT_TOLERANCE = 1e-2  # of norms: a ReLU's gradient jumps where rounding mo
 
 
 class Budget(NamedTuple):
-    """Of turns: at least so many, then more until the seconds are spent."""
+    """Of turns: at least so many, then more until the seconds are spent.
+
+    With ``within`` more still, until the quartiles of the ratio of any call to the last one are no
+    further from their median than that share of it.
+    """
 
     seconds: float = 1.5
     at_least: int = 3
     at_most: int = 50
+    within: float = float("inf")
+
+    def is_enough(self, turns: list[dict[str, float]], seconds: float) -> bool:
+        if len(turns) >= self.at_most:
+            return True
+        if len(turns) < self.at_least or seconds < self.seconds:
+            return False
+        *calls, last = turns[0]
+        ratios = (spread([turn[name] / turn[last] for turn in turns]) for name in calls)
+        return all(
+            max(r["q3"] - r["median"], r["median"] - r["q1"]) <= self.within * r["median"]
+            for r in ratios
+        )
 
 
 def take_turns(
@@ -47,7 +64,7 @@ def take_turns(
     turns, outputs = [], {}
     began = clock()
     warm = False
-    while len(turns) < budget.at_most:
+    while True:
         turn = {}
         for name, call in calls.items():
             turn[name], output = timed(call, clock)
@@ -59,9 +76,8 @@ def take_turns(
                 began = clock()
                 continue
         turns.append(turn)
-        if len(turns) >= budget.at_least and clock() - began >= budget.seconds:
-            break
-    return turns, outputs
+        if budget.is_enough(turns, clock() - began):
+            return turns, outputs
 
 
 def timed(call: Call, clock: Callable[[], float]) -> tuple[float, tuple[Tensor, ...]]:

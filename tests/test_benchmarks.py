@@ -86,6 +86,17 @@ def test_there_are_as_many_turns_as_asked_at_least_and_at_most():
     assert len(turns_of(Budget(seconds=99, at_most=4), A=[1])[0]) == 4
 
 
+def test_turns_go_on_until_the_quartiles_of_a_ratio_are_near_its_median():
+    noisy, steady = [9, 4, 1, 3, 2, 2, 2, 2], [9, 2]
+    budget = Budget(seconds=1, at_least=2, at_most=20, within=0.1)
+    few = turns_of(budget, A=steady, B=steady)[0]
+    more = turns_of(budget, A=noisy, B=steady)[0]
+    assert len(few) == 2 < len(more) < 20
+    a, b = ([turn[name] for turn in more] for name in "AB")
+    ratio = spread([x / y for x, y in zip(a, b, strict=True)])
+    assert ratio["q3"] <= 1.1 * ratio["median"] and ratio["q1"] >= 0.9 * ratio["median"]
+
+
 def test_a_spread_is_the_median_and_the_quartiles():
     assert spread([5, 1, 2, 4, 3]) == {"median": 3, "q1": 2, "q3": 4}
     assert spread([7]) == {"median": 7, "q1": 7, "q3": 7}
