@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .pairwise import build_pairwise
 
 SUBSAMPLES = ("before", "after", "none")
-NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "GN", "LN")
+NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "GN", "LN")
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 # 2x2 in space only: a video keeps its frames (Sec. 3.3)
