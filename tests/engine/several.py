@@ -40,21 +40,15 @@ KINDS = ("yaml", "lazy")
 
 # --- whole runs ------------------------------------------------------------------------------
 
-# Boxes, masks and keypoints, a block in the backbone and in both heads, thin. Norms see one image
-# at a time. Every anchor and every RoI counts, so that nothing is drawn by lot, and only the true
-# boxes are foreground: images with one object each then count alike, in whatever process.
+# A thin model of boxes, masks and keypoints with a block in the backbone and in both heads. It has
+# no norm with statistics of a batch. Losses count all anchors and all proposals, so that none are
+# sampled, and only the annotated boxes are foreground: each image with one object then adds as many
+# RoIs to each loss as every other, and it does not matter which images a process has.
 YAML = [
     *("MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.FPN.OUT_CHANNELS", "16"),
     *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
-    *(
-        "MODEL.RESNETS.STEM_OUT_CHANNELS",
-        "8",
-        "MODEL.RESNETS.NORM",
-        "FrozenBN",
-        "MODEL.FPN.NORM",
-        "",
-    ),
-    *("MODEL.ROI_BOX_HEAD.NORM", "", "MODEL.ROI_BOX_HEAD.CONV_DIM", "8"),
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.NORM", "FrozenBN"),
+    *("MODEL.FPN.NORM", "", "MODEL.ROI_BOX_HEAD.NORM", "", "MODEL.ROI_BOX_HEAD.CONV_DIM", "8"),
     *("MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.NAME", "NonLocalMaskHead"),
     *("MODEL.ROI_MASK_HEAD.NUM_CONV", "2", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8"),
     *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
