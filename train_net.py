@@ -5,14 +5,12 @@
         --num-gpus 8
 """
 
-import sys
 from argparse import Namespace
 
 from detectron2.config import CfgNode
-from detectron2.engine import launch
 
 from nl_detectron import engine
-from nl_detectron.engine import lazy
+from nl_detectron.engine import distributed, lazy
 
 
 def main(cfg: CfgNode, args: Namespace) -> None:
@@ -28,21 +26,16 @@ def main(cfg: CfgNode, args: Namespace) -> None:
 
 if __name__ == "__main__":
     args = engine.argument_parser().parse_args()
-    try:
+    with distributed.one_message():
+        distributed.follow_torchrun(args)
         if args.config_file.endswith(".py"):
-            lazy.preflight(lazy.load_config(args.config_file, args.opts), args)
-            run, words = lazy.run, (args,)
+            cfg = lazy.load_config(args.config_file, args.opts)
+            check, run, words = lazy.preflight, lazy.run, (args,)
+            device = cfg.train.device
         else:
             cfg = engine.configured(args)
-            engine.preflight(cfg, args)
-            run, words = main, (cfg, args)
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=words,
-        )
-    except engine.UsageError as error:
-        sys.exit(f"train_net.py: error: {error}")
+            check, run, words = engine.preflight, main, (cfg, args)
+            device = cfg.MODEL.DEVICE
+        if distributed.is_first_on_machine():
+            check(cfg, args)
+        distributed.launch(run, words, args, device)

@@ -17,7 +17,8 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     node.SUBSAMPLE = "before"
     # divide theta . phi by the root of its channels, in embedded_gaussian only (released code)
     node.USE_SCALE = True
-    # after W_z: "" (W_z starts at zero) or BN, SyncBN, naiveSyncBN, GN, LN (scale starts at zero)
+    # after W_z: "" (W_z starts at zero) or BN, SyncBN, naiveSyncBN, naiveSyncBN_N, GN, LN (scale
+    # starts at zero)
     node.NORM = ""
     # keep only x of a block for the backward pass, and compute the rest again there
     node.CHECKPOINT = False

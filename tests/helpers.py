@@ -103,10 +103,14 @@ def with_blocks(cfg: CfgNode, backbone=("res4.-2",), head=(), **keys) -> CfgNode
 
 
 def build(cfg: CfgNode, seed: int) -> nn.Module:
-    """A model whose layers pass on what they get, as a trained one's do: a hundred that normalise
-    nothing overflow."""
+    """A model of random weights whose layers :func:`pass_on` what they get."""
     torch.manual_seed(seed)
-    model = build_model(cfg)
+    return pass_on(build_model(cfg))
+
+
+def pass_on(model: nn.Module) -> nn.Module:
+    """Let layers pass on what they get, as a trained model's do: a hundred that normalise nothing
+    overflow."""
     for module in model.modules():
         if isinstance(module, FrozenBatchNorm2d):
             module.weight.uniform_(0.2, 0.6)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
+from iopath.common.file_io import file_lock
 from PIL import Image
 
 from .scenes import (
@@ -121,11 +122,19 @@ class Relay:
         return Path(root).expanduser() / f"relay-{key}"
 
     def write(self, folder: Path | None = None) -> Path:
-        """Write the PNGs and COCO-format JSON unless they stand already; returns the folder."""
+        """Write the PNGs and COCO-format JSON unless they stand already; returns the folder.
+
+        One process writes, others that want the same folder wait for it.
+        """
         folder = folder or self.folder()
+        if not folder.exists():
+            with file_lock(str(folder)):
+                self._write_unless_there(folder)
+        return folder
+
+    def _write_unless_there(self, folder: Path) -> None:
         if folder.exists():
-            return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
+            return
         # Written aside and renamed, so that a folder that exists is always whole.
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".relay-"))
         aside.chmod(0o755)  # a cache may be shared
@@ -133,12 +142,8 @@ class Relay:
             for split in SPLITS:
                 self._write_split(aside, split)
             aside.rename(folder)
-        except OSError:
-            if not folder.exists():  # no other process was first
-                raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return folder
 
     def _write_split(self, folder: Path, split: str) -> None:
         (folder / split).mkdir()

@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.file_io import PathManager
 
 from .checkpoint import digest
+
+
+class EvalHook(hooks.EvalHook):
+    """Detectron2's, without an evaluation after a last iteration that has failed.
+
+    Other processes would not take part in it, so that it would wait for them.
+    """
+
+    def after_train(self) -> None:
+        if sys.exc_info()[0] is None:  # the trainer calls this while an exception passes
+            super().after_train()
 
 
 class BestCheckpointer(hooks.BestCheckpointer):

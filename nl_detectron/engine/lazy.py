@@ -18,7 +18,6 @@ from detectron2.engine import (
     AMPTrainer,
     HookBase,
     SimpleTrainer,
-    create_ddp_model,
     default_writers,
     hooks,
 )
@@ -34,14 +33,18 @@ from torch import nn
 
 from .checkpoint import Checkpointer, load_trained
 from .data_checks import check_dataset
+from .distributed import distribute_model
 from .errors import UsageError
 from .follow import register_data
-from .hooks import BestCheckpointer, RunSummary, write_summary
+from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
 from .setup import (
     check_devices,
     check_file,
+    check_norms,
+    check_processes,
     check_weights,
     choose_device,
+    count_processes,
     no_key,
     start_run,
 )
@@ -123,6 +126,7 @@ def preflight(cfg: DictConfig, args: Namespace) -> None:
         UsageError: what is missing, and what to do about it.
     """
     options = cfg.train
+    check_processes(args, options.device, "train.device")
     check_devices(args, options.device, options.amp.enabled, "train.amp.enabled")
     if type(options.max_iter) is not int or options.max_iter < 1:
         raise UsageError(f"train.max_iter: expected an integer above 0, got {options.max_iter}")
@@ -136,11 +140,23 @@ def preflight(cfg: DictConfig, args: Namespace) -> None:
         check_dataset(name)
     try:
         with torch.device("meta"):  # shapes and no memory
-            instantiate(cfg.model)
+            model = instantiate(cfg.model)
     except (ValueError, TypeError, KeyError, AssertionError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"this config describes no model: {reason}") from error
+    check_norms(model, args, options.device)
+    if not args.eval_only:
+        _check_batch(cfg, args)
     check_weights(args, options.init_checkpoint, options.output_dir, "train.init_checkpoint")
+
+
+def _check_batch(cfg: DictConfig, args: Namespace) -> None:
+    batch = OmegaConf.select(cfg.dataloader, "train.total_batch_size", default=0)
+    if batch % count_processes(args):
+        raise UsageError(
+            f"dataloader.train.total_batch_size is {batch}: expected a multiple of "
+            f"{count_processes(args)}, the number of GPUs, or of processes, in all"
+        )
 
 
 def _sets(cfg: DictConfig, part: str) -> list[str]:
@@ -206,7 +222,7 @@ def train(cfg: DictConfig, resume: bool = False) -> SimpleTrainer:
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
     loader = instantiate(cfg.dataloader.train)
-    model = create_ddp_model(model, **cfg.train.ddp)
+    model = distribute_model(model, **cfg.train.ddp)
     kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
     trainer = kind(model, loader, optimizer)
     checkpointer = Checkpointer(model, cfg.train.output_dir, trainer=RunState(trainer))
@@ -233,7 +249,7 @@ def build_hooks(
     if comm.is_main_process():
         built.append(hooks.PeriodicCheckpointer(checkpointer, **options.checkpointer))
     if evaluated:
-        built.append(hooks.EvalHook(options.eval_period, evaluation))
+        built.append(EvalHook(options.eval_period, evaluation))
     if not comm.is_main_process():
         return built
     if evaluated:

@@ -139,6 +139,7 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
     Raises:
         UsageError: what is missing, and what to do about it.
     """
+    check_processes(args, cfg.MODEL.DEVICE, "MODEL.DEVICE")
     check_devices(args, cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED, "SOLVER.AMP.ENABLED")
     if not args.eval_only:
         check_optimizer(cfg)
@@ -157,7 +158,7 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
     for name in cfg.DATASETS.TEST:
         check_test_set(cfg, name)
     check_fit(cfg, train, cfg.DATASETS.TEST)
-    build_on_meta(cfg)
+    check_norms(build_on_meta(cfg), args, cfg.MODEL.DEVICE)
     check_weights(args, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, "MODEL.WEIGHTS")
 
 
@@ -182,21 +183,60 @@ def start_run(cfg: CfgNode | DictConfig, args: Namespace) -> None:
         log.info(note)
 
 
-def check_devices(args: Namespace, device: str, amp: bool, key: str) -> None:
-    """Raises UsageError for more GPUs than there are, or mixed precision (``key``) on a CPU."""
-    if args.num_gpus * args.num_machines > 1 and args.num_gpus > torch.cuda.device_count():
+def check_processes(args: Namespace, device: str, key: str) -> None:
+    """Raises UsageError for more processes on GPUs than there are GPUs, or a machine that is none
+    of ``--num-machines``.
+
+    ``key`` is the config's for the device. Where there are no GPUs, it must ask for the CPU, so
+    that a run for many GPUs does not start on the CPU of a machine that lacks its driver.
+    """
+    if count_processes(args) == 1:
+        return
+    if not 0 <= args.machine_rank < args.num_machines:
         raise UsageError(
-            f"--num-gpus {args.num_gpus}: torch sees {torch.cuda.device_count()} CUDA devices here"
+            f"--machine-rank {args.machine_rank}: expected 0 to {args.num_machines - 1}, as there "
+            f"are {args.num_machines} machines (--num-machines)"
         )
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise UsageError("--dist-url auto is for one machine: give several tcp://HOST:PORT")
+    asked = any(word.split("=")[0] == key for word in getattr(args, "opts", ()))
+    if args.num_gpus > torch.cuda.device_count() and not (asked and device == "cpu"):
+        raise UsageError(
+            f"--num-gpus {args.num_gpus}: torch sees {torch.cuda.device_count()} CUDA devices "
+            f"here; to run {args.num_gpus} processes on the CPU, set {key} to cpu"
+        )
+
+
+def count_processes(args: Namespace) -> int:
+    """Of the whole run, on all machines."""
+    return max(args.num_gpus, 1) * args.num_machines
+
+
+def check_norms(model: nn.Module, args: Namespace, device: str) -> None:
+    """Raises UsageError for a norm that cannot be trained in several processes on a CPU."""
+    if args.eval_only or device != "cpu" or count_processes(args) == 1:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            raise UsageError(
+                f"{name} is a SyncBN, which PyTorch has for GPUs only; on a CPU take "
+                "naiveSyncBN_N, which also shares its statistics, or a norm that does not"
+            )
+
+
+def check_devices(args: Namespace, device: str, amp: bool, key: str) -> None:
+    """Raises UsageError for mixed precision (``key``) on a CPU."""
     if amp and device == "cpu" and not args.eval_only:
         raise UsageError(f"{key} needs CUDA; set it to False to train on the CPU")
 
 
 def _check_batch(cfg: CfgNode, args: Namespace) -> None:
-    gpus, solver = max(args.num_gpus, 1) * args.num_machines, cfg.SOLVER
-    reference = solver.REFERENCE_WORLD_SIZE or gpus
+    processes, solver = count_processes(args), cfg.SOLVER
+    reference = solver.REFERENCE_WORLD_SIZE or processes
     if solver.IMS_PER_BATCH % reference:
-        why = "SOLVER.REFERENCE_WORLD_SIZE" if solver.REFERENCE_WORLD_SIZE else "the GPUs in all"
+        why = "SOLVER.REFERENCE_WORLD_SIZE"
+        if not solver.REFERENCE_WORLD_SIZE:
+            why = "the number of GPUs, or of processes, in all"
         raise UsageError(
             f"a batch of {solver.IMS_PER_BATCH} (SOLVER.IMS_PER_BATCH, --batch-size): expected a "
             f"multiple of {reference}, {why}"

@@ -1,22 +1,32 @@
 """Detectron2's trainer with COCO's evaluations, our checkpointer and a choice of optimizer."""
 
+import logging
 import os
 import weakref
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    hooks,
+)
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from torch import nn
 
 from ..modeling import build_model, find_blocks
 from .checkpoint import Checkpointer, load_trained
+from .distributed import distribute_model
 from .errors import UsageError
 from .evaluation import best_metric, build_evaluator
-from .hooks import BestCheckpointer, RunSummary, write_summary
+from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
 from .pictures import Pictures
 
 OPTIMIZERS = ("SGD", "AdamW")
@@ -28,6 +38,22 @@ class Trainer(DefaultTrainer):
     Beside Detectron2's own files, OUTPUT_DIR gets ``model_best.pth`` (by :func:`best_metric`) and
     ``summary.json``.
     """
+
+    def __init__(self, cfg: CfgNode):
+        TrainerBase.__init__(self)  # DefaultTrainer's would distribute models on GPUs only
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
+        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        loader = self.build_train_loader(cfg)
+        kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        model = distribute_model(model, broadcast_buffers=False)
+        self._trainer = kind(model, loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -66,11 +92,12 @@ class Trainer(DefaultTrainer):
         return {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
 
     def build_hooks(self) -> list[HookBase]:
-        # Detectron2 has no factory for its checkpointer; these hooks are the first to hold it.
-        self.checkpointer = Checkpointer(
-            self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
-        )
-        built = super().build_hooks()
+        built = [
+            EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+            if isinstance(hook, hooks.EvalHook)
+            else hook
+            for hook in super().build_hooks()
+        ]
         if not comm.is_main_process():
             return built
         *others, writer = built  # the writer last, so that it writes what the others put
@@ -83,6 +110,10 @@ class Trainer(DefaultTrainer):
         if self.cfg.VISUALIZE.PERIOD:
             others.append(Pictures(self.cfg))
         return [*others, RunSummary(self.cfg.OUTPUT_DIR, **_described(self.cfg)), writer]
+
+    def _evaluate(self) -> dict:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
 
 def check_optimizer(cfg: CfgNode) -> None:

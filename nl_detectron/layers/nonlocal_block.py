@@ -15,7 +15,7 @@ from .pointwise_conv import POINTWISE_CONVS
 from .window_max import WindowMax
 
 SUBSAMPLES = ("before", "after", "none")
-NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "GN", "LN")
+NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "GN", "LN")
 
 
 class NonLocalBlock(CNNBlockBase):

@@ -76,9 +76,15 @@ def add_head_blocks(
         options: ``make_block``'s keyword arguments.
 
     Raises:
-        ValueError: no conv, a conv that does not exist, or one named twice.
+        ValueError: no conv, a conv that does not exist, or one named twice, or a norm that needs
+            RoIs in every process.
     """
     _check_convs(after, len(channels), key)
+    if options["norm"] == "naiveSyncBN":
+        raise ValueError(
+            f"{key}: the norm naiveSyncBN would stop in the {where} when one of several processes "
+            "has no RoI; naiveSyncBN_N (MODEL.NONLOCAL.NORM) does the same for any number of RoIs"
+        )
     blocks = {}
     with own_random_numbers():
         for conv in after:

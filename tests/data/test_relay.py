@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import threading
+import time
 from dataclasses import replace
 
 import cv2
@@ -147,27 +148,29 @@ def test_a_half_written_folder_is_never_taken_for_whole(crash):
     assert len(contents(TINY.write())) == TINY.train + TINY.val + 2
 
 
-def test_a_crash_leaves_nothing_behind(crash, cache):
-    assert list(cache.iterdir()) == []
+def test_a_crash_leaves_nothing_behind_but_the_lock(crash, cache):
+    assert list(cache.iterdir()) == [TINY.folder().with_suffix(".lock")]
 
 
-def test_writers_at_the_same_time_leave_one_whole_folder(cache, monkeypatch):
-    draw, both = Relay.draw, threading.Barrier(2, timeout=30)
+def test_of_two_writers_one_draws_and_the_other_waits(monkeypatch):
+    draw, drawn, started = Relay.draw, [], threading.Event()
 
-    def meeting(self, split, number):
-        if (split, number) == ("train", 0):
-            both.wait()  # each has by now seen that the folder is not there
+    def slow(self, split, number):
+        drawn.append((split, number))
+        started.set()
+        time.sleep(0.02)
         return draw(self, split, number)
 
-    monkeypatch.setattr(Relay, "draw", meeting)
+    monkeypatch.setattr(Relay, "draw", slow)
     folders = []
     threads = [threading.Thread(target=lambda: folders.append(TINY.write())) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    threads[0].start()
+    assert started.wait(timeout=30)
+    threads[1].start()
     for thread in threads:
         thread.join()
     assert folders == [TINY.folder()] * 2
-    assert list(cache.iterdir()) == [TINY.folder()]
+    assert len(drawn) == TINY.train + TINY.val
     assert len(contents(TINY.folder())) == TINY.train + TINY.val + 2
 
 

@@ -394,6 +394,12 @@ FILES = {
         ("{demo} train.max_iter=0", "train.max_iter: expected an integer above 0"),
         ("{demo} train.device=cuda", "no CUDA device"),
         ("{demo} train.amp.enabled=True", "train.amp.enabled needs CUDA"),
+        ("{demo} --num-gpus=2", "to run 2 processes on the CPU, set train.device to cpu"),
+        ("{demo} --num-gpus=3 train.device=cpu", "total_batch_size is 8: expected a multiple of 3"),
+        (
+            "{demo} --num-gpus=2 train.device=cpu model.backbone.block.norm=SyncBN",
+            "res4.nonlocal4.norm is a SyncBN",
+        ),
         ("{demo} model.backbone.after=[res9.0]", "there is no 'res9.0'"),
         ("{demo} model.backbone.after=[]", "is empty"),
         ("{demo} model.backbone.block.pairwise=cosine", "'cosine'"),

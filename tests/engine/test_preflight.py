@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from nl_detectron.engine import UsageError, preflight
+from nl_detectron.engine.distributed import follow_torchrun
 
 
 @pytest.fixture
@@ -104,6 +105,82 @@ def test_more_gpus_than_there_are_is_refused(refusal, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     message = refusal(words=["--num-gpus", "4"])
     assert "--num-gpus 4" in message and "2 CUDA devices" in message
+
+
+# --- several processes -----------------------------------------------------------------------
+
+TWO = ["--num-gpus", "2", "MODEL.DEVICE", "cpu"]
+
+
+def test_as_many_processes_run_on_the_cpu_as_asked_for(tiny_config, tmp_path, arguments):
+    preflight(tiny_config(tmp_path), arguments(*TWO))
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--num-gpus", "2"], "torch sees 0 CUDA devices here; to run 2 processes on the CPU"),
+        (["--num-machines", "2", "--machine-rank", "2", *TWO], "--machine-rank 2: expected 0 to 1"),
+        (["--num-machines", "2", "--dist-url", "auto", *TWO], "--dist-url auto is for one machine"),
+        (["--num-gpus", "3", "MODEL.DEVICE", "cpu"], "a multiple of 3, the number of GPUs, or of"),
+    ],
+)
+def test_processes_that_cannot_run_together_are_refused(refusal, monkeypatch, words, said):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert said in refusal(words=words)
+
+
+def test_sync_bn_is_refused_in_several_processes_on_the_cpu(
+    refusal, tiny_config, tmp_path, arguments
+):
+    norm = ("MODEL.NONLOCAL.NORM", "SyncBN")
+    message = refusal(*norm, words=TWO)
+    assert "backbone.bottom_up.res4.nonlocal4.norm is a SyncBN" in message
+    assert "naiveSyncBN_N" in message
+    preflight(tiny_config(tmp_path, *norm), arguments())  # a single one has nothing to share
+
+
+# torchrun's environment of the third of four processes on two machines
+ENVIRONMENT = {"RANK": 2, "WORLD_SIZE": 4, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}
+
+
+@pytest.fixture
+def torchrun(monkeypatch, arguments):
+    """What a command line is taken for in an environment of torchrun's."""
+
+    def follow(*words, **changes):
+        for name, value in {**ENVIRONMENT, **changes}.items():
+            monkeypatch.setenv(name, str(value))
+        args = arguments(*words)
+        follow_torchrun(args)
+        return args
+
+    return follow
+
+
+@pytest.mark.parametrize("words", [[], ["--num-gpus", "2", "--num-machines", "2"]])
+def test_torchrun_says_how_many_processes_there_are(torchrun, words):
+    args = torchrun(*words)
+    assert (args.num_gpus, args.num_machines, args.machine_rank) == (2, 2, 1)
+
+
+def test_the_batch_is_that_of_torchruns_processes(tiny_config, tmp_path, torchrun):
+    args = torchrun("MODEL.DEVICE", "cpu", RANK=0, WORLD_SIZE=3, LOCAL_WORLD_SIZE=3)
+    with pytest.raises(UsageError, match=r"a batch of 2 .*expected a multiple of 3"):
+        preflight(tiny_config(tmp_path), args)
+
+
+@pytest.mark.parametrize(
+    "words, changes, said",
+    [
+        (["--num-gpus", "8"], {}, "--num-gpus 8, but torchrun started 2"),
+        (["--num-machines", "3"], {}, "--num-machines 3, but torchrun started 2"),
+        ([], {"WORLD_SIZE": 3}, "the same --nproc-per-node"),
+    ],
+)
+def test_what_contradicts_torchrun_is_refused(torchrun, words, changes, said):
+    with pytest.raises(UsageError, match=said):
+        torchrun(*words, **changes)
 
 
 # --- the model -------------------------------------------------------------------------------

@@ -255,6 +255,12 @@ def test_head_without_or_with_doubled_convs_is_refused():
         make_head([2, 4, 2])
 
 
+def test_a_norm_that_needs_rois_in_every_process_is_refused_in_a_head():
+    with pytest.raises(ValueError, match=r"naiveSyncBN would stop in the keypoint head.*BN_N"):
+        make_head([2], norm="naiveSyncBN")
+    make_head([2], norm="naiveSyncBN_N")
+
+
 # --- a config that names blocks gets them, or is refused
 
 

@@ -1,0 +1,190 @@
+"""Runs in more than one process, on one machine or several.
+
+Processes are started by ``--num-gpus``, through Detectron2's ``launch``, or by torchrun. They use
+NCCL where the model is on GPUs and gloo where it is on the CPU.
+"""
+
+import logging
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from detectron2.engine import create_ddp_model
+from detectron2.engine import launch as launch_processes
+from detectron2.engine.launch import DEFAULT_TIMEOUT
+from detectron2.utils import comm
+from torch import nn
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from .errors import UsageError
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+# How long a process that is not the cause of a failure stays silent. By then its launcher, which
+# stops all processes when one of them ends, has ended it too.
+GRACE_SECONDS = 15
+
+
+def started_by_torchrun() -> bool:
+    """Whether the environment describes this process as one of a group."""
+    return all(name in os.environ for name in TORCHRUN)
+
+
+def is_first_on_machine() -> bool:
+    """Whether this process is the one that checks a run for all processes of its machine.
+
+    That is the launcher, where Detectron2 starts the processes.
+    """
+    return not started_by_torchrun() or os.environ["LOCAL_RANK"] == "0"
+
+
+def follow_torchrun(args: Namespace) -> None:
+    """Set ``num_gpus``, ``num_machines`` and ``machine_rank`` to what torchrun has started.
+
+    Raises:
+        UsageError: ``--num-gpus`` or ``--num-machines`` contradicts it, or machines differ in their
+            number of processes.
+    """
+    if not started_by_torchrun():
+        return
+    rank, world, _, local = (int(os.environ[name]) for name in TORCHRUN)
+    if world % local:
+        raise UsageError(
+            f"torchrun started {local} of {world} processes on this machine; give every machine "
+            "the same --nproc-per-node"
+        )
+    started = {"num_gpus": local, "num_machines": world // local}
+    for name, number in started.items():
+        given = getattr(args, name)
+        if given not in (1, number):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {given}, but torchrun started {number}; leave the "
+                "option out"
+            )
+    vars(args).update(started, machine_rank=rank // local)
+
+
+def launch(main: Callable, words: tuple, args: Namespace, device: str) -> None:
+    """Call ``main(*words)`` in every process of a run, and return when all have finished.
+
+    Args:
+        main: a function that other processes can import.
+        words: its arguments, which can be pickled.
+        args: of :func:`argument_parser`, after :func:`follow_torchrun`.
+        device: of the model.
+
+    Raises:
+        UsageError: a process was killed.
+        SystemExit: a process has failed.
+    """
+    if args.num_gpus * args.num_machines <= 1:
+        main(*words)
+    elif started_by_torchrun():
+        _join_group(device)
+        _work(main, words)
+    else:
+        _spawn(main, words, args, device)
+
+
+def _join_group(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("gloo" if device == "cpu" else "nccl", timeout=DEFAULT_TIMEOUT)
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    comm.synchronize()
+
+
+def _spawn(main: Callable, words: tuple, args: Namespace, device: str) -> None:
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Detectron2 takes NCCL wherever it sees a GPU
+    # It reports each process that it ends before the reason is known.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    try:
+        launch_processes(
+            _spawned,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, words),
+        )
+    except ProcessRaisedException as error:
+        if "EADDRINUSE" in error.msg:
+            raise UsageError(
+                f"--dist-url {args.dist_url}: the port is in use, perhaps by another run; give "
+                "another one, or --dist-url auto on a single machine"
+            ) from None
+        sys.exit(error.msg.strip())  # the traceback of the process
+    except ProcessExitedException as error:
+        if error.exit_code == 1:
+            sys.exit(1)  # one_message() has printed why
+        how = error.signal_name or f"exit code {error.exit_code}"
+        raise UsageError(
+            f"the process of rank {args.machine_rank * args.num_gpus + error.error_index} ended "
+            f"with {how}, so the others were stopped (SIGKILL often means that memory ran out)"
+        ) from None
+
+
+def _spawned(main: Callable, words: tuple) -> None:
+    with one_message():
+        _work(main, words)
+
+
+def _work(main: Callable, words: tuple) -> None:
+    if dist.get_backend() == "gloo" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_after_the_cause)
+    main(*words)
+    dist.destroy_process_group()
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """End a program with one message, however many processes fail.
+
+    A user's mistake is reported by the first process of a machine at once, and by the others if it
+    did not meet it. A process whose connection to another one is lost leaves it to that one, or to
+    the launcher, to say why.
+    """
+    try:
+        yield
+    except UsageError as error:
+        message = f"{Path(sys.argv[0]).name}: error: {error}"
+        if not (started_by_torchrun() or dist.is_initialized()):
+            sys.exit(message)
+        if not _is_first():
+            time.sleep(GRACE_SECONDS)
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)  # a usual exit takes seconds, in which the others would report it too
+    except Exception as error:
+        if _is_lost_connection(error):
+            time.sleep(GRACE_SECONDS)
+        raise
+
+
+def _is_first() -> bool:
+    return is_first_on_machine() if started_by_torchrun() else comm.get_local_rank() == 0
+
+
+def _after_the_cause(record: logging.LogRecord) -> bool:
+    """A filter for log records, which holds back a lost connection as ``one_message`` does."""
+    if record.exc_info and _is_lost_connection(record.exc_info[1]):
+        time.sleep(GRACE_SECONDS)
+    return True
+
+
+def _is_lost_connection(error: BaseException | None) -> bool:
+    """Whether a collective operation failed, as it does when another process has ended."""
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
+
+
+def distribute_model(model: nn.Module, **options) -> nn.Module:
+    """Detectron2's ``create_ddp_model``, for a model on the CPU too."""
+    if next(model.parameters()).device.type == "cpu":
+        options["device_ids"] = None  # DistributedDataParallel knows GPUs by number, and only them
+    return create_ddp_model(model, **options)
