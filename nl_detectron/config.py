@@ -40,6 +40,9 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # SGD is Detectron2's; AdamW suits short runs from scratch (the Demo configs)
     cfg.SOLVER.OPTIMIZER = "SGD"
 
+    # of mixed precision, with SOLVER.AMP.ENABLED: float16 (Detectron2's) or bfloat16
+    cfg.SOLVER.AMP.DTYPE = "float16"
+
     # pictures of validation images for TensorBoard: what is found, and where the blocks look from
     node = cfg.VISUALIZE = CfgNode()
     # iterations from one set of pictures to the next; 0: none

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.engine import (
-    AMPTrainer,
     HookBase,
     SimpleTrainer,
     default_writers,
@@ -37,8 +36,8 @@ from .distributed import distribute_model
 from .errors import UsageError
 from .follow import register_data
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
+from .mixed_precision import MixedPrecisionTrainer, check_precision
 from .setup import (
-    check_devices,
     check_file,
     check_norms,
     check_processes,
@@ -77,7 +76,8 @@ def load_config(config_file: str, opts: list[str] = ()) -> DictConfig:
             f"config file {config_file!r} lacks {', '.join(lacking)}: a LazyConfig describes "
             f"{', '.join(SECTIONS)}"
         )
-    cfg.train = OmegaConf.merge(get_config("common/train.py").train, cfg.train)
+    defaults = {"amp": {"dtype": "float16"}}  # ours: see SOLVER.AMP.DTYPE
+    cfg.train = OmegaConf.merge(get_config("common/train.py").train, defaults, cfg.train)
     overridden = _override(cfg, opts)
     explicit = "train.device" in overridden
     cfg.train.device = choose_device(cfg.train.device, explicit, "train.device")
@@ -127,7 +127,7 @@ def preflight(cfg: DictConfig, args: Namespace) -> None:
     """
     options = cfg.train
     check_processes(args, options.device, "train.device")
-    check_devices(args, options.device, options.amp.enabled, "train.amp.enabled")
+    check_precision(options.amp.enabled, options.amp.dtype, options.device, "train.amp.dtype")
     if type(options.max_iter) is not int or options.max_iter < 1:
         raise UsageError(f"train.max_iter: expected an integer above 0, got {options.max_iter}")
     if args.eval_only and "evaluator" not in cfg.dataloader:
@@ -223,8 +223,10 @@ def train(cfg: DictConfig, resume: bool = False) -> SimpleTrainer:
     optimizer = build_optimizer(cfg, model)
     loader = instantiate(cfg.dataloader.train)
     model = distribute_model(model, **cfg.train.ddp)
-    kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
-    trainer = kind(model, loader, optimizer)
+    if cfg.train.amp.enabled:
+        trainer = MixedPrecisionTrainer(model, loader, optimizer, cfg.train.amp.dtype)
+    else:
+        trainer = SimpleTrainer(model, loader, optimizer)
     checkpointer = Checkpointer(model, cfg.train.output_dir, trainer=RunState(trainer))
     trainer.register_hooks(build_hooks(cfg, trainer, checkpointer))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)

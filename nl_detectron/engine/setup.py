@@ -23,6 +23,7 @@ from .data_checks import check_dataset, check_fit
 from .errors import UsageError
 from .evaluation import check_test_set, check_training_set
 from .follow import follow_data, register_data
+from .mixed_precision import check_precision
 from .pictures import check_pictures
 from .trainer import check_optimizer
 
@@ -140,7 +141,8 @@ def preflight(cfg: CfgNode, args: Namespace) -> None:
         UsageError: what is missing, and what to do about it.
     """
     check_processes(args, cfg.MODEL.DEVICE, "MODEL.DEVICE")
-    check_devices(args, cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED, "SOLVER.AMP.ENABLED")
+    amp = cfg.SOLVER.AMP
+    check_precision(amp.ENABLED, amp.DTYPE, cfg.MODEL.DEVICE, "SOLVER.AMP.DTYPE")
     if not args.eval_only:
         check_optimizer(cfg)
         check_pictures(cfg)
@@ -170,6 +172,8 @@ def start_run(cfg: CfgNode | DictConfig, args: Namespace) -> None:
     register_data(getattr(args, "dataset", ()))
     notes = getattr(args, "notes", ())
     default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
+    # One choice for all of a model: matrix products take TF32 where convs do, as by default.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     if isinstance(cfg, CfgNode):
         output_dir, device = cfg.OUTPUT_DIR, cfg.MODEL.DEVICE
     else:
@@ -222,12 +226,6 @@ def check_norms(model: nn.Module, args: Namespace, device: str) -> None:
                 f"{name} is a SyncBN, which PyTorch has for GPUs only; on a CPU take "
                 "naiveSyncBN_N, which also shares its statistics, or a norm that does not"
             )
-
-
-def check_devices(args: Namespace, device: str, amp: bool, key: str) -> None:
-    """Raises UsageError for mixed precision (``key``) on a CPU."""
-    if amp and device == "cpu" and not args.eval_only:
-        raise UsageError(f"{key} needs CUDA; set it to False to train on the CPU")
 
 
 def _check_batch(cfg: CfgNode, args: Namespace) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import (
-    AMPTrainer,
     DefaultTrainer,
     HookBase,
     SimpleTrainer,
@@ -27,6 +26,7 @@ from .distributed import distribute_model
 from .errors import UsageError
 from .evaluation import best_metric, build_evaluator
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
+from .mixed_precision import MixedPrecisionTrainer
 from .pictures import Pictures
 
 OPTIMIZERS = ("SGD", "AdamW")
@@ -47,9 +47,12 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         model = distribute_model(model, broadcast_buffers=False)
-        self._trainer = kind(model, loader, optimizer)
+        if cfg.SOLVER.AMP.ENABLED:
+            dtype = cfg.SOLVER.AMP.DTYPE
+            self._trainer = MixedPrecisionTrainer(model, loader, optimizer, dtype)
+        else:
+            self._trainer = SimpleTrainer(model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER

@@ -11,6 +11,7 @@ from detectron2.data.datasets import register_coco_instances
 
 from nl_detectron.engine import UsageError, preflight
 from nl_detectron.engine.distributed import follow_torchrun
+from nl_detectron.engine.mixed_precision import check_precision
 
 
 @pytest.fixture
@@ -93,12 +94,17 @@ def test_an_evaluation_needs_no_training_set(trained, tiny_config, tmp_path, arg
 # --- devices ---------------------------------------------------------------------------------
 
 
-def test_mixed_precision_on_the_cpu_is_refused(refusal, trained, tiny_config, arguments):
-    assert "SOLVER.AMP.ENABLED" in refusal("SOLVER.AMP.ENABLED", "True")
-    # which an evaluation does not look at
-    weights = ("MODEL.WEIGHTS", trained.folder / "model_final.pth")
-    cfg = tiny_config(trained.folder, "SOLVER.AMP.ENABLED", "True", *weights)
-    preflight(cfg, arguments("--eval-only"))
+def test_mixed_precision_of_an_unknown_dtype_is_refused(refusal):
+    message = refusal("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "fp16")
+    assert "SOLVER.AMP.DTYPE: expected one of float16, bfloat16, got 'fp16'" in message
+
+
+def test_a_gpu_without_bfloat16_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    check_precision(True, "float16", "cuda", "SOLVER.AMP.DTYPE")
+    check_precision(False, "bfloat16", "cuda", "SOLVER.AMP.DTYPE")
+    with pytest.raises(UsageError, match="does not compute in bfloat16; use float16"):
+        check_precision(True, "bfloat16", "cuda", "SOLVER.AMP.DTYPE")
 
 
 def test_more_gpus_than_there_are_is_refused(refusal, monkeypatch):

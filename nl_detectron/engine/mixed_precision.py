@@ -1,0 +1,55 @@
+"""Training in mixed precision: Detectron2's, and besides on a CPU and in bfloat16."""
+
+import time
+
+import torch
+from detectron2.engine import AMPTrainer
+from torch import nn
+
+from .errors import UsageError
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class MixedPrecisionTrainer(AMPTrainer):
+    """Detectron2's ``AMPTrainer`` for any device that autocast knows.
+
+    Args:
+        model: on the device that it trains on.
+        data_loader, optimizer: as in Detectron2's trainer.
+        dtype: a key of ``DTYPES``. Losses are scaled for float16 only: the exponents of bfloat16
+            reach as far as those of float32.
+    """
+
+    def __init__(self, model: nn.Module, data_loader, optimizer: torch.optim.Optimizer, dtype: str):
+        self.device_type = next(model.parameters()).device.type
+        scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == "float16")
+        super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=DTYPES[dtype])
+
+    def run_step(self) -> None:
+        """As in Detectron2's trainer, whose own asserts a CUDA device and its autocast."""
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(self.device_type, self.precision):
+            losses = self.model(data)
+            total = sum(losses.values())
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(total).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+
+def check_precision(enabled: bool, dtype: str, device: str, key: str) -> None:
+    """Check the dtype of mixed precision, ``key`` of a config.
+
+    Raises:
+        UsageError: an unknown dtype, or one that the GPU cannot compute in.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"{key}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    on_gpu = enabled and device.startswith("cuda")
+    if on_gpu and dtype == "bfloat16" and not torch.cuda.is_bf16_supported():
+        raise UsageError(f"{key}: this GPU does not compute in bfloat16; use float16")
