@@ -110,7 +110,7 @@ def loggers_left_alone():
         ("--config-file {demo} DATASETS.TRAIN ()", "DATASETS.TRAIN is empty"),
         ("--config-file {demo} MODEL.WEIGHTS {files}/nope.pth", "does not exist"),
         ("--config-file {demo} MODEL.WEIGHTS {files}/text.pth", "cannot be read"),
-        ("--config-file {demo} SOLVER.AMP.ENABLED True", "SOLVER.AMP.ENABLED"),
+        ("--config-file {demo} SOLVER.AMP.DTYPE fp16", "SOLVER.AMP.DTYPE: expected one of"),
         ("--config-file {demo} SOLVER.OPTIMIZER Adamm", "'Adamm'"),
         ("--num-gpus 3 --config-file {demo}", "--num-gpus 3"),
         ("--eval-only --config-file {demo}", "--eval-only needs MODEL.WEIGHTS"),

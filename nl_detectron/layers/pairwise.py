@@ -89,8 +89,9 @@ class Pairwise(nn.Module):
 
     def takes_fast(self, s: Sizes) -> bool:
         """Whether :meth:`forward` takes :meth:`fast` for these sizes."""
-        if s.device == "cuda" and torch.are_deterministic_algorithms_enabled():
-            return self.fast_is_deterministic
+        deterministic = s.device == "cuda" and torch.are_deterministic_algorithms_enabled()
+        if deterministic and not self.fast_is_deterministic:
+            return False
         fast, plain = (cost.total(s.device) for cost in (self.fast_cost(s), self.plain_cost(s)))
         return s.pairs > MOST_PAIRS or fast < plain
 

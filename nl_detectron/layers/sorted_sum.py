@@ -29,6 +29,8 @@ def sorted_relu_sum(a: Tensor, b: Tensor, g: Tensor) -> Tensor:
     Returns:
         (B,N,E).
     """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # a graph has no backward pass
+        return _relu_sum(a, b, g)[0]
     return _SortedReluSum.apply(a, b, g)
 
 

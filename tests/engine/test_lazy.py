@@ -393,7 +393,7 @@ FILES = {
         ("{demo} ~train.max_iter", "nothing is deleted"),
         ("{demo} train.max_iter=0", "train.max_iter: expected an integer above 0"),
         ("{demo} train.device=cuda", "no CUDA device"),
-        ("{demo} train.amp.enabled=True", "train.amp.enabled needs CUDA"),
+        ("{demo} train.amp.dtype=fp16", "train.amp.dtype: expected one of float16"),
         ("{demo} --num-gpus=2", "to run 2 processes on the CPU, set train.device to cpu"),
         ("{demo} --num-gpus=3 train.device=cpu", "total_batch_size is 8: expected a multiple of 3"),
         (
