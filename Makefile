@@ -1,6 +1,8 @@
 # Every target that needs the environment sets it up first, once: the stamp file remembers.
 VENV ?= .venv
 PYTHON ?= python3
+# processes of the test run, one thread each
+WORKERS ?= 2
 
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.nl_detectron-setup
@@ -46,7 +48,8 @@ explore: $(EXPLORE_STAMP) ## a page that shows where blocks look, by default the
 		--opts MODEL.WEIGHTS output/relay_demo/relay_mask_rcnn_nl/seed1/model_final.pth)
 
 test: $(STAMP) ## run the tests and show which lines they miss
-	$(BIN) -m pytest --cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile \
+		--cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
 
 test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
 	@cuda=$$($(BIN) -c 'import torch; print(torch.cuda.is_available())') || exit 1; \
