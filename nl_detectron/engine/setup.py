@@ -196,13 +196,14 @@ def check_processes(args: Namespace, device: str, key: str) -> None:
     """
     if count_processes(args) == 1:
         return
-    if not 0 <= args.machine_rank < args.num_machines:
-        raise UsageError(
-            f"--machine-rank {args.machine_rank}: expected 0 to {args.num_machines - 1}, as there "
-            f"are {args.num_machines} machines (--num-machines)"
-        )
-    if args.num_machines > 1 and args.dist_url == "auto":
-        raise UsageError("--dist-url auto is for one machine: give several tcp://HOST:PORT")
+    if args.num_machines > 1:
+        if not 0 <= args.machine_rank < args.num_machines:
+            raise UsageError(
+                f"--machine-rank {args.machine_rank}: expected 0 to {args.num_machines - 1}, as "
+                f"there are {args.num_machines} machines (--num-machines)"
+            )
+        if args.dist_url == "auto":
+            raise UsageError("--dist-url auto is for one machine: give several tcp://HOST:PORT")
     asked = any(word.split("=")[0] == key for word in getattr(args, "opts", ()))
     if args.num_gpus > torch.cuda.device_count() and not (asked and device == "cpu"):
         raise UsageError(

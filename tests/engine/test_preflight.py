@@ -8,9 +8,9 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from nl_detectron.engine import UsageError, preflight
-from nl_detectron.engine.distributed import follow_torchrun
+from nl_detectron.engine import UsageError, distributed, preflight
 from nl_detectron.engine.mixed_precision import check_precision
 
 
@@ -158,7 +158,7 @@ def torchrun(monkeypatch, arguments):
         for name, value in {**ENVIRONMENT, **changes}.items():
             monkeypatch.setenv(name, str(value))
         args = arguments(*words)
-        follow_torchrun(args)
+        distributed.follow_torchrun(args)
         return args
 
     return follow
@@ -187,6 +187,24 @@ def test_the_batch_is_that_of_torchruns_processes(tiny_config, tmp_path, torchru
 def test_what_contradicts_torchrun_is_refused(torchrun, words, changes, said):
     with pytest.raises(UsageError, match=said):
         torchrun(*words, **changes)
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (ProcessRaisedException("EADDRINUSE", 0, 1), r"--dist-url tcp://.*: the port is in use"),
+        (ProcessExitedException("", 1, 1, -9, "SIGKILL"), "process of rank 1 ended with SIGKILL"),
+        (ProcessExitedException("", 1, 1, 3), "process of rank 1 ended with exit code 3"),
+    ],
+)
+def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(distributed, "launch_processes", fail)
+    with pytest.raises(UsageError, match=said):
+        distributed.launch(print, (), arguments(*TWO), "cpu")
 
 
 # --- the model -------------------------------------------------------------------------------
