@@ -146,7 +146,7 @@ def test_a_whole_detector_is_traced(config, more, outputs, words, tmp_path, caps
     outputs = f"pred_boxes, pred_classes, {outputs}, scores, image_size"
     assert first.endswith(f"detector.ts: (3, H, W), RGB of 0 to 255 -> {outputs}")
     assert [line.split(":")[0].strip() for line in sizes] == ["96 x 128", "120 x 96", "48 x 72"]
-    # the graph has PyTorch's 1x1 convs, and eager mode on the CPU products by BLAS: they round apart
+    # the graph has PyTorch's 1x1 convs, where eager mode on the CPU has products by BLAS
     differences = [float(line.split("largest difference ")[1]) for line in sizes]
     assert max(differences) < 1e-5
     assert not all(" 0 detections" in line for line in sizes)
