@@ -8,12 +8,16 @@ The backward pass is the same sum with i and j exchanged, dg_j = sum_i ReLU(a_i 
 nothing is scattered, and no atomic addition makes its result depend on the order of threads.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .layout import has_channels_first
+
+BLOCK = 32  # rows that one matrix product sums, at most
 
 
 def sorted_relu_sum(a: Tensor, b: Tensor, g: Tensor) -> Tensor:
@@ -64,15 +68,41 @@ def _sum_seen(a: Tensor, b: Tensor, *values: Tensor) -> list[Tensor]:
     seen = torch.searchsorted(-ordered, a.contiguous())  # k_i: how many b_j > -a_i
     sums = []
     for value in values:
-        # A scan and look-ups along the inner dimension are several times faster, and a GPU's scan
-        # is parallel there alone; on the CPU rows stay as they are, as turning them costs more.
-        inner = value.is_cuda or has_channels_first(value)
-        value = value.transpose(1, 2) if inner else value
-        dim, other = (2, 1) if inner else (1, 2)
-        shape = [-1, -1, -1]
-        shape[other] = value.shape[other]
-        value = value.gather(dim, order.unsqueeze(other).expand(shape))
-        prefix_sums = F.pad(value, (1, 0) if inner else (0, 0, 1, 0)).cumsum(dim)  # from zero on
-        found = prefix_sums.gather(dim, seen.unsqueeze(other).expand(shape))
-        sums.append(found.transpose(1, 2) if inner else found)
+        if value.is_cuda or has_channels_first(
+            value
+        ):  # a GPU scans the inner dimension in parallel
+            turned = _take_columns(value.transpose(1, 2), order)
+            prefix_sums = F.pad(turned, (1, 0)).cumsum(dim=2)
+            sums.append(_take_columns(prefix_sums, seen).transpose(1, 2))
+        else:
+            prefix_sums = F.pad(_prefix_sums(_take_rows(value, order)), (0, 0, 1, 0))
+            sums.append(_take_rows(prefix_sums, seen))
     return sums
+
+
+def _take_columns(x: Tensor, index: Tensor) -> Tensor:
+    """x (B,E,M) at index (B,N), (B,E,N)."""
+    return x.gather(2, index[:, None].expand(-1, x.shape[1], -1))
+
+
+def _take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """x (B,M,E) at index (B,N), (B,N,E): an embedding's look-up, which copies whole rows."""
+    first_row = torch.arange(x.shape[0])[:, None] * x.shape[1]
+    return F.embedding(index + first_row, x.flatten(0, 1))
+
+
+def _prefix_sums(x: Tensor) -> Tensor:
+    """Sums of the first 1, 2, ... M rows of x (B,M,E).
+
+    Rows are summed by matrix products within blocks, several times as fast as PyTorch's scan.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # how many blocks depends on M
+        return x.cumsum(dim=1)
+    rows = x.shape[1]
+    blocks = math.ceil(rows / BLOCK)
+    block = math.ceil(rows / blocks)  # even ones, so that little is padded
+    lower = x.new_ones(block, block).tril()
+    padded = F.pad(x, (0, 0, 0, blocks * block - rows))
+    sums = lower @ padded.unflatten(1, (blocks, block))
+    sums[:, 1:] += sums[:, :-1, -1:].cumsum(dim=1)
+    return sums.flatten(1, 2)[:, :rows]
