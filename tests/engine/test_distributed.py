@@ -185,13 +185,11 @@ def seconds_since_failure(folder: Path) -> float:
     "how, said", [("kill", "rank 1 ended with SIGKILL"), ("raise", "ZeroDivisionError: of the")]
 )
 def test_a_process_that_fails_ends_the_run_with_its_own_message(
-    two_processes, how, said, tmp_path, capfd, record_property
+    two_processes, how, said, tmp_path, capfd
 ):
     with pytest.raises((UsageError, SystemExit), match=said):
         two_processes(several.fail, how, tmp_path)
-    seconds = seconds_since_failure(tmp_path)
-    record_property("seconds", seconds)
-    assert seconds < 60
+    assert seconds_since_failure(tmp_path) < 60
     # the other process lost its connection, which would only hide the reason
     assert "peer" not in "".join(capfd.readouterr())
 
@@ -207,7 +205,7 @@ def test_a_mistake_that_every_process_meets_is_one_line(two_processes, tmp_path,
 
 def test_torchrun_ends_a_run_of_which_a_process_fails(environment, tmp_path):
     words = [*TORCHRUN, str(Path(several.__file__)), "raise", str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode != 0
     assert seconds_since_failure(tmp_path) < 60
     assert "ZeroDivisionError: of the second process" in done.stderr
