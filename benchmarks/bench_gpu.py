@@ -70,17 +70,13 @@ def model_cases(quick: bool) -> list[dict]:
 
     mask, _, keypoints = MODELS
     height, width = QUICK_IMAGE if quick else IMAGE
-    precisions = ("fp32",) if quick else ("fp32", "fp16")
+    tasks = product((mask, keypoints), ("fp32", "fp16"), ("train", "inference"))
+    if quick:
+        tasks = [(mask, "fp32", "train"), (keypoints, "fp32", "inference")]
+    sizes = {"images": 2, "height": height, "width": width, "thin": quick}
     return [
-        {
-            "model": model,
-            "mode": f"{mode}, {precision}",
-            "images": 2,
-            "height": height,
-            "width": width,
-            "thin": quick,
-        }
-        for model, precision, mode in product((mask, keypoints), precisions, ("train", "inference"))
+        {"model": model, "mode": f"{mode}, {precision}", **sizes}
+        for model, precision, mode in tasks
     ]
 
 
