@@ -13,7 +13,7 @@ DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -55,6 +55,9 @@ test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
 	@cuda=$$($(BIN) -c 'import torch; print(torch.cuda.is_available())') || exit 1; \
 	if [ "$$cuda" = True ]; then $(BIN) -m pytest -m gpu $(ARGS); \
 	else echo "no CUDA device here: nothing to run"; fi
+
+gpu-proof: $(STAMP) ## test and measure everything on a GPU into docs/gpu.md, in at most ten minutes
+	$(BIN) -W ignore -m benchmarks.gpu_proof $(ARGS)
 
 setup-browser: $(EXPLORE_STAMP) ## what the tests of that page need, besides Debian's chromium
 	$(PIP) "playwright>=1.64,<2"

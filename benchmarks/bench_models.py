@@ -16,6 +16,7 @@ from torch import nn
 from nl_detectron.engine import Checkpointer, load_config
 from nl_detectron.modeling import build_model
 
+from . import cases
 from .timing import Budget, Call, compare
 
 IMAGENET = Path(os.environ.get("NL_DETECTRON_SHARED") or "../shared") / "weights/R-50.pth"
@@ -34,6 +35,12 @@ MODELS = {  # config, its twin, and overrides
         f"{KEYPOINTS}_FPN_1x.yaml",
     ),
 }
+THIN = (  # heads that cost next to nothing
+    *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"),
+    *("MODEL.ROI_MASK_HEAD.CONV_DIM", "16", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16"),
+    *("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "(16, 16, 16, 16, 16, 16, 16, 16)"),
+    *("MODEL.RPN.POST_NMS_TOPK_TRAIN", "50", "MODEL.RPN.POST_NMS_TOPK_TEST", "20"),
+)
 WAYS = ("nonlocal", "baseline")
 OBJECTS = 8
 MANY_TENSORS = True  # fresh.py heeds it
@@ -51,32 +58,45 @@ def records(quick: bool, image: tuple[int, int] | None = None) -> Iterator[dict]
         yield compare(__name__, case, WAYS, QUICK_BUDGET if quick else BUDGET)
 
 
-def build(way: str, *, model: str, mode: str, height: int, width: int, **_) -> Call:
+def build(
+    way: str,
+    *,
+    model: str,
+    mode: str,
+    height: int,
+    width: int,
+    images: int = 1,
+    thin: bool = False,
+    **_,
+) -> Call:
     torch.manual_seed(0)
     config, twin, *overrides = MODELS[model]
-    network = load(twin)
+    if thin:
+        overrides += THIN
+    network = load(twin, *(THIN if thin else ()))
     if way == "nonlocal":
         weights = network.state_dict()
         network = load(config, *overrides)
         unknown = network.load_state_dict(weights, strict=False).unexpected_keys
         if unknown:
             raise ValueError(f"the twin has tensors of its own: {unknown}")
-    batch = [made_up(height, width)]
+    batch = [made_up(height, width, seed=2 + i) for i in range(images)]
+    case = {"mode": mode}
 
     def train():
         torch.manual_seed(1)  # proposals are sampled
         network.zero_grad(set_to_none=True)
-        with EventStorage():
+        with EventStorage(), cases.precision(case):
             losses = network(batch)
         sum(losses.values()).backward()
         return (torch.stack([losses[name].detach() for name in sorted(losses)]),)
 
     def inference():
-        with torch.no_grad():
+        with torch.no_grad(), cases.precision(case):
             return (network(batch)[0]["instances"].pred_boxes.tensor,)
 
-    network.train(mode == "train")
-    return train if mode == "train" else inference
+    network.train(cases.trains(case))
+    return train if cases.trains(case) else inference
 
 
 def load(config: str, *words: str) -> nn.Module:
@@ -96,9 +116,9 @@ def load(config: str, *words: str) -> nn.Module:
     return network
 
 
-def made_up(height: int, width: int) -> dict:
+def made_up(height: int, width: int, seed: int) -> dict:
     """An image of noise with objects that have boxes, masks and keypoints."""
-    torch.manual_seed(2)
+    torch.manual_seed(seed)
     size = torch.tensor([width, height])
     corner = torch.rand(OBJECTS, 2) * size / 2
     opposite = corner + (0.1 + 0.4 * torch.rand(OBJECTS, 2)) * size

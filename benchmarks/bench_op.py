@@ -26,7 +26,7 @@ def sizes(case: dict) -> Sizes:
     """gaussian compares x itself, of all its channels."""
     channels, (n, m) = case["channels"], cases.positions(case)
     d = channels if case["form"] == "gaussian" else channels // 2
-    return Sizes(case["images"], n, d, m, channels // 2)
+    return Sizes(case["images"], n, d, m, channels // 2, DEVICE)
 
 
 def build(way: str, **case) -> Call:

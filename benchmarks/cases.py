@@ -49,9 +49,18 @@ def all_cases(forms: tuple[str, ...], quick: bool) -> Iterator[dict]:
         }
 
 
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def dtype(case: dict) -> torch.dtype:
+    """That a case's mode names, such as "train, bf16"; float32 by default."""
+    return DTYPES.get(case["mode"].rsplit(", ")[-1], torch.float32)
+
+
 def precision(case: dict) -> torch.autocast:
     """The context of a case's calls."""
-    return torch.autocast(DEVICE, torch.float16, enabled="fp16" in case["mode"])
+    half = dtype(case) != torch.float32
+    return torch.autocast(DEVICE, dtype(case) if half else torch.float16, enabled=half)
 
 
 def trains(case: dict) -> bool:

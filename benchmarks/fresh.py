@@ -1,4 +1,4 @@
-"""Peak memory, measured in a process of its own for every call: nothing is left over from another.
+"""Peak memory, measured on the CPU in a process of its own: nothing is left over from another call.
 
 The extra memory of a call is the peak of the process's resident memory during it, less what was
 resident before. Where Linux tells the peak (VmHWM, which can be reset), that is taken:
@@ -21,7 +21,10 @@ from typing import Any
 import torch
 
 STATUS = Path("/proc/self/status")
-PRELOADED = ["torch", "detectron2.layers", "nl_detectron.layers"]
+
+# Imported once, before processes are forked. No bench module may be among them: they ask for the
+# CUDA device when they are imported, and a process forked after that can no longer use it.
+PRELOADED = ["torch", "nl_detectron.layers"]
 
 
 class Failed(Exception):
@@ -38,14 +41,15 @@ def measure(module: str, way: str, case: dict, budget: tuple | None = None) -> d
         budget: time the call too, as ``timing.take_turns`` does.
 
     Returns:
-        peak_bytes, the extra memory of the first call; with a budget also seconds, of each call.
+        peak_bytes and first_seconds, the extra memory and the seconds of the first call; with a
+        budget also seconds, of each later call, or of the first where it exceeds the budget.
 
     Raises:
         Failed: no result came.
     """
     # The server imports torch once and forks for each call. It never computes anything itself.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, module])
+    context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe(duplex=False)
     job = (theirs, torch.get_num_threads(), module, way, case, budget)
     process = context.Process(target=_work, args=job)
@@ -62,13 +66,30 @@ def measure(module: str, way: str, case: dict, budget: tuple | None = None) -> d
     return answer
 
 
+def measure_peak(module: str, way: str, case: dict) -> int:
+    """Peak extra memory of a case, in a fresh process, or on CUDA in this one.
+
+    torch's allocator counts exactly whatever ran before, once libraries have their workspaces.
+
+    Raises:
+        Failed: no result came.
+    """
+    if not torch.cuda.is_available():
+        return measure(module, way, case)["peak_bytes"]
+    try:
+        call = import_module(module).build(way, **case)
+        call()
+        return peak_extra(call)
+    except Exception as error:
+        raise Failed(in_one_line(error)) from error
+
+
 def _work(to_parent: Connection, threads: int, *job: Any) -> None:
     torch.set_num_threads(threads)
     try:
         to_parent.send(("result", _measure(*job)))
     except Exception as error:  # whatever a benchmarked library raises is a result too
-        line = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-        to_parent.send(("error", textwrap.shorten(line, 120, placeholder=" ...")))
+        to_parent.send(("error", in_one_line(error)))
 
 
 def _measure(module: str, way: str, case: dict, budget: tuple | None) -> dict[str, Any]:
@@ -80,13 +101,17 @@ def _measure(module: str, way: str, case: dict, budget: tuple | None) -> dict[st
     bench.build(way, **bench.small(case))()  # threads, kernels and code pages are there from now on
     call = bench.build(way, **case)
     start = time.perf_counter()
-    peak = peak_extra(call)
-    seconds = [time.perf_counter() - start]
-    if budget is None:
-        return {"peak_bytes": peak}
-    if seconds[0] < budget.seconds:  # else that one call is the measurement
-        seconds = [turn[way] for turn in take_turns({way: call}, budget)[0]]
-    return {"peak_bytes": peak, "seconds": seconds}
+    found = {"peak_bytes": peak_extra(call), "first_seconds": time.perf_counter() - start}
+    if budget is not None:
+        measured = found["first_seconds"] >= budget.seconds  # one call is enough
+        turns = [] if measured else take_turns({way: call}, budget)[0]
+        found["seconds"] = [turn[way] for turn in turns] or [found["first_seconds"]]
+    return found
+
+
+def in_one_line(error: Exception) -> str:
+    line = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+    return textwrap.shorten(line, 120, placeholder=" ...")
 
 
 def peak_extra(call: Callable[[], Any]) -> int:

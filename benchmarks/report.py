@@ -35,7 +35,7 @@ def write(results: Path, output: Path) -> Path:
         n: json.loads(p.read_text()) for n in SECTIONS if (p := results / f"{n}.json").exists()
     }
     records = {name: result["records"] for name, result in found.items()}
-    aims = _tabulate([line.cells for line in summary.lines(records)], summary.HEADS)
+    aims = markdown_table([line.cells for line in summary.lines(records)], summary.HEADS)
     parts.append(aims)
     for name, section in SECTIONS.items():
         if name in found:
@@ -135,7 +135,7 @@ def growth(records: list[dict]) -> Iterable[str]:
     yield "## Growth with positions"
     sizes = sorted({r["case"]["positions"] for r in records})
     for title, read, show in (
-        ("time", _seconds, lambda r: _time(r["seconds"])),
+        ("time", _seconds, lambda r: duration(r["seconds"])),
         ("peak extra memory", _peak, lambda r: size(_peak(r))),
     ):
         rows = []
@@ -145,7 +145,7 @@ def growth(records: list[dict]) -> Iterable[str]:
             cells = [at.get(n, NOTHING) for n in sizes]
             rows.append([f"{form}, {way}", *cells, NOTHING if k is None else f"{k:.2f}"])
         yield f"**{title}**, forward, nothing pooled"
-        yield _tabulate(rows, ["", *(f"{n:,}" for n in sizes), "exponent"])
+        yield markdown_table(rows, ["", *(f"{n:,}" for n in sizes), "exponent"])
 
 
 def models(records: list[dict]) -> Iterable[str]:
@@ -167,7 +167,7 @@ def models(records: list[dict]) -> Iterable[str]:
         name = ", ".join([case["model"], case["mode"], size_of_image, f"{case['weights']} weights"])
         rows.append([name, *times(r, *ways), cells[0], *memory(r, *ways), cells[1]])
     yield "Time, then peak extra memory."
-    yield _tabulate(rows, heads)
+    yield markdown_table(rows, heads)
 
 
 def evaluation(records: list[dict]) -> Iterable[str]:
@@ -179,7 +179,7 @@ def evaluation(records: list[dict]) -> Iterable[str]:
         name = "{task}, {images:,} images, {classes} classes, {detections} an image".format(**case)
         seconds = [f"{r['seconds'][way]:.1f} s" for way in heads[1:3]]
         rows.append([name, *seconds, f"{r['ratio']:.1f}", f"{r['difference']:.0e}"])
-    yield _tabulate(rows, heads)
+    yield markdown_table(rows, heads)
     versions = ", ".join(f"{way} {v}" for way, v in records[0]["versions"].items())
     yield f"Once each; the difference is of all precisions, recalls and scores. {versions}."
 
@@ -201,10 +201,10 @@ def by_mode(records: list[dict]) -> Iterable[tuple[str, list[dict]]]:
 
 
 def table(heads: list[str], records: list[dict], row: Callable[[dict], list[str]]) -> str:
-    return _tabulate([[label(r["case"]), *row(r)] for r in records], heads)
+    return markdown_table([[label(r["case"]), *row(r)] for r in records], heads)
 
 
-def _tabulate(rows: list[list[str]], heads: list[str]) -> str:
+def markdown_table(rows: list[list[str]], heads: list[str]) -> str:
     return tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)
 
 
@@ -247,10 +247,10 @@ def spread(values: dict[str, float]) -> str:
 
 def times(record: dict, *ways: str) -> list[str]:
     found = record.get("seconds", {})
-    return [_time(found[way]) if way in found else NOTHING for way in ways]
+    return [duration(found[way]) if way in found else NOTHING for way in ways]
 
 
-def _time(values: dict[str, float]) -> str:
+def duration(values: dict[str, float]) -> str:
     unit, scale = ("s", 1) if values["median"] >= 1 else ("ms", 1000)
     median, q1, q3 = (f"{scale * values[k]:#.3g}".rstrip(".") for k in ("median", "q1", "q3"))
     return f"{median} ({q1} to {q3}) {unit}"

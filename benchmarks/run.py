@@ -46,7 +46,9 @@ def write(path: Path, name: str, records: Iterator[dict], quick: bool) -> None:
     for record in records:
         result["records"].append(record)
         result["took_seconds"] = round(time.perf_counter() - began, 1)
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        aside = path.with_suffix(".tmp")
+        aside.write_text(json.dumps(result, indent=1) + "\n")
+        aside.replace(path)  # whole at any time
         print(f"{result['took_seconds']:7.1f} s  {name}: {describe(record)}", flush=True)
 
 

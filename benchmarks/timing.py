@@ -95,12 +95,35 @@ def timed(call: Call, clock: Callable[[], float]) -> tuple[float, tuple[Tensor, 
 
 
 def attention_kernels(call: Call) -> list[str]:
-    """Names of the CUDA kernels of fused attention that a call runs."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    """Names of the CUDA kernels, or on the CPU the operators, of fused attention in a call.
+
+    Raises:
+        RuntimeError: the profiler saw no kernel at all, so that it cannot tell.
+    """
+    activities = torch.profiler.ProfilerActivity
+    cuda = torch.cuda.is_available()
+    with torch.profiler.profile(
+        activities=[activities.CUDA if cuda else activities.CPU]
+    ) as profile:
         call()
-        torch.cuda.synchronize()
+        if cuda:
+            torch.cuda.synchronize()
     names = {event.key.split("<")[0].split("(")[0] for event in profile.key_averages()}
-    return sorted(n for n in names if any(word in n.lower() for word in ("fmha", "flash", "attn")))
+    if not names:
+        raise RuntimeError("the profiler saw no kernels: is CUPTI allowed to this user?")
+    words = ("fmha", "flash", "attn", "sdpa")
+    return sorted(name for name in names if any(word in name.lower() for word in words))
+
+
+def attention_backend(kernels: Sequence[str]) -> str:
+    """Which of PyTorch's backends the kernels of :func:`attention_kernels` belong to.
+
+    cuDNN's kernels are called flash too, so that cuDNN comes first.
+    """
+    backends = {"cudnn": "cuDNN", "flash": "flash", "fmha": "memory-efficient"}
+    names = " ".join(kernels).lower()
+    found = next((backend for word, backend in backends.items() if word in names), "none")
+    return found if found != "none" or not kernels else "unknown"
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -117,9 +140,9 @@ def compare(
 ) -> dict[str, Any]:
     """One record: the ways of a bench module to do a case, against each other.
 
-    Each way is first done once in a fresh process, which tells its memory. A way that the module's
-    ``refuse(way, case)`` refuses, or that fails there, is left out, with the reason. The outputs
-    of the ways in the module's ``ALIKE`` (all, if it has none) must agree.
+    Each way is first done once by itself, which tells its memory (:func:`fresh.measure_peak`). A
+    way that the module's ``refuse(way, case)`` refuses, or that fails there, is left out, with the
+    reason. The outputs of the ways in the module's ``ALIKE`` (all, if it has none) must agree.
 
     Returns:
         case, turns; by way: seconds, peak_bytes, refused; ratio, of the seconds of the first way
@@ -135,7 +158,7 @@ def compare(
         reason = bench.refuse(way, case) if hasattr(bench, "refuse") else ""
         if not reason and memory:
             try:
-                record["peak_bytes"][way] = fresh.measure(module, way, case)["peak_bytes"]
+                record["peak_bytes"][way] = fresh.measure_peak(module, way, case)
             except fresh.Failed as error:
                 reason = str(error)
         if reason:
@@ -145,7 +168,10 @@ def compare(
         return record
     calls = {way: bench.build(way, **case) for way in left}
     if torch.cuda.is_available():
-        record["kernels"] = {way: attention_kernels(call) for way, call in calls.items()}
+        try:
+            record["kernels"] = {way: attention_kernels(call) for way, call in calls.items()}
+        except RuntimeError as error:  # no profiler here; times can be taken all the same
+            record["refused"]["kernels"] = fresh.in_one_line(error)
     turns, outputs = take_turns(calls, budget)
     alike = [outputs[way] for way in left if way in getattr(bench, "ALIKE", ways)]
     seconds = {way: [turn[way] for turn in turns] for way in left}
@@ -171,7 +197,9 @@ def agreement(outputs: Sequence[tuple[Tensor, ...]], case: dict) -> dict[str, fl
         (a, *grads_a), (b, *grads_b) = outputs[0], other
         found["output"].append(_over_largest(a, b))
         found["gradient"] += map(_over_norm, grads_a, grads_b)
-    slack = HALF_PRECISION if "fp16" in case.get("mode", "") else 1
+    # TF32, which a GPU's float32 convs and products may be done in, rounds like fp16.
+    coarse = "16" in case.get("mode", "") or torch.cuda.is_available()
+    slack = HALF_PRECISION if coarse else 1
     limits = {"output": slack * OUTPUT_TOLERANCE, "gradient": min(slack * GRADIENT_TOLERANCE, 0.2)}
     # all and <=, as a NaN is no agreement
     if not all(value <= limits[of] for of, values in found.items() for value in values):
@@ -191,6 +219,11 @@ def _over_norm(a: Tensor, b: Tensor) -> float:
     return (a - b).norm().item() / norm if norm else b.norm().item()
 
 
+def follow_train_net() -> None:
+    """Have matrix products in float32 take TF32 where convs do, as runs of train_net.py have."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+
+
 def machine() -> dict[str, Any]:
     """What a figure depends on, apart from the code."""
     cuda = torch.cuda.is_available()
@@ -199,6 +232,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "tf32": cuda and torch.backends.cuda.matmul.allow_tf32,
         "system": platform.system(),
         "python": platform.python_version(),
         **{p: _version(p) for p in ("torch", "torchvision", "mmcv-lite", "mmengine")},

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,15 @@ import torch
 from benchmarks import cases, fresh
 from benchmarks.bench_limit import multiply_adds
 from benchmarks.report import exponent, write
-from benchmarks.timing import Budget, agreement, compare, spread, take_turns
+from benchmarks.timing import (
+    Budget,
+    agreement,
+    attention_backend,
+    attention_kernels,
+    compare,
+    spread,
+    take_turns,
+)
 
 MEGABYTE = 2**20
 ALIKE = ("forty", "also forty")
@@ -116,6 +126,17 @@ def test_a_fresh_process_sees_a_known_allocation():
     assert found["seconds"]
 
 
+def test_processes_are_forked_before_cuda_starts():
+    """A process forked after its parent asked for a CUDA device cannot use one."""
+    code = (
+        "import importlib, os, sys, torch\n"
+        "list(map(importlib.import_module, sys.argv[1:]))\n"
+        "child = os.fork()\n"
+        "sys.exit(os.waitpid(child, 0)[1] if child else torch.cuda._is_in_bad_fork())"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, *fresh.PRELOADED], check=True)
+
+
 @pytest.mark.parametrize(
     ("way", "message"), [("fail", r"^RuntimeError: no such thing$"), ("kill", "exit code -9")]
 )
@@ -149,6 +170,27 @@ def test_multiply_adds_are_those_of_the_formula():
     work = multiply_adds({**case, "form": "embedded_gaussian"})
     assert work["plain"] == work["forward"] == 3 * 16 * 4 * (4 + 4)
     assert work["done"] == work["forward"] * (7 / 6 if work["takes"] == "fast" else 1)
+
+
+@pytest.mark.parametrize(
+    "kernels, backend",
+    [
+        (["cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16"], "cuDNN"),
+        (["void pytorch_flash::flash_bwd_dot_do_o_kernel"], "flash"),
+        (["fmha_cutlassB_f16_aligned_64x64_k65536_sm80"], "memory-efficient"),
+        (["some_attn_kernel"], "unknown"),
+        ([], "none"),
+    ],
+)
+def test_kernels_tell_the_backend_of_fused_attention(kernels, backend):
+    assert attention_backend(kernels) == backend
+
+
+def test_fused_attention_is_seen_by_the_profiler():
+    q = torch.randn(1, 1, 8, 16, device=cases.DEVICE)
+    assert attention_backend(attention_kernels(lambda: q @ q.transpose(2, 3))) == "none"
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert attention_backend(attention_kernels(lambda: attend(q, q, q))) != "none"
 
 
 def test_an_exponent_is_fitted_through_all_points():

@@ -72,23 +72,29 @@ HALF = (torch.float16, torch.bfloat16)
 SINGLE = (torch.float32, torch.float64)
 
 # The first row that fits decides. `python -m benchmarks.fused_attention --write` measures the
-# limits on the GPU at hand and puts them here.
+# limits on the GPU at hand and replaces what is between the markers.
 # begin: rules
 RULES = (
-    Rule(256, HALF, 0, "not measured; FlashAttention takes up to 256 channels"),
+    Rule(
+        256,
+        HALF,
+        0,
+        "not measured; FlashAttention takes up to 256 channels",
+    ),
     Rule(
         float("inf"),
         HALF,
         2**24,
-        "not measured; of more channels only the memory-efficient kernel is left, which computes "
-        "scores again for each tile of g's channels, and dense weights have up to 64 MiB",
+        "not measured; of more channels only the memory-efficient kernel is left, which "
+        "computes scores again for each tile of g's channels, and dense weights have up to 64 "
+        "MiB",
     ),
     Rule(
         float("inf"),
         SINGLE,
         2**24,
-        "not measured; fused kernels use no tensor cores in float32, as matrix products do by "
-        "TF32, and dense weights have up to 64 MiB",
+        "not measured; the fused kernel makes one float32 product of three in TF32 where others "
+        "make do with one, and dense weights have up to 64 MiB",
     ),
 )
 # end: rules

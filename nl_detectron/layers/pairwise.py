@@ -149,7 +149,7 @@ class Gaussian(Pairwise):
         return torch.softmax(self.scores(theta, phi), dim=-1)
 
     def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """A tile of the weights at a time, or on a GPU PyTorch's fused attention, by choice.py.
+        """:meth:`dense`, or on a GPU :meth:`fused`, by choice.py.
 
         Scores are float32 inside, whatever the inputs are. The CPU's fused attention is slower to
         train, and wants D = E.
@@ -158,17 +158,22 @@ class Gaussian(Pairwise):
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
             return self.plain(theta, phi, g)
         sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
-        if fuses_attention(sizes):
-            return self._attend(theta, phi, g)
-        keep_weights = not (self.remakes_weights and sizes.pairs * sizes.d < REMADE_MACS)
-        with torch.autocast(sizes.device, enabled=False):
-            return softmax_sum(theta, phi, g, self.scale, keep_weights)
+        compute = self.fused if fuses_attention(sizes) else self.dense
+        return compute(theta, phi, g)
 
     def takes_fast(self, s: Sizes) -> bool:
         """Always: all weights may be one tile."""
         return True
 
-    def _attend(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    def dense(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """A tile of the weights at a time."""
+        sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
+        keep_weights = not (self.remakes_weights and sizes.pairs * sizes.d < REMADE_MACS)
+        with torch.autocast(sizes.device, enabled=False):
+            return softmax_sum(theta, phi, g, self.scale, keep_weights)
+
+    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """PyTorch's fused attention, which never has the weights in memory."""
         # Kernels want channels next to each other, or fall back to a slow formula: these are views
         # where the block came with its layout.
         theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))

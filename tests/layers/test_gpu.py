@@ -1,49 +1,162 @@
-"""Blocks on a CUDA device: mixed precision, and a hot path that the CPU never waits in."""
+"""Blocks on a CUDA device, against float64; the same at a tiny size on the CPU.
 
-import copy
+Precisions, empty batches and deterministic mode run on both devices. Which kernels run, and that
+the CPU never waits for the GPU, only a GPU can tell.
+"""
+
+import os
+from itertools import product
 
 import pytest
 import torch
+from formula import block_by_formula
 from helpers import randomise, tiny_cfg, with_blocks
+from layouts import channels_last, contiguous
 
+from benchmarks.timing import attention_backend, attention_kernels
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
+from nl_detectron.layers.choice import Sizes, fuses_attention
 from nl_detectron.modeling import build_model
 
-pytestmark = pytest.mark.gpu
+# Deterministic mode wants it, and cuBLAS reads it once, when it starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 FORMS = tuple(PAIRWISE)
-# Of the whole tensor's norm. Rounding is 2^-11 and 2^-8; a ReLU at zero and gradients among the
-# smallest numbers of fp16 cost the concatenation ten times that.
-TOLERANCES = {torch.float16: 0.04, torch.bfloat16: 0.1}
+SOFTMAX = ("gaussian", "embedded_gaussian")
+# The softmax forms by the rules of choice.py, and each of their two sums whatever the rules say.
+SUMS = (*FORMS, *(f"{form}, {way}" for form in SOFTMAX for way in ("dense", "fused")))
+on_cuda = pytest.mark.gpu
+CHANNELS = (128, 256, 512, 1024)
+DEVICES_AND_CHANNELS = (
+    ("cpu", 16),
+    *(pytest.param("cuda", channels, marks=on_cuda) for channels in CHANNELS),
+)
+# Of the whole tensor's norm. Rounding is 2^-24, 2^-11 and 2^-8; a ReLU at zero and gradients among
+# the smallest numbers of fp16 cost the concatenation ten times that.
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.04, torch.bfloat16: 0.1}
 
 
-def run(block, x, dtype=None):
-    """z and the gradients of x and of every parameter, with autocast to ``dtype``."""
-    block.zero_grad()
+def build_block(device, inner_channels, sum_, **keys):
+    """A block that is no identity, with weights and scores of the same size for any channels."""
+    form, _, way = sum_.partition(", ")
+    with torch.device(device):
+        block = NonLocalBlock(2 * inner_channels, pairwise=form, **keys)
+    if way:
+        block.pairwise.fast = getattr(block.pairwise, way)
+    return randomise(block, std=0.3 * inner_channels**-0.5)
+
+
+def draw(block, *shape, dtype=torch.float32):
+    """An image for a block, with exponents of a few units in the softmax forms."""
+    channels = block.in_channels
+    shape = shape[0], channels, *shape[1:]
+    device = block.w_z.weight.device
+    return (channels**-0.25 * torch.randn(shape, device=device)).to(dtype)
+
+
+def run(function, block, x, dz, dtype=torch.float32):
+    """z and the gradients of x and of every parameter, with autocast to a half precision."""
     x = x.detach().requires_grad_()
-    with torch.autocast("cuda", dtype, enabled=dtype is not None):
-        z = block(x)
-    z.double().pow(2).sum().backward()  # a mean's gradients are too small for fp16
-    return {"z": z, "x": x.grad, **{name: p.grad for name, p in block.named_parameters()}}
+    with torch.autocast(x.device.type, dtype, enabled=dtype in (torch.float16, torch.bfloat16)):
+        z = function(x)
+    parameters = dict(block.named_parameters())
+    grads = torch.autograd.grad(z, [x, *parameters.values()], dz, materialize_grads=True)
+    return {"z": z.detach(), **dict(zip(("x", *parameters), grads, strict=True))}
 
 
+@pytest.fixture
+def without_tf32():
+    """Convs and matrix products in full float32. A run in the same process may have changed it."""
+    both = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [library.allow_tf32 for library in both]
+    for library in both:
+        library.allow_tf32 = False
+    yield
+    for library, allowed in zip(both, before, strict=True):
+        library.allow_tf32 = allowed
+
+
+@pytest.mark.usefixtures("without_tf32")
 @pytest.mark.parametrize("dtype", TOLERANCES)
 # not "after": a pool of rounded values takes the other of two nearly equal ones
 @pytest.mark.parametrize("subsample", ["before", "none"])
+@pytest.mark.parametrize("sum_", SUMS)
+@pytest.mark.parametrize("device, channels", DEVICES_AND_CHANNELS)
+def test_block_and_gradients_are_near_float64(device, channels, sum_, subsample, dtype):
+    block = build_block(device, channels, sum_, subsample=subsample)
+    x, dz = draw(block, 2, 8, 10, dtype=dtype), draw(block, 2, 8, 10, dtype=dtype)
+    found = {}
+    for layout in (contiguous, channels_last):
+        found[layout.__name__] = run(block, block, layout(x), layout(dz), dtype)
+    exact = block.double()
+    expected = run(lambda x: block_by_formula(exact, x), exact, x.double(), dz.double())
+    # phi's bias adds one number to all scores of a row, which a softmax does not see
+    softmax = sum_.startswith(("embedded_gaussian", "global_context"))
+    unseen = {"phi.bias"} if softmax else set()
+    for layout, name in product(found, expected.keys() - unseen):
+        value = found[layout][name]
+        error = (value.double() - expected[name]).norm() / expected[name].norm()
+        assert error < TOLERANCES[dtype], f"{name}, {layout}"
+        assert value.dtype == (dtype if name in ("x", "z") else torch.float32)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("form", SOFTMAX)
+@pytest.mark.parametrize(
+    "device, channels, space",
+    [
+        ("cpu", 16, (8, 10)),
+        *(
+            pytest.param("cuda", channels, space, marks=on_cuda)
+            for channels, space in product(CHANNELS, [(8, 10), (50, 84)])
+        ),
+    ],
+)
+def test_rules_decide_which_attention_runs_and_it_is_never_cudnns(
+    device, channels, space, form, dtype
+):
+    block = build_block(device, channels, form, subsample="none")
+    x, dz = (draw(block, 1, *space, dtype=dtype) for _ in range(2))
+    d = channels if form == "embedded_gaussian" else block.in_channels
+    n = space[0] * space[1]
+    expected = {"none"}
+    if fuses_attention(Sizes(1, n, d, n, channels, device, dtype)):
+        flash = dtype != torch.float32 and d == channels <= 256
+        expected = {"flash"} if flash else {"memory-efficient"}
+        if d > 192:  # some cards have no backward pass of FlashAttention from there on
+            expected.add("memory-efficient")
+    kernels = attention_kernels(lambda: run(block, block, x, dz, dtype))
+    assert attention_backend(kernels) in expected, kernels
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("form", FORMS)
-def test_autocast_is_near_float64(form, subsample, dtype):
-    block = NonLocalBlock(128, pairwise=form, subsample=subsample)
-    randomise(block, std=0.05).cuda()
-    x = 0.3 * torch.randn(2, 128, 8, 10, device="cuda")
-    exact = run(copy.deepcopy(block).double(), x.double())
-    for name, value in run(block, x, dtype).items():
-        # phi's bias adds one number to all scores of a row, which a softmax does not see
-        if name == "phi.bias" and form == "embedded_gaussian":
-            continue
-        error = (value.double() - exact[name]).norm() / exact[name].norm()
-        assert error < TOLERANCES[dtype], name
+@pytest.mark.parametrize("device, channels", DEVICES_AND_CHANNELS)
+def test_an_empty_batch_gives_an_empty_batch_and_no_gradients(device, channels, form, dtype):
+    block = build_block(device, channels, form)
+    x = draw(block, 0, 8, 10, dtype=dtype)
+    found = run(block, block, x, x, dtype)
+    assert found["z"].shape == found["x"].shape == x.shape
+    assert not any(value.any() for value in found.values())
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("subsample", ["before", "after", "none"])
+@pytest.mark.parametrize("sum_", SUMS)
+@pytest.mark.parametrize("device, channels", DEVICES_AND_CHANNELS)
+def test_deterministic_mode_gives_the_same_bits_twice(device, channels, sum_, subsample, dtype):
+    block = build_block(device, channels, sum_, subsample=subsample)
+    space = (32, 40) if device == "cuda" else (8, 10)  # many blocks of threads
+    x, dz = (draw(block, 2, *space, dtype=dtype) for _ in range(2))
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = (run(block, block, x, dz, dtype) for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@on_cuda
 @pytest.mark.parametrize("norm", ["", "BN", "GN", "LN"])
 @pytest.mark.parametrize("form", FORMS)
 def test_training_step_never_waits_for_the_device(form, norm):
@@ -64,6 +177,7 @@ def test_training_step_never_waits_for_the_device(form, norm):
     assert all(p.grad.isfinite().all() for p in block.parameters())
 
 
+@on_cuda
 def test_building_blocks_leaves_the_gpus_random_numbers_alone():
     torch.cuda.manual_seed(5)
     torch.rand(1, device="cuda")

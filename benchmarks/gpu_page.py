@@ -1,0 +1,123 @@
+"""docs/gpu.md, from the results of gpu_proof alone."""
+
+from collections.abc import Callable, Iterator
+
+from . import bench_gpu
+from .report import NOTHING, conditions, duration, markdown_table, memory, ratio, times
+from .timing import attention_backend
+
+NOT_YET = "not measured yet"
+ABOUT = """\
+`make gpu-proof` runs the tests that need a GPU, measures what is below in at most ten minutes on
+one card, without a network, and writes `benchmarks/results/gpu_proof.json` and this page.
+Alternatives take turns, ratios are taken within a turn, and figures are medians with their
+quartiles in brackets; [benchmarks](../benchmarks/README.md) describes how. Float32 convs and matrix
+products take TF32, as in runs of `train_net.py`; fp16 and bf16 are autocast's. "Train" is a forward
+and a backward pass."""
+Columns = dict[str, Callable[[dict], str]]
+
+
+def page(result: dict) -> str:
+    """Markdown of all parts; with an empty result, of tables in which nothing is measured yet."""
+    parts = result.get("parts", {})
+    quick = result.get("quick", False)
+    records = {name: part["records"] for name, part in parts.items()}
+    text = ["# On a GPU", ABOUT]
+    text += [conditions(result)] if result else []
+    for title, part, cases, columns in sections(quick):
+        by_name = {name(record["case"]): record for record in records.get(part, [])}
+        rows = [(label(case) or part, by_name.get(name(case))) for case in cases]
+        table = [[head, *(cell(r, read) for read in columns.values())] for head, r in rows]
+        text += [f"## {title}", markdown_table(table, ["", *columns])]
+    reasons = "\n".join(skipped(parts)) if result else "Nothing was run yet."
+    text += ["## What was skipped", reasons]
+    return "\n\n".join(text) + "\n"
+
+
+def _pace(record: dict, way: str) -> str:
+    """Seconds of a training step, or images a second of inference."""
+    if record["case"]["mode"].startswith("train"):
+        return times(record, way)[0]
+    return f"{record['case']['images'] / record['seconds'][way]['median']:.1f} images/s"
+
+
+def _over(peaks: dict[str, float]) -> str:
+    return f"{peaks['nonlocal'] / peaks['baseline']:.3f}"
+
+
+TESTS: Columns = {
+    "tests": lambda r: str(r["tests"]),
+    "failures": lambda r: str(r["failures"] + r["errors"]),
+    "skipped": lambda r: str(r["skipped"]),
+    "seconds": lambda r: f"{r['seconds']:.0f}",
+}
+DENSE_AND_FUSED: Columns = {
+    "dense": lambda r: times(r, "dense")[0],
+    "fused": lambda r: times(r, "fused")[0],
+    "dense / fused": lambda r: ratio(r, "fused"),
+    "dense, peak": lambda r: memory(r, "dense")[0],
+    "fused, peak": lambda r: memory(r, "fused")[0],
+    "fused kernels": lambda r: attention_backend(r["kernels"]["fused"]),
+}
+MODELS: Columns = {
+    "twin": lambda r: _pace(r, "baseline"),
+    "non-local": lambda r: _pace(r, "nonlocal"),
+    "time over twin's": lambda r: ratio(r, "baseline"),
+    "twin, peak": lambda r: memory(r, "baseline")[0],
+    "non-local, peak": lambda r: memory(r, "nonlocal")[0],
+    "peak over twin's": lambda r: _over(r["peak_bytes"]),
+}
+RELAY: Columns = {
+    "box AP": lambda r: f"{r['results']['box']:.1f}",
+    "mask AP": lambda r: f"{r['results']['mask']:.1f}",
+    "minutes": lambda r: f"{r['results']['minutes']:.1f}",
+}
+CHANGING: Columns = {
+    "dense, first": lambda r: duration(r["first_seconds"]["dense"]),
+    "dense, again": lambda r: duration(r["seconds"]["dense"]),
+    "fused, first": lambda r: duration(r["first_seconds"]["fused"]),
+    "fused, again": lambda r: duration(r["seconds"]["fused"]),
+}
+
+
+def sections(quick: bool) -> Iterator[tuple[str, str, list[dict], Columns]]:
+    """Title, part, the cases of its rows, and the columns."""
+    of = bench_gpu.block_cases
+    rules = {"rules take": lambda r: r["takes"]}
+    yield "Tests", "tests", [{}], TESTS
+    yield "Whole models, two images", "models", bench_gpu.model_cases(quick), MODELS
+    yield "The relay demo", "relay", [{}], RELAY
+    yield "The sum, pooled", "blocks", of("sum", quick), DENSE_AND_FUSED
+    yield "The block", "blocks", of("block", quick), {**DENSE_AND_FUSED, **rules}
+    yield "The block, one of six changing shapes", "blocks", of("changing", quick), CHANGING
+    yield "Several processes", "processes", [{}], TESTS
+
+
+def cell(record: dict | None, read: Callable[[dict], str]) -> str:
+    if record is None:
+        return NOT_YET
+    try:
+        return read(record)
+    except KeyError:  # the reason is among what was skipped
+        return NOTHING
+
+
+def skipped(parts: dict[str, dict]) -> Iterator[str]:
+    """Parts that were stopped, what could not be compared, and tests that did not pass."""
+    lines = [f"- {part}: {of['stopped']}" for part, of in parts.items() if of["stopped"]]
+    for part, of in parts.items():
+        for record in of["records"]:
+            refused = record.get("refused", {}).items()
+            where = ", ".join(filter(None, [part, name(record["case"])]))
+            lines += [f"- {where}, {way}: {why}" for way, why in refused]
+            lines += [f"- {where}: {test} failed" for test in record.get("unsuccessful", ())]
+    return iter(lines or ["Nothing."])
+
+
+def label(case: dict) -> str:
+    return ", ".join(case[key] for key in ("shape", "model", "mode") if key in case)
+
+
+def name(case: dict) -> str:
+    """Of a case among those of its part; "" for the only one."""
+    return f"{case['what']}, {label(case)}" if "what" in case else label(case)

@@ -1,0 +1,171 @@
+"""Test and measure everything that needs a GPU, in at most ten minutes: docs/gpu.md.
+
+python -m benchmarks.gpu_proof             # on a machine without one the page says "not measured"
+python -m benchmarks.gpu_proof --report    # the page again, from benchmarks/results/gpu_proof.json
+python -m benchmarks.gpu_proof --quick     # tiny sizes into output/gpu_proof, on a CPU too
+
+Each part is a process of its own with a limit of seconds: one that fails or hangs loses no other.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import torch
+
+from . import bench_gpu, fresh, gpu_page
+from .run import ROOT, write
+from .timing import follow_train_net, machine
+
+RESULTS, PAGE = ROOT / "results" / "gpu_proof.json", ROOT.parent / "docs" / "gpu.md"
+QUICK_FOLDER = Path("output") / "gpu_proof"
+LIMIT = 600  # seconds, of all parts together
+RELAY = "configs/Demo/relay_mask_rcnn_nl.yaml"
+TINY_RELAY = [
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
+    *("DATASETS.TRAIN", "('tiny_train',)", "DATASETS.TEST", "('tiny_val',)"),
+    *("SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()", "SOLVER.IMS_PER_BATCH", "2"),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it all runs")
+    parser.add_argument("--report", action="store_true", help="the page alone, from the results")
+    parser.add_argument("--part", choices=PARTS, help="one part, in this process")
+    parser.add_argument("--output", type=Path, help="folder of the results and of the page")
+    args = parser.parse_args()
+    folder = args.output or (QUICK_FOLDER if args.quick else None)
+    results, page = (folder / "gpu_proof.json", folder / "gpu.md") if folder else (RESULTS, PAGE)
+    if args.part:
+        follow_train_net()
+        write(results, args.part, records(args.part, args.quick), args.quick)
+        return
+    if not (args.report or args.quick or torch.cuda.is_available()):
+        print("no CUDA device here: nothing was measured")
+    elif not args.report:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        measure(results, args.quick)
+    page.write_text(gpu_page.page(json.loads(results.read_text()) if results.exists() else {}))
+    print(f"wrote {page}")
+
+
+def measure(results: Path, quick: bool) -> None:
+    """Run all parts, one after the other, and keep what each has measured as it ends."""
+    began = time.perf_counter()
+    found = {"quick": quick, "machine": machine(), "parts": {}}
+    for name, part in PARTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu_proof"]
+            command += ["--part", name, "--output", folder, *(["--quick"] if quick else [])]
+            limit = min(part.limit, LIMIT - (time.perf_counter() - began))
+            limit = 10 * LIMIT if quick else limit
+            stopped = run(command, limit)
+            file = Path(folder) / "gpu_proof.json"
+            measured = json.loads(file.read_text())["records"] if file.exists() else []
+        found["parts"][name] = {"records": measured, "stopped": stopped}
+        found["took_seconds"] = round(time.perf_counter() - began, 1)
+        results.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def run(command: Sequence[str], limit: float) -> str:
+    """Run a command, for ``limit`` seconds at most, and end all its processes.
+
+    Returns:
+        "", or why it did not end well.
+    """
+    if limit <= 0:
+        return "no time was left"
+    process = subprocess.Popen(command, cwd=ROOT.parent, start_new_session=True)
+    try:
+        code = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        code = None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return f"stopped after {limit:.0f} s" if code is None else f"exit code {code}" if code else ""
+
+
+def records(name: str, quick: bool) -> Iterator[dict]:
+    """Those of a part, and if it fails, the reason after those that it has."""
+    try:
+        yield from PARTS[name].records(quick)
+    except Exception as error:
+        traceback.print_exc()
+        yield {"case": {"part": name}, "refused": {"the rest": fresh.in_one_line(error)}}
+
+
+def test_records(quick: bool) -> Iterator[dict]:
+    """The tests marked gpu, which are skipped where there is no GPU."""
+    yield run_tests("tests/layers/test_gpu.py" if quick else "tests")
+
+
+def run_tests(where: str) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "junit.xml"
+        words = ["-q", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={file}", where]
+        code = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT.parent).returncode
+        if code == 5:  # pytest's, for no tests
+            raise RuntimeError(f"{where} has no test that needs a GPU")
+        suite = next(ElementTree.parse(file).iter("testsuite"))
+    counts = {k: int(suite.get(k)) for k in ("tests", "failures", "errors", "skipped")}
+    unsuccessful = [
+        f"{case.get('classname')}.{case.get('name')}"
+        for case in suite.iter("testcase")
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    seconds = float(suite.get("time"))
+    return {"case": {"tests": where}, **counts, "unsuccessful": unsuccessful, "seconds": seconds}
+
+
+def relay_records(quick: bool) -> Iterator[dict]:
+    """The relay demo, trained and evaluated as by `make demo`."""
+    from nl_detectron.data.relay import Relay, register_split
+    from nl_detectron.engine import load_config
+    from tools.relay_demo import run as train
+
+    if quick:
+        relay = Relay(train=4, val=2, height=64, width=128, signal=9)
+        for split in ("train", "val"):
+            register_split(f"tiny_{split}", relay, split)
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["SEED", "1", "OUTPUT_DIR", folder, *(TINY_RELAY if quick else [])]
+        yield {"case": {"config": RELAY, "seed": 1}, "results": train(load_config(RELAY, words))}
+
+
+def process_records(quick: bool) -> Iterator[dict]:
+    """Training in two processes by NCCL against one."""
+    if torch.cuda.device_count() < 2:
+        raise RuntimeError(f"two GPUs are needed, and there are {torch.cuda.device_count()}")
+    yield run_tests("tests/engine/test_distributed.py")
+
+
+class Part(NamedTuple):
+    """What gives a part's records, and the seconds that it may take."""
+
+    records: Callable[[bool], Iterator[dict]]
+    limit: float
+
+
+PARTS = {
+    "tests": Part(test_records, 130),
+    "models": Part(bench_gpu.model_records, 180),
+    "relay": Part(relay_records, 150),
+    "blocks": Part(bench_gpu.block_records, 200),
+    "processes": Part(process_records, 60),
+}
+
+if __name__ == "__main__":
+    main()
