@@ -8,7 +8,7 @@ from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 from torch.optim import AdamW
 
-from nl_detectron.engine.lazy import clipped
+from nl_detectron.engine.lazy import clipped, scale_block_rate
 
 from ..common.run import evaluator, train
 
@@ -70,10 +70,11 @@ dataloader.evaluator = evaluator("bbox", "segm")
 optimizer = get_config("common/optim.py").AdamW
 optimizer.update(_target_=clipped, optimizer=AdamW, norm=5.0)
 optimizer.update(lr=0.0012, weight_decay=0.0001, fused=True)
+optimizer.params.lr_factor_func = L(scale_block_rate)(factor=0.25)
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
     warmup_method="constant",
     warmup_factor=0.33333,
-    warmup_length=120 / 600,
+    warmup_length=150 / 700,
 )
-train.update(max_iter=600, seed=1)
+train.update(max_iter=700, seed=1)
