@@ -155,7 +155,7 @@ def _runs() -> Iterator[Run]:
         yield Run(name, nonlocal_(**keys))
     for rate in ("1", "3"):
         yield Run(f"rate_{rate}", (*nonlocal_(), "SOLVER.NONLOCAL_LR_FACTOR", f"{rate}.0"))
-    yield Run("no_low_rate", nonlocal_(), schedule=changed(s.MASKS, low=s.MASKS.rate))
+    yield Run("no_warmup", nonlocal_(), schedule=changed(s.MASKS, warmup=0))
     # A model with a block in its backbone starts from the mask model that has one, too.
     for place, data in (("far", s.KEYPOINTS_FAR), ("end", s.KEYPOINTS_END)):
         for name, start, words in (
@@ -197,7 +197,7 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "A": {**_rows(TWINS, s.TEN), **_rows(OTHERS, s.FIVE)},
     "B": _rows(STAGES, s.THREE),
     "C": _rows(COUNTS, s.THREE),
-    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, "rate_1", "rate_3", "no_low_rate")}, s.FIVE),
+    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, "rate_1", "rate_3", "no_warmup")}, s.FIVE),
     "E-far": _rows(HEADS, s.TEN, "keypoints_far_"),
     "E-end": _rows(HEADS, s.TEN, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.THREE, "distance_"),

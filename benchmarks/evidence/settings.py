@@ -10,48 +10,46 @@ from nl_detectron.data import Relay
 # setting was chosen on; a run that does not learn is counted and shown like any other.
 TEN, FIVE, THREE = (tuple(range(101, 101 + n)) for n in (10, 5, 3))
 
-FAR = Relay(height=64, width=256, signal=48, anywhere=0.5, stout=True, train=2000, val=150)
-ANY = changed(FAR, width=384, place="any", anywhere=0.0, val=300)
+FAR = Relay(height=64, width=256, signal=48, train_place="any", stout=True, train=2000, val=150)
+ANY = changed(FAR, width=384, place="any", train_place="", val=300)
 PAIRS = Relay(height=96, width=256, signal=24, pairs=4, train=2000, val=100)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
-KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end", signal=24, anywhere=0.0)
+KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end", signal=24, train_place="")
 BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A low rate until the block has found the signal, then the rest of a half cosine to zero.
+    """A rate that rises linearly, then follows a half cosine to zero.
 
     Args:
-        iterations: of a run.
-        rate, low: learning rates; ``low`` holds for the first ``low_until`` iterations.
-        cool: if not 0, ``rate`` is constant and a tenth of it ends the run, for so many iterations.
-        every: iterations from one look at ``watched`` validation images to the next.
+        iterations: number of iterations of a run.
+        rate: learning rate.
+        warmup: iterations until the rate has risen to its schedule.
+        cool: if not 0, the rate is constant instead, and a tenth of it for so many iterations at
+            the end.
+        every: iterations between evaluations on ``watched`` validation images.
     """
 
     iterations: int = 400
     rate: float = 1.2e-3
-    low: float = 4e-4
-    low_until: int = 150
+    warmup: int = 150
     cool: int = 0
     every: int = 80
     watched: int = 40
 
     def rate_at(self, iteration: int) -> float:
         """Learning rate of an iteration, counted from 0."""
-        if self.cool and iteration >= self.iterations - self.cool:
-            return self.rate / 10
-        if iteration < self.low_until:
-            return self.low
+        risen = min(1.0, (iteration + 1) / self.warmup) if self.warmup else 1.0
         if self.cool:
-            return self.rate
-        return self.rate * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
+            return self.rate * (0.1 if iteration >= self.iterations - self.cool else risen)
+        return self.rate * risen * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
 
 
 MASKS = Schedule()
 MATCHING = Schedule(iterations=900, every=150)
 MATCHING_LONG = changed(MATCHING, iterations=2700, every=300)
-KEYPOINTS = Schedule(low_until=20)
+KEYPOINTS = Schedule(warmup=20)
 QUICK = {"iterations": 300, "every": 75, "watched": 20}
 
 # A run has learned what only a signal can tell when its AP is more than halfway from what guessing
@@ -75,7 +73,7 @@ KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after
 # real photographs
 REAL_IMAGES = (16, 12)  # how many, and at most so many objects in each
 REAL_SEEDS = [1, 2]
-REAL = Schedule(iterations=90, rate=2e-4, low=5e-5, low_until=10, cool=20, every=30)
+REAL = Schedule(iterations=90, rate=2e-4, warmup=10, cool=20, every=30)
 REAL_OPTS = (
     *("INPUT.MIN_SIZE_TRAIN", "(256,)", "INPUT.MIN_SIZE_TEST", "256"),
     *("INPUT.MAX_SIZE_TRAIN", "448", "INPUT.MAX_SIZE_TEST", "448"),

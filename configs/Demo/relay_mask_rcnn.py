@@ -73,8 +73,8 @@ optimizer.update(lr=0.0012, weight_decay=0.0001, fused=True)
 optimizer.params.lr_factor_func = L(scale_block_rate)(factor=0.25)
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
-    warmup_method="constant",
-    warmup_factor=0.33333,
+    warmup_method="linear",
+    warmup_factor=0.001,
     warmup_length=150 / 700,
 )
 train.update(max_iter=700, seed=1)

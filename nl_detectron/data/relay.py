@@ -48,9 +48,9 @@ class Relay:
         place: where the signal lies: "far", in the opposite corner; "any", at any distance along
             the image; or, with keypoints, "end": painted on one end of an object nearly as long as
             the image, to tell which of two points at its other end is the head.
-        anywhere: share of the training images whose signal lies at any distance along the image,
-            whatever ``place`` says. With ``place="far"`` some of them can be read without a
-            non-local block. Validation images all follow ``place``.
+        train_place: where it lies in training images, where that is another place than in
+            validation images. With ``place="far", train_place="any"`` some training images can be
+            read without a non-local block, and no validation image can.
         stout: objects are 0.6 to 0.8 times as wide as long, rather than 0.3 to 0.45 times.
         pairs: objects in an image, at most four, each with a signal of its own that shares its
             texture; no two of an image have the same. It takes the texture to know which colour is
@@ -64,7 +64,7 @@ class Relay:
     width: int = 288
     signal: int = 32
     place: str = "far"
-    anywhere: float = 0.0
+    train_place: str = ""
     stout: bool = False
     pairs: int = 1
     train: int = 2000
@@ -77,23 +77,24 @@ class Relay:
                 "expected a height of 32 or more, and a signal of 1 to the height less "
                 f"{MARGIN}; got height={self.height}, signal={self.signal}"
             )
-        if self.place not in PLACES or (self.place == "end" and not self.keypoints):
-            raise ValueError(
-                f"place: expected one of {PLACES}, the last with keypoints=True, got "
-                f"{self.place!r} with keypoints={self.keypoints}"
-            )
+        for place in (self.place, self.train_place or self.place):
+            if place not in PLACES or (place == "end" and not self.keypoints):
+                raise ValueError(
+                    f"place, train_place: expected one of {PLACES}, the last with keypoints=True, "
+                    f"got {place!r} with keypoints={self.keypoints}"
+                )
         if self.place == "end" and self.signal > 0.4 * self.height:
             raise ValueError(
                 f"expected a signal of at most {int(0.4 * self.height)}, to be painted on the "
                 f"object, got {self.signal}"
             )
-        if not 0 <= self.anywhere <= 1 or (self.anywhere and self.place == "end"):
+        if self.train_place and "end" in (self.place, self.train_place):
             raise ValueError(
-                'anywhere: expected a share from 0 to 1, and 0 with place="end", got '
-                f"{self.anywhere} with place={self.place!r}"
+                f'train_place: expected "" with place={self.place!r}, got {self.train_place!r}: '
+                'the scene of place="end" is of another kind'
             )
         self._check_pairs()
-        any_distance = self.place == "any" or self.anywhere > 0
+        any_distance = "any" in (self.place, self.train_place)
         least = self.height + self.signal + (CLEAR if any_distance else MARGIN)
         if self.width < least:
             raise ValueError(
@@ -106,10 +107,8 @@ class Relay:
             raise ValueError(f"expected 1 to {MOST_PAIRS} pairs, got {self.pairs}")
         if self.pairs == 1:
             return
-        if self.keypoints or self.place != "far" or self.anywhere:
-            raise ValueError(
-                'several pairs go with place="far" and without keypoints or a share "anywhere"'
-            )
+        if self.keypoints or {self.place, self.train_place or self.place} != {"far"}:
+            raise ValueError('several pairs go with place="far" and without keypoints')
         cell = self.height // 2
         if cell < 32 or cell < self.signal + MARGIN:
             raise ValueError(
@@ -181,16 +180,16 @@ class Relay:
         """
         rng = np.random.default_rng([self.seed, SPLITS.index(split), number])
         relay = self
-        if split == "train" and self.anywhere and rng.random() < self.anywhere:
-            relay = replace(self, place="any")
+        if split == "train" and self.train_place:
+            relay = replace(self, place=self.train_place)
         scene = draw_pairs if self.pairs > 1 else draw_long if self.place == "end" else draw_one
         image, annotations = scene(relay, rng)
         return image.clip(0, 255).astype(np.uint8), annotations
 
 
-# A large signal, and training images in half of which it may lie near, make every run learn:
-# docs/evidence.md says why. Validation images have it in the opposite corner alone.
-DEMO = Relay(signal=64, anywhere=0.5, stout=True)
+# A large signal, and training images where it may lie near, make every run learn: docs/evidence.md
+# says why. Validation images have it in the opposite corner alone.
+DEMO = Relay(signal=64, train_place="any", stout=True)
 RELAY_DATASETS = {"relay": DEMO, "relay_keypoints": replace(DEMO, keypoints=True)}
 
 

@@ -50,7 +50,7 @@ def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
 
 def test_a_run_that_diverges_says_so(tiny, folders):
     run = tiny("baseline")
-    plan = replace(run.schedule, iterations=9, rate=1e30, low=1e30, watched=1)
+    plan = replace(run.schedule, iterations=9, rate=1e30, warmup=0, watched=1)
     result = perform(replace(run, schedule=plan), 1, folders)
     assert result["stopped"] == "diverged" and result["iterations"] < 9
     assert set(result["ap"]) == {"box", "mask"}
