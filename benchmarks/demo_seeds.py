@@ -1,4 +1,4 @@
-"""Train the demo from seeds that its settings were not chosen on: ``python -m benchmarks.demo_seeds``.
+"""Train the demo from seeds that no setting was chosen on: ``python -m benchmarks.demo_seeds``.
 
 It takes hours and may be stopped at any time: the same command goes on with the runs that are
 missing. Every run is kept in results/demo_seeds.json and shown in docs/demo_seeds.md, failures

@@ -14,7 +14,7 @@ KEYPOINTS = Job("relay_keypoint_rcnn_nl", 101, 1)
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    """Runs in the order they were trained, by processes that take no time; seed 102 fails to learn."""
+    """Runs in the order of their training, by processes that take no time; seed 102 fails."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo_seeds, "RESULTS", tmp_path / "demo_seeds.json")
     order = []
