@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, build_detection_test_loader
@@ -33,18 +34,41 @@ def evaluate(cfg: CfgNode, model: nn.Module, dataset: str) -> dict[str, float]:
 
 
 class Found:
-    """What :func:`evaluate` found on a data set of boxes and masks, to look at again."""
+    """What :func:`evaluate` found on a relay data set, to look at again."""
 
     def __init__(self, cfg: CfgNode, dataset: str):
         folder = Path(cfg.OUTPUT_DIR, "inference", dataset)
+        self.sigmas = np.array(cfg.TEST.KEYPOINT_OKS_SIGMAS) if cfg.MODEL.KEYPOINT_ON else None
         self.truth = COCO(MetadataCatalog.get(dataset).json_file)
         self.all = json.loads((folder / "coco_instances_results.json").read_text())
         self.once = once(self.all)
 
     def located(self, images: Sequence[int] | None = None) -> dict[str, float]:
-        """AP by task, were the class of no matter: a third of it is what knowing nothing of three
-        classes gives, to who names them all."""
+        """AP by task, were the class (or of keypoints, which end is the head) of no matter: a third
+        of it is what knowing nothing of three classes gives, to who names them all."""
+        if self.sigmas is not None:
+            return {"keypoint": self._keypoint_ap_either_way_up()}
         return self._ap(self.once, images, classes=False)
+
+    def _keypoint_ap_either_way_up(self) -> float:
+        """Keypoint AP where head and tail of each object may be exchanged, as the surest detection
+        of its image has them. Images have one object each."""
+        surest = {}
+        for detection in sorted(self.all, key=lambda d: d["score"]):
+            surest[detection["image_id"]] = np.reshape(detection["keypoints"], (-1, 3))[:, :2]
+        annotations = []
+        for annotation in self.truth.anns.values():
+            upright = np.reshape(annotation["keypoints"], (-1, 3))
+            ways = (upright, upright[::-1])
+            seen = surest.get(annotation["image_id"], upright[:, :2])
+            nearest = min(ways, key=lambda way: np.square(way[:, :2] - seen).sum())
+            annotations.append({**annotation, "keypoints": nearest.ravel().tolist()})
+        if not self.all:
+            return 0.0
+        truth = _with_annotations(self.truth, annotations)
+        evaluation = COCOeval(truth, truth.loadRes(self.all), "keypoints")
+        evaluation.params.kpt_oks_sigmas = self.sigmas
+        return _first_ap(evaluation)
 
     def by_distance(self, edges: Sequence[int]) -> list[dict]:
         """AP, located AP and what chance gives, of each band of distances, on its images alone."""
@@ -69,9 +93,7 @@ class Found:
         for _ in range(SHUFFLES):
             rng.shuffle(classes)
             others = [{**a, "category_id": c} for a, c in zip(own, classes, strict=True)]
-            shuffled = COCO()
-            shuffled.dataset = {**self.truth.dataset, "annotations": others}
-            shuffled.createIndex()
+            shuffled = _with_annotations(self.truth, others)
             aps.append(self._ap(self.all, images, truth=shuffled))
         return {task: round(statistics.mean(ap[task] for ap in aps), 2) for task in aps[0]}
 
@@ -92,11 +114,24 @@ class Found:
             evaluation.params.useCats = int(classes)
             if images is not None:
                 evaluation.params.imgIds = list(images)
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-            aps[task] = _percent(100 * evaluation.stats[0])
+            aps[task] = _first_ap(evaluation)
         return aps
+
+
+def _with_annotations(truth: COCO, annotations: list[dict]) -> COCO:
+    """The same data set with other annotations."""
+    other = COCO()
+    other.dataset = {**truth.dataset, "annotations": annotations}
+    other.createIndex()
+    return other
+
+
+def _first_ap(evaluation: COCOeval) -> float:
+    """COCO's AP over all IoUs (OKSs), in percent."""
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return _percent(100 * evaluation.stats[0])
 
 
 def once(all_found: list[dict]) -> list[dict]:

@@ -19,7 +19,7 @@ from .figures import CURVES, DISTANCE, draw
 from .pace import RESULT as PACE
 from .real import TWINS as TWINS_ON_PHOTOGRAPHS
 from .receptive import receptive_fields
-from .results import Results, aps, bands, half_way, load, row, spread
+from .results import Results, aps, bands, half_way, hardest, learned, load, row, spread
 from .runs import ROOT, RUNS, TABLES, jobs
 from .sweep import state
 from .train import FULL, QUICK
@@ -78,12 +78,11 @@ def told(results: Results) -> str:
         return NOT_YET
     minutes = sum(r["minutes"] for r in there)
     packages = sorted({f"{k} {v}" for r in there for k, v in r["versions"].items()})
-    stale, flat = states.count("stale"), sum(r["stopped"] == "flat" for r in there)
-    ended = f"{flat} stopped by the rule, {sum(r['stopped'] == 'diverged' for r in there)} diverged"
+    stale, diverged = states.count("stale"), sum(r["stopped"] == "diverged" for r in there)
     old = f" **{stale} are of earlier settings** and would be made anew." if stale else ""
     return (
         f"{len(there)} of {len(states)} runs, {minutes / 60:.1f} hours of one thread in all; "
-        f"{ended}.{old} Versions: {', '.join(packages)}."
+        f"{diverged} diverged.{old} Versions: {', '.join(packages)}."
     )
 
 
@@ -93,14 +92,19 @@ def table(results: Results, pace: Pace, letter: str) -> str:
     rows = []
     for label, (_, seeds) in TABLES[letter].items():
         found = row(results, letter, label)
-        cells = [label, f"{len(found)} of {len(seeds)}"]
+        cells = [label, f"{len(found)} of {len(seeds)}", share_learned(found)]
         cells += [spread(aps(found, task)) for task in tasks]
-        if "mask" in tasks:
-            cells.append(spread(aps(found, "mask", "located")))
+        cells.append(spread(aps(found, tasks[-1], "located")))
         rows.append([*cells, *costs(found), pace_of(found, pace)])
-    heads = ["", "runs", *(f"{task} AP" for task in tasks)]
-    heads += ["mask AP, any class"] if "mask" in tasks else []
+    heads = ["", "runs", "learned", *(f"{task} AP" for task in tasks)]
+    heads.append("mask AP, any class" if "mask" in tasks else "keypoint AP, either way up")
     return as_table(rows, [*heads, "parameters", "GFLOPs", "s / iteration"])
+
+
+def share_learned(found: list[dict]) -> str:
+    """How many of the runs learned; those of earlier settings may not tell."""
+    known = [result for result in found if hardest(result) in result.get("located", {})]
+    return f"{sum(learned(known))} of {len(known)}" if known else "–"
 
 
 def tokens_table() -> str:

@@ -5,7 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .runs import TABLES
+from .runs import RUNS, TABLES
+from .settings import has_learned
 
 Results = dict[str, dict[int, dict]]  # by the run's name and seed
 
@@ -32,6 +33,16 @@ def bands(found: list[dict]) -> list[list[dict]]:
 def aps(found: list[dict], task: str, kind: str = "ap") -> list[float]:
     """Of ``kind`` "ap", or "located" whatever the class."""
     return [r[kind][task] for r in found if task in r.get(kind, {})]
+
+
+def learned(found: list[dict]) -> list[bool]:
+    """Whether each run learned what only a signal can tell: see ``settings.has_learned``."""
+    outcomes = []
+    for result in found:
+        task = hardest(result)
+        kind = "pairs" if RUNS[result["run"]].data.pairs > 1 else task
+        outcomes.append(has_learned(result["ap"][task], result["located"][task], kind))
+    return outcomes
 
 
 def hardest(result: dict) -> str:

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from nl_detectron.config import add_nonlocal_config
 from nl_detectron.data import Relay
-from nl_detectron.data.relay import register_split
+from nl_detectron.data.relay import SPLITS, register_split
 from nl_detectron.engine import load_config
 
 from . import models  # noqa: F401  (registers its backbones)
@@ -37,7 +37,7 @@ class Run:
         name: of the result's file, too.
         opts: ``KEY VALUE`` words over the base config.
         data: images to train on, and to tell AP on.
-        schedule: when to stop, too.
+        schedule: of learning rates.
         start: the run whose trained weights this one starts from.
         anew: its blocks do not: they start as identities.
         bands: edges of distances, to tell AP by.
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def watched(self) -> Relay:
-        """Other images, that decide when to stop."""
+        """Other images, for the curves."""
         return changed(self.data, seed=self.data.seed + 1, train=0, val=self.schedule.watched)
 
     def config(self, seed: int, output: Path = OUTPUT) -> CfgNode:
@@ -100,12 +100,13 @@ def register(data: Relay, split: str) -> str:
 
 @cache
 def fingerprint(data: Relay) -> str:
-    """Of the first images and of how many there are: of what a generator gives, whatever its code
-    and the names of its settings."""
+    """Of the first images of both splits and of how many there are: of what a generator gives,
+    whatever its code and the names of its settings."""
     known = sha256(f"{data.train} {data.val}".encode())
-    for number in range(3):
-        image, annotations = data.draw("val", number)
-        known.update(image.tobytes() + json.dumps(annotations).encode())
+    for split in SPLITS:
+        for number in range(8 if getattr(data, split) else 0):  # training images are of two kinds
+            image, annotations = data.draw(split, number)
+            known.update(image.tobytes() + json.dumps(annotations).encode())
     return known.hexdigest()[:16]
 
 
@@ -152,8 +153,9 @@ def _runs() -> Iterator[Run]:
         yield Run(name, nonlocal_(after))
     for name, keys in CHOICES.items():
         yield Run(name, nonlocal_(**keys))
-    yield Run("rate_3", (*nonlocal_(), "SOLVER.NONLOCAL_LR_FACTOR", "3.0"))
-    yield Run("no_low_rate", nonlocal_(), schedule=changed(s.MASKS, low=s.MASKS.rate))
+    for rate in ("1", "3"):
+        yield Run(f"rate_{rate}", (*nonlocal_(), "SOLVER.NONLOCAL_LR_FACTOR", f"{rate}.0"))
+    yield Run("no_warmup", nonlocal_(), schedule=changed(s.MASKS, warmup=0))
     # A model with a block in its backbone starts from the mask model that has one, too.
     for place, data in (("far", s.KEYPOINTS_FAR), ("end", s.KEYPOINTS_END)):
         for name, start, words in (
@@ -189,18 +191,18 @@ HEADS = {
 }
 STAGES = {"res2": "res2", "res3": "res3", "res4": "embedded_gaussian", "res5": "res5"}
 COUNTS = {"1": "embedded_gaussian", "5": "5_blocks", "10": "10_blocks"}
-DEFAULT = {"before, scale, no norm, 0.01": "embedded_gaussian"}
+DEFAULT = {"before, scale, no norm, 0.01, rate 0.25": "embedded_gaussian"}
 # by letter: rows by label, each a run's name and its seeds
 TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
-    "A": {**_rows(TWINS, s.MANY), **_rows(OTHERS, s.SOME)},
-    "B": _rows(STAGES, s.FEW),
-    "C": _rows(COUNTS, s.FEW),
-    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, "rate_3", "no_low_rate")}, s.FEW),
-    "E-far": _rows(HEADS, s.SOME, "keypoints_far_"),
-    "E-end": _rows(HEADS, s.SOME, "keypoints_end_"),
-    "F": _rows(("baseline", "embedded_gaussian"), s.FEW, "distance_"),
-    "H": _rows(("baseline", *FORMS), s.LAST, "pairs_"),
-    "H-long": _rows(OTHERS, s.LAST, "pairs_long_"),
+    "A": {**_rows(TWINS, s.TEN), **_rows(OTHERS, s.FIVE)},
+    "B": _rows(STAGES, s.THREE),
+    "C": _rows(COUNTS, s.THREE),
+    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, "rate_1", "rate_3", "no_warmup")}, s.FIVE),
+    "E-far": _rows(HEADS, s.TEN, "keypoints_far_"),
+    "E-end": _rows(HEADS, s.TEN, "keypoints_end_"),
+    "F": _rows(("baseline", "embedded_gaussian"), s.THREE, "distance_"),
+    "H": _rows(("baseline", *FORMS), s.THREE, "pairs_"),
+    "H-long": _rows(OTHERS, s.THREE, "pairs_long_"),
 }
 
 

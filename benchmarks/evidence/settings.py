@@ -1,68 +1,68 @@
 """Every size of the evidence. Change one, and the runs that it touches are made anew."""
 
+import math
 from dataclasses import dataclass
 from dataclasses import replace as changed
 
 from nl_detectron.data import Relay
 
-MANY, SOME, FEW, LAST = (1, 2, 3, 4, 5), (1, 2, 3), (1, 2), (2, 3)  # seeds
+# Settings were chosen on seeds 1 to 20 alone. What the tables show comes from these, which no
+# setting was chosen on; a run that does not learn is counted and shown like any other.
+TEN, FIVE, THREE = (tuple(range(101, 101 + n)) for n in (10, 5, 3))
 
-FAR = Relay(height=64, width=256, signal=24, train=2000, val=150)
-ANY = changed(FAR, width=384, place="any", val=300)
-PAIRS = changed(FAR, height=96, pairs=4, val=100)
+FAR = Relay(height=64, width=256, signal=48, train_place="any", stout=True, train=2000, val=150)
+ANY = changed(FAR, width=384, place="any", train_place="", val=300)
+PAIRS = Relay(height=96, width=256, signal=24, pairs=4, train=2000, val=100)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
-KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end")
+KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end", signal=24, train_place="")
 BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A low rate until the block has found the signal, then a higher one, then a tenth of it.
-
-    The tenth ends every run. It begins after ``iterations`` less ``cool``, or sooner by the one
-    rule of stopping: see :meth:`is_flat`.
+    """A rate that rises linearly, then follows a half cosine to zero.
 
     Args:
-        iterations: at most.
-        rate, low: learning rates; ``low`` holds for the first ``low_until`` iterations.
-        cool: iterations at a tenth of ``rate``.
-        every: iterations from one look at ``watched`` validation images to the next.
-        least, patience, gain: of the rule of stopping.
+        iterations: number of iterations of a run.
+        rate: learning rate.
+        warmup: iterations until the rate has risen to its schedule.
+        cool: if not 0, the rate is constant instead, and a tenth of it for so many iterations at
+            the end.
+        every: iterations between evaluations on ``watched`` validation images.
     """
 
-    iterations: int = 520
-    rate: float = 4e-4
-    low: float = 2e-4
-    low_until: int = 300
-    cool: int = 80
+    iterations: int = 400
+    rate: float = 1.2e-3
+    warmup: int = 150
+    cool: int = 0
     every: int = 80
     watched: int = 40
-    least: int = 480
-    patience: int = 3
-    gain: float = 1.0
 
-    def rate_at(self, iteration: int, end: int) -> float:
-        """Of an iteration, from 0, of a run that has ``end``."""
-        if iteration >= end - self.cool:
-            return self.rate / 10
-        return self.low if iteration < self.low_until else self.rate
-
-    def is_flat(self, aps: list[float]) -> bool:
-        """Whether a run has done enough: of its AP every ``every`` iterations, none of the last
-        ``patience`` is more than ``gain`` points above the best before them.
-
-        Never before ``least`` iterations.
-        """
-        before, recent = aps[: -self.patience], aps[-self.patience :]
-        late = len(aps) * self.every >= self.least
-        return late and bool(before) and max(recent) <= max(before) + self.gain
+    def rate_at(self, iteration: int) -> float:
+        """Learning rate of an iteration, counted from 0."""
+        risen = min(1.0, (iteration + 1) / self.warmup) if self.warmup else 1.0
+        if self.cool:
+            return self.rate * (0.1 if iteration >= self.iterations - self.cool else risen)
+        return self.rate * risen * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
 
 
 MASKS = Schedule()
-MATCHING = Schedule(iterations=900, low=4e-4, low_until=0, every=150, least=900)
-MATCHING_LONG = changed(MATCHING, iterations=2700, every=300, least=2700)
-KEYPOINTS = Schedule(iterations=400, rate=8e-4, low=4e-4, low_until=20, least=320)
-QUICK = {"iterations": 450, "low_until": 250, "every": 75, "watched": 20, "least": 450}
+MATCHING = Schedule(iterations=900, every=150)
+MATCHING_LONG = changed(MATCHING, iterations=2700, every=300)
+KEYPOINTS = Schedule(warmup=20)
+QUICK = {"iterations": 300, "every": 75, "watched": 20}
+
+# A run has learned what only a signal can tell when its AP is more than halfway from what guessing
+# gives to what knowing gives, which is the AP of the same detections with their classes (or which
+# end is the head) put right. Guesses are right once in three classes, once in two ends; and 0.59
+# of the time for who knows the colours of an image of four pairs, but not whose they are.
+GUESSES = {"mask": 1 / 3, "keypoint": 1 / 2, "pairs": 0.59}
+
+
+def has_learned(ap: float, located: float, kind: str) -> bool:
+    """Whether an AP is that of a run that learned: see GUESSES, of which ``kind`` is a key."""
+    return ap > located * (1 + GUESSES[kind]) / 2
+
 
 # over configs/Demo: fewer detections, which an image of one object, or of four, does not miss
 DETECTIONS = 20
@@ -73,7 +73,7 @@ KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after
 # real photographs
 REAL_IMAGES = (16, 12)  # how many, and at most so many objects in each
 REAL_SEEDS = [1, 2]
-REAL = Schedule(iterations=90, rate=2e-4, low=5e-5, low_until=10, cool=20, every=30, least=999)
+REAL = Schedule(iterations=90, rate=2e-4, warmup=10, cool=20, every=30)
 REAL_OPTS = (
     *("INPUT.MIN_SIZE_TRAIN", "(256,)", "INPUT.MIN_SIZE_TEST", "256"),
     *("INPUT.MAX_SIZE_TRAIN", "448", "INPUT.MAX_SIZE_TEST", "448"),

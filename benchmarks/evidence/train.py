@@ -69,9 +69,9 @@ def perform(run: Run, seed: int, folders: Folders) -> dict:
     result = {"run": run.name, "seed": seed, "key": run.key(seed)}
     result |= train(cfg, model, seed, run.schedule, register(run.watched, "val"))
     result["ap"] = evaluate(cfg, model, cfg.DATASETS.TEST[0])
+    found = Found(cfg, cfg.DATASETS.TEST[0])
+    result["located"] = found.located()
     if cfg.MODEL.MASK_ON:
-        found = Found(cfg, cfg.DATASETS.TEST[0])
-        result["located"] = found.located()
         result["bands"] = found.by_distance(run.bands)
     figures = analyze(cfg, run.data.height, run.data.width).figures
     result |= {"parameters": figures.parameters, "flops": figures.flops}
@@ -113,34 +113,30 @@ def train(cfg: CfgNode, model: nn.Module, seed: int, plan: Schedule, watched: st
     """Train in place; returns the first losses, the curve, and how and when it ended.
 
     Args:
-        plan: of learning rates, of looks at the data set ``watched`` and of when to stop.
+        plan: of learning rates and of looks at the data set ``watched``.
     """
     optimizer = Trainer.build_optimizer(cfg, model)
     factors = [group["lr"] / cfg.SOLVER.BASE_LR for group in optimizer.param_groups]
     trainer = SimpleTrainer(model.train(), loader(cfg, seed), optimizer)
-    first, curve, aps = {}, [], []
-    iteration, end, stopped = 0, plan.iterations, "end"
+    first, curve, stopped = {}, [], "end"
     with EventStorage() as storage:
-        while iteration < end:
+        for iteration in range(plan.iterations):
             for group, factor in zip(optimizer.param_groups, factors, strict=True):
-                group["lr"] = plan.rate_at(iteration, end) * factor
+                group["lr"] = plan.rate_at(iteration) * factor
             try:
                 trainer.run_step()
             except FloatingPointError:
                 stopped = "diverged"
                 break
             storage.step()
-            iteration += 1
             first = first or dict(_losses(storage, 1))
-            if iteration % plan.every and iteration < end:
+            done = iteration + 1
+            if done % plan.every and done < plan.iterations:
                 continue
-            curve.append({"iteration": iteration, "losses": dict(_losses(storage, plan.every))})
+            curve.append({"iteration": done, "losses": dict(_losses(storage, plan.every))})
             curve[-1]["ap"] = evaluate(cfg, model, watched)
             print(json.dumps(curve[-1]), flush=True)
-            aps.append(list(curve[-1]["ap"].values())[-1])  # of the hardest task
-            if iteration + plan.cool < end and plan.is_flat(aps):
-                end, stopped = iteration + plan.cool, "flat"
-    return {"iterations": iteration, "stopped": stopped, "first": first, "curve": curve}
+    return {"iterations": storage.iter, "stopped": stopped, "first": first, "curve": curve}
 
 
 def loader(cfg: CfgNode, seed: int) -> Iterator[list[dict]]:

@@ -5,10 +5,10 @@ from detectron2.model_zoo import get_config
 from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.solver import WarmupParamScheduler
-from fvcore.common.param_scheduler import MultiStepParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler
 from torch.optim import AdamW
 
-from nl_detectron.engine.lazy import clipped
+from nl_detectron.engine.lazy import clipped, scale_block_rate
 
 from ..common.run import evaluator, train
 
@@ -34,14 +34,27 @@ model.backbone.bottom_up.stages = [
         (3, 2, 256, 128),
     )
 ]
-model.proposal_generator.update(pre_nms_topk=(200, 200), post_nms_topk=(100, 50))
+model.backbone.bottom_up.out_features = ["res3", "res4", "res5"]
+model.proposal_generator.update(
+    in_features=["p3", "p4", "p5", "p6"],
+    batch_size_per_image=32,
+    pre_nms_topk=(200, 200),
+    post_nms_topk=(100, 50),
+)
 model.proposal_generator.head.in_channels = 64
-model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [256]]
-model.roi_heads.update(num_classes=3, batch_size_per_image=8, positive_fraction=0.75)
+model.proposal_generator.anchor_generator.update(
+    sizes=[[32], [64], [128], [256]], strides=[8, 16, 32, 64]
+)
+model.roi_heads.update(num_classes=3, batch_size_per_image=4, positive_fraction=0.75)
+for task in ("box", "mask"):
+    model.roi_heads[f"{task}_in_features"] = ["p3", "p4", "p5"]
+    model.roi_heads[f"{task}_pooler"].scales = (1 / 8, 1 / 16, 1 / 32)
 model.roi_heads.box_head.update(conv_dims=[64], fc_dims=[], conv_norm="BN")
 model.roi_heads.box_head.input_shape.channels = 64
-model.roi_heads.box_predictor.input_shape = model.roi_heads.box_head.input_shape
-model.roi_heads.mask_head.conv_dims = [64] * 3
+model.roi_heads.box_predictor.update(
+    input_shape=model.roi_heads.box_head.input_shape, cls_agnostic_bbox_reg=True
+)
+model.roi_heads.mask_head.update(num_classes=1, conv_dims=[64] * 3)
 model.roi_heads.mask_head.input_shape.channels = 64
 
 dataloader = get_config("common/data/coco.py").dataloader
@@ -56,11 +69,12 @@ dataloader.evaluator = evaluator("bbox", "segm")
 
 optimizer = get_config("common/optim.py").AdamW
 optimizer.update(_target_=clipped, optimizer=AdamW, norm=5.0)
-optimizer.update(lr=0.0004, weight_decay=0.0001, fused=True)
+optimizer.update(lr=0.0012, weight_decay=0.0001, fused=True)
+optimizer.params.lr_factor_func = L(scale_block_rate)(factor=0.25)
 lr_multiplier = L(WarmupParamScheduler)(
-    scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1], milestones=[900, 1100]),
-    warmup_method="constant",
-    warmup_factor=0.5,
-    warmup_length=300 / 1100,
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
+    warmup_method="linear",
+    warmup_factor=0.001,
+    warmup_length=150 / 700,
 )
-train.update(max_iter=1100, seed=1)
+train.update(max_iter=700, seed=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from .drawing import STOUT, TEXTURES, noise, outline, paint, texture, turn
+from .drawing import SLIM, STOUT, TEXTURES, noise, outline, paint, texture, turn
 
 if TYPE_CHECKING:
     from .relay import Relay
@@ -29,7 +29,7 @@ def draw_one(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list
 
     size = np.array([relay.width, relay.height])
     image = noise(rng, relay.height, relay.width)
-    shape, angle, length = outline(rng, relay.height)
+    shape, angle, length = outline(rng, relay.height, STOUT if relay.stout else SLIM)
     reach = np.abs(shape).max(axis=0) + 2
     room = np.array([relay.height, relay.height / 2])  # a square at one end, and its upper half
     centre = rng.uniform(reach, np.maximum(room - reach * [1, 0], reach))

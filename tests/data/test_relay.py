@@ -15,7 +15,7 @@ from detectron2.data.datasets.coco import load_coco_json
 from PIL import Image
 from pycocotools.coco import COCO
 
-from nl_detectron.data import Relay
+from nl_detectron.data import RELAY_DATASETS, Relay
 from nl_detectron.data.relay import SPLITS, register_split
 from nl_detectron.data.scenes import CLEAR, COLOURS, HEAD_DOWN, HEAD_UP, KEYPOINTS, MARGIN
 
@@ -25,8 +25,9 @@ IDS = ["classes", "keypoints", "tiny classes", "tiny keypoints"]
 ANY = Relay(place="any", width=384, height=64, signal=24)
 END = Relay(place="end", keypoints=True, width=256, height=64, signal=24)
 PAIRS = {n: Relay(pairs=n, width=256, signal=27) for n in (2, 4)}
-MORE = [ANY, replace(ANY, keypoints=True), END, *PAIRS.values()]
-MORE_IDS = ["any place", "any place keypoints", "end", "two pairs", "four pairs"]
+DEMOS = list(RELAY_DATASETS.values())
+MORE = [ANY, replace(ANY, keypoints=True), END, *DEMOS, *PAIRS.values()]
+MORE_IDS = ["any place", "any place keypoints", "end", *RELAY_DATASETS, "two pairs", "four pairs"]
 variants = pytest.mark.parametrize("relay", VARIANTS, ids=IDS)
 every_variant = pytest.mark.parametrize("relay", VARIANTS + MORE, ids=IDS + MORE_IDS)
 
@@ -104,6 +105,8 @@ def test_an_image_does_not_depend_on_how_many_there_are():
         {"width": 130},
         {"signal": 10},
         {"place": "any"},
+        {"train_place": "any"},
+        {"stout": True},
         {"train": 7},
         {"val": 4},
         {"seed": 1},
@@ -183,10 +186,15 @@ def test_of_two_writers_one_draws_and_the_other_waits(monkeypatch):
         ({"width": 77}, "width of 78 or more"),
         ({"place": "any", "width": 80}, "width of 81 or more"),
         ({"place": "near"}, "expected one of"),
+        ({"train_place": "near"}, "expected one of"),
+        ({"train_place": "any", "width": 80}, "width of 81 or more"),
+        ({"train_place": "end", "keypoints": True}, 'train_place: expected ""'),
+        ({"place": "end", "keypoints": True, "train_place": "any"}, 'train_place: expected ""'),
         ({"place": "end"}, "with keypoints=True"),
         ({"place": "end", "keypoints": True, "signal": 26}, "signal of at most 25"),
         ({"pairs": 5}, "1 to 4 pairs"),
         ({"pairs": 2, "place": "any"}, "several pairs go with"),
+        ({"pairs": 2, "train_place": "any"}, "several pairs go with"),
         ({"pairs": 2, "keypoints": True}, "several pairs go with"),
         ({"pairs": 3, "height": 63}, "height of 64 or more"),
         ({"pairs": 2, "signal": 28}, "signal of at most 27"),
@@ -238,6 +246,18 @@ def test_the_pictures_are_those_that_results_were_trained_on():
     _, [annotation] = Relay(keypoints=True).draw("val", 7)
     assert annotation["signal"] == [253, 2, 32, 32]
     np.testing.assert_allclose(annotation["keypoints"][:2], [80.75, 89.85])
+
+
+@pytest.mark.parametrize("keypoints", [False, True])
+def test_a_place_for_training_images_leaves_validation_images_as_they_are(keypoints):
+    far, any_place = (replace(TINY, keypoints=keypoints, place=place) for place in ("far", "any"))
+    both = replace(far, train_place="any")
+    for split, same in (("train", any_place), ("val", far)):
+        for number in range(5):
+            image, annotations = both.draw(split, number)
+            expected, as_expected = same.draw(split, number)
+            np.testing.assert_array_equal(image, expected)
+            assert annotations == as_expected
 
 
 @every_variant
@@ -331,6 +351,25 @@ def test_the_signal_lies_in_the_opposite_corner(relay):
         assert away >= relay.width - relay.height - relay.signal - MARGIN
         corners.add((bool(right), bool(below)))
     assert len(corners) == 4
+
+
+@pytest.mark.parametrize("relay", DEMOS, ids=list(RELAY_DATASETS))
+def test_validation_images_of_the_demo_are_far(relay):
+    for number in range(40):
+        _, [annotation] = relay.draw("val", number)
+        x, _, w, _ = annotation["signal"]
+        low, high = polygon(annotation)[:, 0].min(), polygon(annotation)[:, 0].max()
+        away = relay.width - relay.height - relay.signal - MARGIN
+        assert max(x - high, low - (x + w)) >= away > relay.height
+
+
+@pytest.mark.parametrize(("stout", "low", "high"), [(False, 0.3, 0.45), (True, 0.6, 0.8)])
+def test_a_stout_object_is_wider_for_its_length(stout, low, high):
+    shapes = []
+    for _, annotation in drawn(Relay(stout=stout)):
+        length, width = max(size := cv2.minAreaRect(polygon(annotation))[1]), min(size)
+        shapes.append(width / length)
+    assert low - 0.02 < np.percentile(shapes, 5) and np.percentile(shapes, 95) < high + 0.1
 
 
 def test_a_signal_at_any_place_is_clear_of_the_object_and_at_every_distance():

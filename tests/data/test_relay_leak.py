@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from nl_detectron.data import Relay
+from nl_detectron.data import RELAY_DATASETS, Relay
 from nl_detectron.data.scenes import COLOURS
 
 RELAYS = {
     "classes": Relay(),
     "keypoints": Relay(keypoints=True),
+    "demo": RELAY_DATASETS["relay"],
+    "keypoint demo": RELAY_DATASETS["relay_keypoints"],
     "any place": Relay(place="any", width=384, height=64, signal=24),
     "end": Relay(place="end", keypoints=True, width=256, height=64, signal=24),
     "two pairs": Relay(pairs=2, width=256),

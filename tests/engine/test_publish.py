@@ -230,19 +230,19 @@ def demo(*words) -> publishing.CfgNode:
 
 
 def test_a_run_at_another_scale_tells_how_it_differed():
-    half = ("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 2200, "SEED", 5)
-    expected = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_ITER": 2200, "SEED": 5}
-    assert publishing.overrides(DEMO, demo(*half), 2200) == expected
-    assert publishing.overrides(DEMO, demo(), 1100) == {}
+    half = ("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 1400, "SEED", 5)
+    expected = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_ITER": 1400, "SEED": 5}
+    assert publishing.overrides(DEMO, demo(*half), 1400) == expected
+    assert publishing.overrides(DEMO, demo(), 700) == {}
 
 
 @pytest.mark.parametrize(
     ("words", "iterations", "said"),
     [
-        (("INPUT.MIN_SIZE_TEST", 64), 1100, "INPUT.MIN_SIZE_TEST 64, not 96"),
-        (("MODEL.NONLOCAL.PAIRWISE", "gaussian"), 1100, "PAIRWISE gaussian, not embedded_gaussian"),
-        (("DATASETS.TEST", "('mine',)"), 1100, r"DATASETS.TEST \['mine'\], not \['relay_val'\]"),
-        ((), 1000, r"8,000 images \(iterations times batch\), not 8,800"),
+        (("INPUT.MIN_SIZE_TEST", 64), 700, "INPUT.MIN_SIZE_TEST 64, not 96"),
+        (("MODEL.NONLOCAL.PAIRWISE", "gaussian"), 700, "PAIRWISE gaussian, not embedded_gaussian"),
+        (("DATASETS.TEST", "('mine',)"), 700, r"DATASETS.TEST \['mine'\], not \['relay_val'\]"),
+        ((), 600, r"4,800 images \(iterations times batch\), not 5,600"),
     ],
 )
 def test_a_run_that_is_not_of_the_config_is_refused_its_name(words, iterations, said):

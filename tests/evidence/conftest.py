@@ -8,7 +8,7 @@ from benchmarks.evidence import settings as s
 from benchmarks.evidence.runs import RUNS
 from benchmarks.evidence.train import Folders
 
-SHORT = s.Schedule(iterations=2, every=1, watched=2, cool=1, least=9)
+SHORT = s.Schedule(iterations=2, every=1, watched=2)
 FEW = {"height": 64, "width": 128, "train": 16, "val": 3}
 
 

@@ -30,8 +30,8 @@ def made_up(name, seed, ap):
         }
         for i, part in points
     ]
+    result["located"] = dict.fromkeys(tasks, 90.0)
     if "mask" in tasks:
-        result["located"] = {"box": 90.0, "mask": 90.0}
         result["bands"] = [
             {
                 "from": a,
@@ -47,9 +47,9 @@ def made_up(name, seed, ap):
 
 
 def results_of(**aps):
-    """By the run's name: the AP of seeds 1, 2, ..."""
+    """By the run's name: the AP of seeds 101, 102, ..."""
     return {
-        name: {seed: made_up(name, seed, ap) for seed, ap in enumerate(values, 1)}
+        name: {seed: made_up(name, seed, ap) for seed, ap in enumerate(values, 101)}
         for name, values in aps.items()
     }
 
@@ -75,7 +75,7 @@ def test_with_no_results_every_row_says_so(tmp_path):
     for letter, table in TABLES.items():
         if letter != "F":
             rows = cells(found[letter])
-            assert all(rows[label][1] == "not run yet" for label in table)
+            assert all(rows[label][1:3] == ["–", "not run yet"] for label in table)
     assert cells(found["half"])["baseline"] == ["not run yet", "–"]
     assert found["runs"] == found["G"] == "_Not run yet._" and "Not run" in found["F"]
     assert draw({}, tmp_path, {}) == [] and list(tmp_path.iterdir()) == []
@@ -85,11 +85,16 @@ def test_a_row_is_the_mean_range_and_number_of_its_own_seeds():
     results = results_of(baseline=[30, 31, 29, 30, 99], embedded_gaussian=[80, 90])
     found = dict(parts(results, PACE))
     baseline = cells(found["A"])["baseline"]
-    assert baseline[:3] == ["5 of 5", "43.8 (29.0 to 99.0)", "43.8 (29.0 to 99.0)"]
-    assert baseline[3:] == ["90.0 (90.0 to 90.0)", "1,234,567", "0.800", "0.250"]
-    assert cells(found["A"])["embedded_gaussian"][:2] == ["2 of 5", "85.0 (80.0 to 90.0)"]
-    assert cells(found["B"])["res4"][:2] == ["2 of 2", "85.0 (80.0 to 90.0)"]
-    assert cells(found["A"])["control"][:2] == ["0 of 5", "not run yet"]
+    assert baseline[:2] == ["5 of 10", "1 of 5"]
+    assert baseline[2:4] == ["43.8 (29.0 to 99.0)", "43.8 (29.0 to 99.0)"]
+    assert baseline[4:] == ["90.0 (90.0 to 90.0)", "1,234,567", "0.800", "0.250"]
+    assert cells(found["A"])["embedded_gaussian"][:3] == [
+        "2 of 10",
+        "2 of 2",
+        "85.0 (80.0 to 90.0)",
+    ]
+    assert cells(found["B"])["res4"][:2] == ["2 of 3", "2 of 2"]
+    assert cells(found["A"])["control"][:3] == ["0 of 10", "–", "not run yet"]
     assert cells(found["half"])["baseline"] == ["175 (175 to 175)", "44 (44 to 44)"]
     assert cells(found["half"])["control"] == ["not run yet", "–"]
     assert found["runs"].startswith(f"7 of {len(jobs())} runs, 0.7 hours")
@@ -98,8 +103,8 @@ def test_a_row_is_the_mean_range_and_number_of_its_own_seeds():
 def test_results_of_earlier_settings_are_shown_and_told(tmp_path, monkeypatch):
     from benchmarks.evidence import report
 
-    stale = {**made_up("baseline", 1, 30), "key": "another"}
-    (tmp_path / "baseline-seed1.json").write_text(json.dumps(stale))
+    stale = {**made_up("baseline", 101, 30), "key": "another"}
+    (tmp_path / "baseline-seed101.json").write_text(json.dumps(stale))
     monkeypatch.setattr(report, "FULL", FULL._replace(results=tmp_path))
     text = dict(parts(load(tmp_path), {}))["runs"]
     assert "1 are of earlier settings" in text
@@ -129,9 +134,9 @@ def test_pictures_are_drawn_of_what_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("ours", "theirs", "measured", "met"),
     [
-        ([70, 80], [30, 40], "+40.0, ranges apart (2 of 5 runs)", "yes"),
-        ([50, 55], [40, 41], "+12.0, ranges apart (2 of 5 runs)", "no"),  # too little
-        ([39, 90], [30, 40], "+29.5, ranges overlap (2 of 5 runs)", "no"),
+        ([70, 80], [30, 40], "+40.0, ranges apart (2 of 10 runs)", "yes"),
+        ([50, 55], [40, 41], "+12.0, ranges apart (2 of 10 runs)", "no"),  # too little
+        ([39, 90], [30, 40], "+29.5, ranges overlap (2 of 10 runs)", "no"),
     ],
 )
 def test_a_gain_is_of_means_and_its_ranges_are_apart(ours, theirs, measured, met):
@@ -148,8 +153,8 @@ def test_far_away_the_baseline_is_at_chance_and_the_block_as_near(
     far_baseline, met_baseline, far_block, met_block
 ):
     results = results_of(distance_baseline=[80], distance_embedded_gaussian=[80])
-    results["distance_baseline"][1]["bands"][-1]["ap"]["mask"] = far_baseline
-    results["distance_embedded_gaussian"][1]["bands"][-1]["ap"]["mask"] = far_block
+    results["distance_baseline"][101]["bands"][-1]["ap"]["mask"] = far_baseline
+    results["distance_embedded_gaussian"][101]["bands"][-1]["ap"]["mask"] = far_block
     baseline, block = (line for line in claims(results) if line[0].startswith("F"))
     assert (baseline[3], block[3]) == (met_baseline, met_block)
 

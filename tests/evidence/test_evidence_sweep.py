@@ -45,22 +45,22 @@ def run_main(monkeypatch, *words):
 def test_what_is_there_is_not_trained_again(monkeypatch, trained, capsys):
     run_main(monkeypatch, "--only", "F", "--jobs", "1")
     assert trained == jobs(["F"])
-    told = r"\[4/4\] distance_\w+, seed \d: box AP 12.3, 3.0 minutes; 0 minutes left"
+    told = r"\[6/6\] distance_\w+, seed \d+: box AP 12.3, 3.0 minutes; 0 minutes left"
     assert re.search(told, capsys.readouterr().out)
     run_main(monkeypatch, "--only", "F")
-    assert len(trained) == 4
-    assert "4 runs are there, 0 to do" in capsys.readouterr().out
+    assert len(trained) == 6
+    assert "6 runs are there, 0 to do" in capsys.readouterr().out
 
 
 def test_a_missing_or_stale_result_is_made_anew(monkeypatch, trained, folders, capsys):
     run_main(monkeypatch, "--only", "F")
-    folders.result("distance_baseline", 1).unlink()
-    folders.result("distance_baseline", 2).write_text('{"key": "another"}')
+    folders.result("distance_baseline", 101).unlink()
+    folders.result("distance_baseline", 102).write_text('{"key": "another"}')
     run_main(monkeypatch, "--only", "F", "--list")
-    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()[-4:]]
-    assert said == ["missing", "done", "stale", "done"]
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()[-6:]]
+    assert said == ["missing", "done", "stale", "done", "done", "done"]
     run_main(monkeypatch, "--only", "F", "--jobs", "1")
-    assert trained[4:] == [("distance_baseline", 1), ("distance_baseline", 2)]
+    assert trained[6:] == [("distance_baseline", 101), ("distance_baseline", 102)]
 
 
 def test_runs_wait_for_what_they_start_from(monkeypatch, trained):
@@ -80,19 +80,19 @@ def test_weights_that_are_not_here_are_trained_again_for_runs_to_come(
     trained.clear()
     run_main(monkeypatch, "--only", "E-end")
     assert trained == []
-    folders.result("keypoints_end_head", 2).unlink()
+    folders.result("keypoints_end_head", 102).unlink()
     run_main(monkeypatch, "--only", "E-end", "--jobs", "1")
-    assert trained == [("baseline", 2), ("keypoints_end_head", 2)]
+    assert trained == [("baseline", 102), ("keypoints_end_head", 102)]
 
 
 def test_a_run_that_fails_is_told_at_the_end_and_stops_no_other(
     monkeypatch, trained, folders, capsys
 ):
-    with pytest.raises(SystemExit, match="failed: control, seed 1, control, seed 2"):
+    with pytest.raises(SystemExit, match="failed: control, seed 101, control, seed 102"):
         run_main(monkeypatch, "--only", "A", "--jobs", "1")
     assert trained == jobs(["A"])
-    log = folders.work / "logs" / "control-seed1.txt"
-    assert f"control, seed 1: FAILED, see {log}" in capsys.readouterr().out
+    log = folders.work / "logs" / "control-seed101.txt"
+    assert f"control, seed 101: FAILED, see {log}" in capsys.readouterr().out
     assert log.read_text() == "out of luck"
 
 

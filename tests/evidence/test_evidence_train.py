@@ -48,16 +48,9 @@ def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
     assert state((run.name, 1), folders) == "stale"
 
 
-def test_a_flat_run_cools_and_ends(tiny, folders):
-    run = tiny("baseline")
-    plan = replace(run.schedule, iterations=9, least=2, patience=1, gain=200, watched=1)
-    result = perform(replace(run, schedule=plan), 1, folders)
-    assert (result["iterations"], result["stopped"]) == (3, "flat")
-
-
 def test_a_run_that_diverges_says_so(tiny, folders):
     run = tiny("baseline")
-    plan = replace(run.schedule, iterations=9, rate=1e30, low=1e30, watched=1)
+    plan = replace(run.schedule, iterations=9, rate=1e30, warmup=0, watched=1)
     result = perform(replace(run, schedule=plan), 1, folders)
     assert result["stopped"] == "diverged" and result["iterations"] < 9
     assert set(result["ap"]) == {"box", "mask"}
@@ -70,6 +63,7 @@ def test_keypoints_start_from_the_mask_models_weights(tiny, folders):
     perform(start, 1, folders)
     result = perform(run, 1, folders)
     assert result["ap"].keys() == {"box", "keypoint"} and "bands" not in result
+    assert result["located"].keys() == {"keypoint"}
     assert folders.weights(start, 1).exists() and folders.weights(run, 1).exists()
 
 
@@ -135,6 +129,31 @@ def test_chance_is_the_ap_of_classes_that_images_have_exchanged(tmp_path):
     assert [a["category_id"] for a in found.truth.anns.values()] == before
     alike = [a["image_id"] for a in found.truth.anns.values() if a["category_id"] == 1]
     assert found.by_chance(alike)["box"] == found._ap(found.all, alike)["box"] == 100
+
+
+@pytest.mark.parametrize(
+    ("turned", "found"), [([], 100), ([0, 1, 2, 3], 100), (range(8), 100), (None, 0)]
+)
+def test_keypoints_are_located_whichever_end_is_taken_for_the_head(tmp_path, turned, found):
+    relay = Relay(keypoints=True, height=64, width=256, signal=24, train=0, val=8)
+    name = register(relay, "val")
+    DatasetCatalog.get(name)
+    detections = []
+    for number, a in enumerate(COCO(str(relay.folder() / "val.json")).anns.values()):
+        points = np.reshape(a["keypoints"], (3, 3)).astype(float)
+        if turned is None:
+            points[:, :2] += 90
+        elif number in turned:
+            points = points[::-1]
+        ours = {key: a[key] for key in ("image_id", "category_id", "bbox")}
+        detections.append({**ours, "keypoints": points.ravel().tolist(), "score": 0.9})
+    path = tmp_path / "inference" / name / "coco_instances_results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(detections))
+    cfg = RUNS["keypoints_far_baseline"].config(1).clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    assert Found(cfg, name).located() == {"keypoint": found}
 
 
 def test_finding_nothing_is_an_ap_of_zero(tmp_path):
