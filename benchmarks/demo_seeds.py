@@ -66,7 +66,8 @@ def recipe(name: str) -> str:
     cfg = job.config().clone()
     cfg.defrost()
     cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = "", ""
-    text = cfg.dump() + repr(RELAY_DATASETS) + (recipe(job.start.name) if job.start else "")
+    images = RELAY_DATASETS[cfg.DATASETS.TRAIN[0].removesuffix("_train")]
+    text = f"{cfg.dump()} {images} {recipe(job.start.name) if job.start else ''}"
     return sha256(text.encode()).hexdigest()[:16]
 
 
