@@ -26,6 +26,8 @@ from nl_detectron.engine import load_config
 from tools.relay_demo import TASKS
 from tools.relay_demo import run as train
 
+from .evidence.runs import DEFAULTS, chosen, fingerprint
+
 ROOT = Path(__file__).parent
 RESULTS, PAGE = ROOT / "results" / "demo_seeds.json", ROOT.parent / "docs" / "demo_seeds.md"
 OUTPUT = Path("output/demo_seeds")
@@ -67,8 +69,12 @@ def recipe(name: str) -> str:
     cfg.defrost()
     cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = "", ""
     images = RELAY_DATASETS[cfg.DATASETS.TRAIN[0].removesuffix("_train")]
-    text = f"{cfg.dump()} {images} {recipe(job.start.name) if job.start else ''}"
-    return sha256(text.encode()).hexdigest()[:16]
+    parts = [
+        chosen(cfg, DEFAULTS),
+        fingerprint(images),
+        recipe(job.start.name) if job.start else "",
+    ]
+    return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def jobs() -> list[Job]:

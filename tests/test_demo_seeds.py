@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import demo_seeds
 from benchmarks.demo_seeds import Job, jobs
+from nl_detectron.data import Relay
 
 BLOCK = Job("relay_mask_rcnn_nl", 101, 1)
 KEYPOINTS = Job("relay_keypoint_rcnn_nl", 101, 1)
@@ -69,7 +70,7 @@ def test_runs_that_do_not_learn_are_counted_and_shown(trained):
 def test_another_recipe_has_another_hash(monkeypatch):
     before = demo_seeds.recipe(KEYPOINTS.name)
     assert len({before, *map(demo_seeds.recipe, ("relay_mask_rcnn_nl", "relay_mask_rcnn"))}) == 3
-    monkeypatch.setitem(demo_seeds.RELAY_DATASETS, "relay", None)
+    monkeypatch.setitem(demo_seeds.RELAY_DATASETS, "relay", Relay(seed=9))
     demo_seeds.recipe.cache_clear()
     assert demo_seeds.recipe(KEYPOINTS.name) != before
     demo_seeds.recipe.cache_clear()

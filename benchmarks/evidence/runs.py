@@ -168,7 +168,7 @@ def _runs() -> Iterator[Run]:
     for name, words in (("baseline", ()), ("embedded_gaussian", forms["embedded_gaussian"])):
         yield Run(f"distance_{name}", words, s.ANY, bands=s.BANDS)
     for name in ("baseline", *FORMS):
-        words = ("TEST.DETECTIONS_PER_IMAGE", str(s.PAIRS_DETECTIONS), *forms.get(name, ()))
+        words = (*s.PAIRS_OPTS, *forms.get(name, ()))
         yield Run(f"pairs_{name}", words, s.PAIRS, s.MATCHING, name, anew=True)
         if name in OTHERS:
             yield Run(f"pairs_long_{name}", words, s.PAIRS, s.MATCHING_LONG, name, anew=True)

@@ -10,11 +10,11 @@ from nl_detectron.data import Relay
 # setting was chosen on; a run that does not learn is counted and shown like any other.
 TEN, FIVE, THREE = (tuple(range(101, 101 + n)) for n in (10, 5, 3))
 
-FAR = Relay(height=64, width=256, signal=48, train_place="any", stout=True, train=2000, val=150)
-ANY = changed(FAR, width=384, place="any", train_place="", val=300)
+FAR = Relay(height=64, width=256, signal=48, beside=0.5, stout=True, train=2000, val=150)
+ANY = changed(FAR, width=384, place="any", beside=0.0, val=300)
 PAIRS = Relay(height=96, width=256, signal=24, pairs=4, train=2000, val=100)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
-KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end", signal=24, train_place="")
+KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end", signal=24, beside=0.0)
 BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
 
 
@@ -47,7 +47,7 @@ class Schedule:
 
 
 MASKS = Schedule()
-MATCHING = Schedule(iterations=900, every=150)
+MATCHING = Schedule(iterations=900, rate=6e-4, warmup=50, every=150)
 MATCHING_LONG = changed(MATCHING, iterations=2700, every=300)
 KEYPOINTS = Schedule(warmup=20)
 QUICK = {"iterations": 300, "every": 75, "watched": 20}
@@ -66,7 +66,10 @@ def has_learned(ap: float, located: float, kind: str) -> bool:
 
 # over configs/Demo: fewer detections, which an image of one object, or of four, does not miss
 DETECTIONS = 20
-PAIRS_DETECTIONS = 30
+PAIRS_OPTS = (
+    *("TEST.DETECTIONS_PER_IMAGE", "30", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16"),
+    *("SOLVER.NONLOCAL_LR_FACTOR", "1.0"),
+)
 KEYPOINT_DETECTIONS = 5
 KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after every one
 

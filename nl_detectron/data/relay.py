@@ -28,6 +28,7 @@ from .scenes import (
     KEYPOINTS,
     MARGIN,
     MOST_PAIRS,
+    NEAR,
     draw_long,
     draw_one,
     draw_pairs,
@@ -35,7 +36,7 @@ from .scenes import (
 
 SPLITS = ("train", "val")
 SOURCES = ("relay.py", "scenes.py", "drawing.py")
-PLACES = ("far", "any", "end")
+PLACES = ("far", "any", "beside", "end")
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Relay:
         height, width: of an image.
         signal: side of the signal patch.
         place: where the signal lies: "far", in the opposite corner; "any", at any distance along
-            the image; or, with keypoints, "end": painted on one end of an object nearly as long as
-            the image, to tell which of two points at its other end is the head.
-        train_place: where it lies in training images, where that is another place than in
-            validation images. With ``place="far", train_place="any"`` some training images can be
-            read without a non-local block, and no validation image can.
+            the image; "beside", next to the object; or, with keypoints, "end": painted on one end
+            of an object nearly as long as the image, to tell which of two points at its other end
+            is the head.
+        beside: share of training images whose signal lies beside the object instead, where a
+            detector without a non-local block can use it. Validation images all follow ``place``.
         stout: objects are 0.6 to 0.8 times as wide as long, rather than 0.3 to 0.45 times.
         pairs: objects in an image, at most four, each with a signal of its own that shares its
             texture; no two of an image have the same. It takes the texture to know which colour is
@@ -65,7 +66,7 @@ class Relay:
     width: int = 288
     signal: int = 32
     place: str = "far"
-    train_place: str = ""
+    beside: float = 0.0
     stout: bool = False
     pairs: int = 1
     train: int = 2000
@@ -78,25 +79,24 @@ class Relay:
                 "expected a height of 32 or more, and a signal of 1 to the height less "
                 f"{MARGIN}; got height={self.height}, signal={self.signal}"
             )
-        for place in (self.place, self.train_place or self.place):
-            if place not in PLACES or (place == "end" and not self.keypoints):
-                raise ValueError(
-                    f"place, train_place: expected one of {PLACES}, the last with keypoints=True, "
-                    f"got {place!r} with keypoints={self.keypoints}"
-                )
+        if self.place not in PLACES or (self.place == "end" and not self.keypoints):
+            raise ValueError(
+                f"place: expected one of {PLACES}, the last with keypoints=True, got "
+                f"{self.place!r} with keypoints={self.keypoints}"
+            )
         if self.place == "end" and self.signal > 0.4 * self.height:
             raise ValueError(
                 f"expected a signal of at most {int(0.4 * self.height)}, to be painted on the "
                 f"object, got {self.signal}"
             )
-        if self.train_place and "end" in (self.place, self.train_place):
+        if not 0 <= self.beside <= 1 or (self.beside and self.place == "end"):
             raise ValueError(
-                f'train_place: expected "" with place={self.place!r}, got {self.train_place!r}: '
-                'the scene of place="end" is of another kind'
+                'beside: expected a share from 0 to 1, and 0 with place="end", got '
+                f"{self.beside} with place={self.place!r}"
             )
         self._check_pairs()
-        any_distance = "any" in (self.place, self.train_place)
-        least = self.height + self.signal + (CLEAR if any_distance else MARGIN)
+        clear = NEAR if self.beside else {"any": CLEAR, "beside": NEAR}.get(self.place, MARGIN)
+        least = self.height + self.signal + clear
         if self.width < least:
             raise ValueError(
                 f"expected a width of {least} or more, so that the signal stays clear of the "
@@ -108,8 +108,10 @@ class Relay:
             raise ValueError(f"expected 1 to {MOST_PAIRS} pairs, got {self.pairs}")
         if self.pairs == 1:
             return
-        if self.keypoints or {self.place, self.train_place or self.place} != {"far"}:
-            raise ValueError('several pairs go with place="far" and without keypoints')
+        if self.keypoints or self.place != "far" or self.beside:
+            raise ValueError(
+                'several pairs go with place="far" and without keypoints or a share "beside"'
+            )
         cell = self.height // 2
         if cell < 32 or cell < self.signal + MARGIN:
             raise ValueError(
@@ -185,16 +187,16 @@ class Relay:
         """
         rng = np.random.default_rng([self.seed, SPLITS.index(split), number])
         relay = self
-        if split == "train" and self.train_place:
-            relay = replace(self, place=self.train_place)
+        if split == "train" and self.beside and rng.random() < self.beside:
+            relay = replace(self, place="beside", beside=0.0)
         scene = draw_pairs if self.pairs > 1 else draw_long if self.place == "end" else draw_one
         image, annotations = scene(relay, rng)
         return image.clip(0, 255).astype(np.uint8), annotations
 
 
-# A large signal, and training images where it may lie near, make every run learn: docs/evidence.md
-# says why. Validation images have it in the opposite corner alone.
-DEMO = Relay(signal=64, train_place="any", stout=True)
+# A large signal, and one that lies beside the object in half of the training images, make every run
+# learn: docs/evidence.md says why. Validation images have it in the opposite corner alone.
+DEMO = Relay(signal=64, beside=0.5, stout=True)
 RELAY_DATASETS = {"relay": DEMO, "relay_keypoints": replace(DEMO, keypoints=True)}
 
 

@@ -20,6 +20,7 @@ HEAD_UP, HEAD_DOWN = "red", "blue"  # in the keypoint variant
 MARGIN = 5  # how far the signal may lie from the corner
 MOST_PAIRS = 4  # one in every cell of two by two
 CLEAR = 8  # pixels that the signal stays away from the object
+NEAR = 12  # pixels within which it lies where it is beside the object
 
 
 def draw_one(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
@@ -42,6 +43,8 @@ def draw_one(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list
     x, y = int(x + jitter[0]), int(y + jitter[1])
     if relay.place == "any":
         x = _on_the_way(relay, rng, shape, bool(corner[0]))
+    elif relay.place == "beside":
+        x, y = _beside(relay, rng, shape, bool(corner[0]))
     image[y : y + relay.signal, x : x + relay.signal] = COLOURS[colour]
     image += rng.normal(0, 6, size=(relay.height, relay.width, 1))
 
@@ -58,6 +61,17 @@ def _on_the_way(relay: "Relay", rng: np.random.Generator, shape: np.ndarray, rig
         return int(rng.integers(0, int(shape[:, 0].min()) - CLEAR - relay.signal + 1))
     nearest = int(np.ceil(shape[:, 0].max())) + CLEAR
     return int(rng.integers(nearest, relay.width - relay.signal + 1))
+
+
+def _beside(
+    relay: "Relay", rng: np.random.Generator, shape: np.ndarray, right: bool
+) -> tuple[int, int]:
+    """Where a signal begins that is next to the object, towards the image's middle."""
+    gap, shift = int(rng.integers(0, NEAR)), rng.integers(-CLEAR, CLEAR + 1)
+    (left, top), (end, bottom) = shape.min(axis=0), shape.max(axis=0)
+    x = int(left) - gap - relay.signal if right else int(np.ceil(end)) + gap
+    y = int((top + bottom - relay.signal) / 2 + shift)
+    return x, min(max(y, 0), relay.height - relay.signal)
 
 
 def draw_long(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:

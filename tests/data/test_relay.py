@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 
 from nl_detectron.data import RELAY_DATASETS, Relay
 from nl_detectron.data.relay import SPLITS, register_split
-from nl_detectron.data.scenes import CLEAR, COLOURS, HEAD_DOWN, HEAD_UP, KEYPOINTS, MARGIN
+from nl_detectron.data.scenes import CLEAR, COLOURS, HEAD_DOWN, HEAD_UP, KEYPOINTS, MARGIN, NEAR
 
 TINY = Relay(train=6, val=3, height=64, width=128, signal=9)
 VARIANTS = [Relay(), Relay(keypoints=True), TINY, replace(TINY, keypoints=True)]
@@ -105,7 +105,8 @@ def test_an_image_does_not_depend_on_how_many_there_are():
         {"width": 130},
         {"signal": 10},
         {"place": "any"},
-        {"train_place": "any"},
+        {"beside": 0.5},
+        {"place": "beside"},
         {"stout": True},
         {"train": 7},
         {"val": 4},
@@ -186,15 +187,15 @@ def test_of_two_writers_one_draws_and_the_other_waits(monkeypatch):
         ({"width": 77}, "width of 78 or more"),
         ({"place": "any", "width": 80}, "width of 81 or more"),
         ({"place": "near"}, "expected one of"),
-        ({"train_place": "near"}, "expected one of"),
-        ({"train_place": "any", "width": 80}, "width of 81 or more"),
-        ({"train_place": "end", "keypoints": True}, 'train_place: expected ""'),
-        ({"place": "end", "keypoints": True, "train_place": "any"}, 'train_place: expected ""'),
+        ({"beside": 1.5}, "share from 0 to 1"),
+        ({"beside": 0.5, "width": 84}, "width of 85 or more"),
+        ({"place": "beside", "width": 84}, "width of 85 or more"),
+        ({"beside": 0.5, "place": "end", "keypoints": True}, "share from 0 to 1"),
         ({"place": "end"}, "with keypoints=True"),
         ({"place": "end", "keypoints": True, "signal": 26}, "signal of at most 25"),
         ({"pairs": 5}, "1 to 4 pairs"),
         ({"pairs": 2, "place": "any"}, "several pairs go with"),
-        ({"pairs": 2, "train_place": "any"}, "several pairs go with"),
+        ({"pairs": 2, "beside": 0.5}, "several pairs go with"),
         ({"pairs": 2, "keypoints": True}, "several pairs go with"),
         ({"pairs": 3, "height": 63}, "height of 64 or more"),
         ({"pairs": 2, "signal": 28}, "signal of at most 27"),
@@ -248,16 +249,19 @@ def test_the_pictures_are_those_that_results_were_trained_on():
     np.testing.assert_allclose(annotation["keypoints"][:2], [80.75, 89.85])
 
 
-@pytest.mark.parametrize("keypoints", [False, True])
-def test_a_place_for_training_images_leaves_validation_images_as_they_are(keypoints):
-    far, any_place = (replace(TINY, keypoints=keypoints, place=place) for place in ("far", "any"))
-    both = replace(far, train_place="any")
-    for split, same in (("train", any_place), ("val", far)):
-        for number in range(5):
-            image, annotations = both.draw(split, number)
-            expected, as_expected = same.draw(split, number)
-            np.testing.assert_array_equal(image, expected)
-            assert annotations == as_expected
+@pytest.mark.parametrize("relay", DEMOS, ids=list(RELAY_DATASETS))
+def test_a_share_of_training_images_alone_has_its_signal_beside_the_object(relay):
+    def gap(split, number):
+        _, [annotation] = relay.draw(split, number)
+        x, _, w, _ = annotation["signal"]
+        across = polygon(annotation)[:, 0]
+        return max(x - across.max(), across.min() - (x + w))
+
+    train, val = ([gap(split, number) for number in range(150)] for split in SPLITS)
+    near = [g for g in train if g <= NEAR]
+    assert 55 < len(near) < 95 and min(near) > -1
+    away = relay.width - relay.height - relay.signal - MARGIN
+    assert min(val) >= away and min(g for g in train if g > NEAR) >= away > relay.height
 
 
 @every_variant
@@ -351,16 +355,6 @@ def test_the_signal_lies_in_the_opposite_corner(relay):
         assert away >= relay.width - relay.height - relay.signal - MARGIN
         corners.add((bool(right), bool(below)))
     assert len(corners) == 4
-
-
-@pytest.mark.parametrize("relay", DEMOS, ids=list(RELAY_DATASETS))
-def test_validation_images_of_the_demo_are_far(relay):
-    for number in range(40):
-        _, [annotation] = relay.draw("val", number)
-        x, _, w, _ = annotation["signal"]
-        low, high = polygon(annotation)[:, 0].min(), polygon(annotation)[:, 0].max()
-        away = relay.width - relay.height - relay.signal - MARGIN
-        assert max(x - high, low - (x + w)) >= away > relay.height
 
 
 @pytest.mark.parametrize(("stout", "low", "high"), [(False, 0.3, 0.45), (True, 0.6, 0.8)])

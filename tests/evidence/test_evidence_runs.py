@@ -69,7 +69,7 @@ def test_a_key_is_of_everything_that_decides_the_result():
         replace(run, opts=("MODEL.FPN.NORM", "GN")),
         replace(run, data=replace(run.data, seed=9)),
         replace(run, data=replace(run.data, train=9)),
-        replace(run, data=replace(run.data, train_place="")),
+        replace(run, data=replace(run.data, beside=0.1)),
         replace(run, schedule=replace(run.schedule, cool=2)),
         replace(run, bands=(0, 9)),
         quick(run),
