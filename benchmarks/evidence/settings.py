@@ -31,11 +31,11 @@ class Schedule:
         every: iterations between evaluations on ``watched`` validation images.
     """
 
-    iterations: int = 400
+    iterations: int = 500
     rate: float = 1.2e-3
     warmup: int = 150
     cool: int = 0
-    every: int = 80
+    every: int = 100
     watched: int = 40
 
     def rate_at(self, iteration: int) -> float:
@@ -49,7 +49,7 @@ class Schedule:
 MASKS = Schedule()
 MATCHING = Schedule(iterations=900, rate=6e-4, warmup=50, every=150)
 MATCHING_LONG = changed(MATCHING, iterations=2700, every=300)
-KEYPOINTS = Schedule(warmup=20)
+KEYPOINTS = Schedule(iterations=400, warmup=20)
 QUICK = {"iterations": 300, "every": 75, "watched": 20}
 
 # A run has learned what only a signal can tell when its AP is more than halfway from what guessing
