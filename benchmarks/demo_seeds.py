@@ -1,7 +1,7 @@
 """Train the demo from seeds that no setting was chosen on: ``python -m benchmarks.demo_seeds``.
 
 It takes hours and may be stopped at any time: the same command goes on with the runs that are
-missing. Every run is kept in results/demo_seeds.json and shown in docs/demo_seeds.md, failures
+missing. Every run is kept in docs/relay_demo.json and shown in docs/demo_seeds.md, failures
 included. ``--report`` makes the page alone.
 """
 
@@ -23,13 +23,13 @@ from tabulate import tabulate
 
 from nl_detectron.data.relay import RELAY_DATASETS
 from nl_detectron.engine import load_config
-from tools.relay_demo import TASKS
+from tools.relay_demo import RECORD, TASKS
 from tools.relay_demo import run as train
 
 from .evidence.runs import DEFAULTS, chosen, fingerprint
 
 ROOT = Path(__file__).parent
-RESULTS, PAGE = ROOT / "results" / "demo_seeds.json", ROOT.parent / "docs" / "demo_seeds.md"
+PAGE = ROOT.parent / "docs" / "demo_seeds.md"
 OUTPUT = Path("output/demo_seeds")
 SEEDS, KEYPOINT_SEEDS = range(101, 121), range(101, 106)
 LEAST = 75.0  # AP of every task that a run of the demo promises
@@ -136,15 +136,15 @@ def perform(job: Job, lock: Lock) -> None:
         have = kept()
         have[job] = {**job._asdict(), "recipe": recipe(job.name), **results}
         text = json.dumps([have[job] for job in jobs() if job in have], indent=1) + "\n"
-        aside = RESULTS.with_suffix(".part")
+        aside = RECORD.with_suffix(".part")
         aside.write_text(text)
-        aside.rename(RESULTS)
+        aside.rename(RECORD)
     print(f"{job.name}, seed {job.seed}, {job.threads} threads: {aps(results)}", flush=True)
 
 
 def kept() -> dict[Job, dict]:
     """Results of the recipe of today."""
-    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    records = json.loads(RECORD.read_text()) if RECORD.exists() else []
     found = {Job(r["name"], r["seed"], r["threads"]): r for r in records}
     return {job: r for job, r in found.items() if job in jobs() and r["recipe"] == recipe(job.name)}
 

@@ -17,7 +17,7 @@ KEYPOINTS = Job("relay_keypoint_rcnn_nl", 101, 1)
 def trained(monkeypatch, tmp_path):
     """Runs in the order of their training, by processes that take no time; seed 102 fails."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo_seeds, "RESULTS", tmp_path / "demo_seeds.json")
+    monkeypatch.setattr(demo_seeds, "RECORD", tmp_path / "relay_demo.json")
     order = []
 
     def run(words, env, **_):
@@ -43,13 +43,13 @@ def test_a_run_comes_after_the_one_that_it_starts_from(trained):
 
 def test_only_missing_runs_are_trained_and_what_they_start_from(trained):
     demo_seeds.sweep(2)
-    records = json.loads(demo_seeds.RESULTS.read_text())
+    records = json.loads(demo_seeds.RECORD.read_text())
     of_another_recipe = BLOCK._replace(seed=119)
     for record in records:
         if Job(record["name"], record["seed"], record["threads"]) == of_another_recipe:
             record["recipe"] = "another"
     records = [r for r in records if (r["name"], r["seed"]) != (KEYPOINTS.name, 101)]
-    demo_seeds.RESULTS.write_text(json.dumps(records))
+    demo_seeds.RECORD.write_text(json.dumps(records))
     (BLOCK.folder / "model_final.pth").unlink()
     trained.clear()
     demo_seeds.sweep(1)

@@ -72,24 +72,28 @@ def test_a_subset_of_what_is_not_there_is_refused(tmp_path):
 def test_the_demos_table_sets_a_run_beside_the_recorded_ones(tmp_path, monkeypatch):
     demo = load_tool("relay_demo")
     monkeypatch.setattr(demo, "RECORD", tmp_path / "record.json")
-    demo.record("relay_nl", 1, {"box": 80.0, "mask": 90.0})
-    demo.record("relay_nl", 2, {"box": 84.0, "mask": 92.0})
-    demo.record("relay", 1, {"box": 30.0, "mask": 31.0})
+    found = {"relay_nl": [(80.0, 90.0), (84.0, 92.0)], "relay": [(30.0, 31.0)]}
+    records = [
+        {"name": name, "threads": 1, "box": box, "mask": mask}
+        for name, aps in found.items()
+        for box, mask in aps
+    ]
+    of_two_threads = {"name": "relay_nl", "threads": 2, "box": 1.0, "mask": 1.0}
+    demo.RECORD.write_text(json.dumps([*records, of_two_threads]))
     lines = demo.table("relay_nl", 3, {"box": 82.0, "mask": 91.5, "minutes": 5}).splitlines()
     assert lines[0].split() == ["held-out", "images", "box", "AP", "mask", "AP"]
     assert "seed 3, this run" in lines[2] and lines[2].endswith("82.0                 91.5")
     assert "82.0 (80.0 to 84.0)" in lines[3] and "91.0 (90.0 to 92.0)" in lines[3]
-    assert lines[4].startswith("relay, recorded") and "30.0 (30.0 to 30.0)" in lines[4]
+    assert lines[4].startswith("relay, 1 recorded") and "30.0 (30.0 to 30.0)" in lines[4]
 
 
-def test_the_readmes_table_is_of_the_recorded_runs():
-    record = json.loads((TOOLS.parent / "docs/relay_demo.json").read_text())
+def test_the_readmes_figures_are_of_the_recorded_runs():
+    records = json.loads((TOOLS.parent / "docs/relay_demo.json").read_text())
     readme = (TOOLS.parent / "README.md").read_text()
-    for name in ("relay_mask_rcnn_nl", "relay_mask_rcnn"):
-        runs = record[name].values()
-        assert len(runs) == 3
-        for task in ("box", "mask"):
-            aps = [run[task] for run in runs]
-            assert f"{sum(aps) / 3:.1f} ({min(aps):.1f} to {max(aps):.1f})" in readme
-    for name in ("relay_keypoint_rcnn_nl", "relay_keypoint_rcnn"):
-        assert f"{record[name]['1']['keypoint']:.1f}" in readme
+    for model, tasks in (("mask", ("box", "mask")), ("keypoint", ("keypoint",))):
+        for name in (f"relay_{model}_rcnn_nl", f"relay_{model}_rcnn"):
+            runs = [r for r in records if r["name"] == name and r["threads"] == 1]
+            for task in tasks:
+                aps = [run[task] for run in runs]
+                mean = sum(aps) / len(aps)
+                assert f"{mean:.1f} ({min(aps):.1f} to {max(aps):.1f})" in readme

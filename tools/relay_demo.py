@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from nl_detectron.engine import Trainer, UsageError, load_config, preflight, start_run
 
-RECORD = Path(__file__).parent.parent / "docs" / "relay_demo.json"
+RECORD = Path(__file__).parent.parent / "docs" / "relay_demo.json"  # benchmarks/demo_seeds.py's
 TASKS = {"box": "bbox/AP", "mask": "segm/AP", "keypoint": "keypoints/AP"}
 SCORE = 0.5  # of the detections drawn
 
@@ -35,7 +35,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--start-from", metavar="FILE", help="a Demo config to train first")
     parser.add_argument("--output", default="output/relay_demo", help="folder of all runs")
-    parser.add_argument("--record", action="store_true", help=f"keep the results in {RECORD.name}")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides")
     args = parser.parse_args()
     for seed in args.seeds:
@@ -54,8 +53,6 @@ def demonstrate(config_file: str, seed: int, args: Namespace, opts: Sequence[str
     folder = Path(args.output) / name / f"seed{seed}"
     cfg = load_config(config_file, [*opts, "SEED", str(seed), "OUTPUT_DIR", str(folder)])
     results = run(cfg)
-    if args.record:
-        record(name, seed, results)
     print(
         f"\n{table(name, seed, results)}\n\nPredictions beside the truth: {folder}/predictions.png"
     )
@@ -81,25 +78,18 @@ def run(cfg: CfgNode) -> dict[str, float]:
     }
 
 
-def record(name: str, seed: int, results: dict) -> None:
-    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    kept.setdefault(name, {})[str(seed)] = results
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
-
-
 def table(name: str, seed: int, results: dict) -> str:
-    """This run's AP beside the recorded runs of the same config and of its twin."""
+    """This run's AP beside recorded runs of one thread, of the same config and of its twin."""
     twin = name.removesuffix("_nl") if name.endswith("_nl") else f"{name}_nl"
-    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    kept = json.loads(RECORD.read_text()) if RECORD.exists() else []
     tasks = [task for task in TASKS if task in results]
     rows = [[f"{name}, seed {seed}, this run", *(f"{results[t]:.1f}" for t in tasks)]]
     for other in (name, twin):
-        runs = kept.get(other, {}).values()
+        runs = [r for r in kept if r["name"] == other and r["threads"] == 1]
         if runs:
             values = [[r[t] for r in runs] for t in tasks]
             spread = (f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in values)
-            rows.append([f"{other}, recorded, seeds {', '.join(kept[other])}", *spread])
+            rows.append([f"{other}, {len(runs)} recorded runs", *spread])
     return tabulate(rows, headers=["held-out images", *(f"{t} AP" for t in tasks)])
 
 
