@@ -24,7 +24,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
-from .engine import UsageError, build_on_meta
+from .engine import build_on_meta
+from .errors import UsageError
 from .layers.choice import Sizes
 from .modeling import find_blocks
 

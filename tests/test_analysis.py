@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from coco_files import catalogues_left_alone, sound_content, word, write
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import keypoint_head
 from detectron2.structures import Instances
 from detectron2.utils.analysis import FlopCountAnalysis
 from helpers import thin_cfg, tiny_cfg, with_blocks
-from own_data import catalogues_left_alone, sound_content, word, write
 from test_tools import load_tool
 from torch import nn
 from torch.nn import functional as F
 
 from nl_detectron.analysis import _forward, analyze, count_flops, count_saved
-from nl_detectron.engine import UsageError, build_on_meta, load_config
+from nl_detectron.engine import build_on_meta, load_config
+from nl_detectron.errors import UsageError
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import find_blocks
 

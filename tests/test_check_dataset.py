@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from own_data import FILES, sound_content, write
+from coco_files import FILES, sound_content, write
 from PIL import Image
 
 # pycocotools' own, of numpy 2
@@ -17,7 +17,7 @@ sys.path.append(str(ROOT / "tools"))
 import check_dataset  # noqa: E402
 
 from nl_detectron.data.coco import read_coco  # noqa: E402
-from nl_detectron.data.sheet import HEIGHT, MOST, WIDTH, contact_sheet  # noqa: E402
+from nl_detectron.data.validation.contact_sheet import HEIGHT, MOST, WIDTH, contact_sheet  # noqa: E402
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import numpy as np
 import pycocotools.mask
 import pytest
 import torch
+from coco_files import catalogues_left_alone, sound_content, word, write
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
-from own_data import catalogues_left_alone, sound_content, word, write
 from PIL import Image
 
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import load_config
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 from tests.helpers import randomise
 

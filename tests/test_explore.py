@@ -10,15 +10,16 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from coco_files import FILES, catalogues_left_alone, sound_content, write
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers import randomise
-from own_data import FILES, catalogues_left_alone, sound_content, write
 from PIL import Image
 from test_tools import TOOLS
 
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import register_split
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import load_config
+from nl_detectron.errors import UsageError
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.visualization import forms_of, look

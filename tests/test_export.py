@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torchvision.ops import batched_nms
 
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import load_config
+from nl_detectron.errors import UsageError
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 from tests.helpers import randomise

@@ -11,6 +11,7 @@ PACKAGE = ROOT / "nl_detectron"
 
 # part: the other parts that it may know; parts not listed may know every part
 MAY_IMPORT = {
+    "errors": set(),
     "layers": set(),
     "config": set(),
     "data": set(),

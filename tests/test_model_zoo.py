@@ -10,7 +10,8 @@ from detectron2.config import get_cfg
 from detectron2.utils.file_io import Detectron2Handler
 
 from nl_detectron import add_nonlocal_config, model_zoo
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import load_config
+from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo import page
 from nl_detectron.model_zoo.index import OWN, shipped
 from nl_detectron.model_zoo.zoo import CONFIGS, baseline_url

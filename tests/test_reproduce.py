@@ -17,7 +17,8 @@ from detectron2.engine import default_argument_parser
 
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import SPLITS, register_split
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import load_config
+from nl_detectron.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))

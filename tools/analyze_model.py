@@ -15,7 +15,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from nl_detectron.analysis import Analysis, Figures, analyze
-from nl_detectron.engine import UsageError, add_dataset_argument, load_config
+from nl_detectron.engine import add_dataset_argument, load_config
+from nl_detectron.errors import UsageError
 
 HEADERS = ["", "C -> D", "form", "sum", "parameters", "GFLOPs", "activations, MB"]
 ON_GPU = "on a GPU, MB"

@@ -15,10 +15,16 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from nl_detectron.data.check import check_content, check_files
 from nl_detectron.data.coco import read_coco
-from nl_detectron.data.own import Description, describe
-from nl_detectron.data.problems import KINDS, SEVERITIES, Finding, collected, worst
+from nl_detectron.data.coco_dataset import DatasetInfo, describe
+from nl_detectron.data.validation.checks import check_content, check_files
+from nl_detectron.data.validation.issues import (
+    ISSUE_TYPES,
+    SEVERITIES,
+    Finding,
+    summarize_issues,
+    worst_severity,
+)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -42,20 +48,20 @@ def main(words: list[str] | None = None) -> int:
     if not args.images.is_dir():
         parser.error(f"IMAGE_FOLDER {args.images}: there is no such folder")
     content = read_coco(args.annotations)
-    about = describe(content)
-    findings = collected(chain(check_content(content), check_files(content, args.images)))
-    print(f"{args.annotations}: {told(about)}\n\n{table(findings)}")
+    info = describe(content)
+    findings = summarize_issues(chain(check_content(content), check_files(content, args.images)))
+    print(f"{args.annotations}: {told(info)}\n\n{table(findings)}")
     if args.json:
-        args.json.write_text(json.dumps(as_json(args, about, findings), indent=2) + "\n")
+        args.json.write_text(json.dumps(as_json(args, info, findings), indent=2) + "\n")
     if args.sheet:
         draw(content, args.images, args.sheet)
-    return SEVERITIES.index(worst(findings))
+    return SEVERITIES.index(worst_severity(findings))
 
 
-def told(about: Description) -> str:
+def told(info: DatasetInfo) -> str:
     return (
-        f"{about.images:,} image(s), {about.annotations:,} annotation(s), {len(about.classes):,} "
-        f"class(es), {'masks' if about.masks else 'no masks'}, {len(about.keypoints)} keypoint(s)"
+        f"{info.images:,} image(s), {info.annotations:,} annotation(s), {len(info.classes):,} "
+        f"class(es), {'masks' if info.masks else 'no masks'}, {len(info.keypoints)} keypoint(s)"
     )
 
 
@@ -63,28 +69,34 @@ def table(findings: list[Finding]) -> str:
     if not findings:
         return "Nothing is wrong."
     rows = [
-        (f.severity, f.kind, f"{f.count:,}", KINDS[f.kind].meaning, "\n".join(f.examples) + f.more)
+        (
+            f.severity,
+            f.kind,
+            f"{f.count:,}",
+            ISSUE_TYPES[f.kind].meaning,
+            "\n".join(f.examples) + f.more,
+        )
         for f in findings
     ]
     heads = ("", "problem", "count", "", "first")
     return tabulate(rows, heads, colalign=("left", "left", "right", "left", "left"))
 
 
-def as_json(args: argparse.Namespace, about: Description, findings: list[Finding]) -> dict:
+def as_json(args: argparse.Namespace, info: DatasetInfo, findings: list[Finding]) -> dict:
     return {
         "annotations": str(args.annotations),
         "image_folder": str(args.images),
-        "images": about.images,
-        "annotations_in_all": about.annotations,
-        "classes": about.classes,
-        "keypoints": about.keypoints,
-        "worst": worst(findings),
+        "images": info.images,
+        "annotations_in_all": info.annotations,
+        "classes": info.classes,
+        "keypoints": info.keypoints,
+        "worst": worst_severity(findings),
         "problems": [
             {
                 "problem": finding.kind,
                 "severity": finding.severity,
                 "count": finding.count,
-                "meaning": KINDS[finding.kind].meaning,
+                "meaning": ISSUE_TYPES[finding.kind].meaning,
                 "first": finding.examples,
             }
             for finding in findings
@@ -93,7 +105,9 @@ def as_json(args: argparse.Namespace, about: Description, findings: list[Finding
 
 
 def draw(content: dict, images: Path, file: Path) -> None:
-    from nl_detectron.data.sheet import contact_sheet  # brings Matplotlib, for a while
+    from nl_detectron.data.validation.contact_sheet import (
+        contact_sheet,  # brings Matplotlib, for a while
+    )
 
     try:
         contact_sheet(content, images).savefig(file)

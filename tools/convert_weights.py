@@ -22,8 +22,8 @@ from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from tabulate import tabulate
 
 from nl_detectron.convert import SOURCES, Converted, convert, read_tensors
-from nl_detectron.engine import UsageError
 from nl_detectron.engine.checkpoint import read_checkpoint
+from nl_detectron.errors import UsageError
 
 UNSEEN = ("pairwise", "subsample", "pool", "scale", "groups")
 

@@ -36,13 +36,13 @@ from tqdm import tqdm
 from nl_detectron.config import detector_section
 from nl_detectron.engine import (
     Checkpointer,
-    UsageError,
     add_dataset_argument,
     build_on_meta,
     load_config,
     make_output,
 )
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.visualization import View, look
 

@@ -14,7 +14,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
-from nl_detectron.engine import UsageError
+from nl_detectron.errors import UsageError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEXT = int.from_bytes(b"ansi", "little")  # FFmpeg's codec of text files: it reads them as videos

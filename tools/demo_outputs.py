@@ -8,7 +8,7 @@ import numpy as np
 from demo_inputs import Frame, Source
 from PIL import Image
 
-from nl_detectron.engine import UsageError
+from nl_detectron.errors import UsageError
 
 LINES = "detections.jsonl"
 

@@ -17,7 +17,8 @@ from types import ModuleType
 from explore_models import Explorer, find_images, load, of_data_set
 from explore_page import CSS, page
 
-from nl_detectron.engine import UsageError, add_dataset_argument
+from nl_detectron.engine import add_dataset_argument
+from nl_detectron.errors import UsageError
 
 HOST = "127.0.0.1"
 

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import nn
 
 from nl_detectron.config import detector_section
-from nl_detectron.data import OwnData
-from nl_detectron.engine import Checkpointer, UsageError, build_on_meta, load_config
+from nl_detectron.data import CocoDataset
+from nl_detectron.engine import Checkpointer, build_on_meta, load_config
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.visualization import View, look
 
@@ -44,7 +45,7 @@ class Loaded:
     untrained: str
 
 
-def load(config_file: str, opts: list[str], data: Sequence[OwnData] = ()) -> Loaded:
+def load(config_file: str, opts: list[str], data: Sequence[CocoDataset] = ()) -> Loaded:
     """The model of a config, with its checkpoint's weights.
 
     Raises:

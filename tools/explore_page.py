@@ -12,7 +12,7 @@ from detectron2.utils.visualizer import Visualizer
 from explore_models import Explorer, Loaded
 from matplotlib.figure import Figure
 
-from nl_detectron.engine import UsageError
+from nl_detectron.errors import UsageError
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.modeling import find_blocks
 from nl_detectron.visualization import Attention, View, forms_of, mean_distance, strongest

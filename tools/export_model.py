@@ -31,12 +31,12 @@ from torch.nn import functional as F
 
 from nl_detectron.engine import (
     Checkpointer,
-    UsageError,
     build_on_meta,
     load_config,
     make_output,
 )
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
 BOUND = 1e-4  # of a difference, over the largest value of its output

@@ -24,8 +24,9 @@ import publishing
 import torch
 import yaml
 
-from nl_detectron.engine import UsageError, make_output
+from nl_detectron.engine import make_output
 from nl_detectron.engine.checkpoint import read_checkpoint
+from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo import index, page
 
 MADE = "# By tools/publish_checkpoint.py; NL_DETECTRON_ZOO names it to nl_detectron.model_zoo\n"

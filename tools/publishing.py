@@ -13,8 +13,9 @@ from detectron2.data.detection_utils import read_image
 from detectron2.engine import DefaultPredictor
 from training_run import as_values, flat
 
-from nl_detectron.engine import UsageError, build_on_meta, load_config
+from nl_detectron.engine import build_on_meta, load_config
 from nl_detectron.engine.checkpoint import digest, read_checkpoint
+from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo.zoo import CONFIGS
 
 # where two runs of the same model may differ

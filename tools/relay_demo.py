@@ -22,7 +22,8 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from PIL import Image
 from tabulate import tabulate
 
-from nl_detectron.engine import Trainer, UsageError, load_config, preflight, start_run
+from nl_detectron.engine import Trainer, load_config, preflight, start_run
+from nl_detectron.errors import UsageError
 
 RECORD = Path(__file__).parent.parent / "docs" / "relay_demo.json"  # benchmarks/demo_seeds.py's
 TASKS = {"box": "bbox/AP", "mask": "segm/AP", "keypoint": "keypoints/AP"}

@@ -16,7 +16,8 @@ from paper_tables import TABLES, fill, markdown
 from tabulate import tabulate
 from training_run import CONFIGS, Run, RunFailed, scaled
 
-from nl_detectron.engine import UsageError, make_output, preflight
+from nl_detectron.engine import make_output, preflight
+from nl_detectron.errors import UsageError
 
 OURS = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}  # not for --opts
 Plan = dict[str, list[Run]]  # by row's name, a run for each seed

@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode
 
-from nl_detectron.engine import UsageError, load_config, scale_batch
+from nl_detectron.engine import load_config, scale_batch
+from nl_detectron.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"

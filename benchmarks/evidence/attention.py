@@ -19,8 +19,9 @@ from torch import nn
 from torchvision.ops import box_iou
 
 from nl_detectron.data import RELAY_DATASETS, Relay
-from nl_detectron.engine import Checkpointer, UsageError, load_config
+from nl_detectron.engine import Checkpointer, load_config
 from nl_detectron.engine.hooks import versions
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.visualization import View, area_share, look, share, without
 from nl_detectron.visualization.draw import panel

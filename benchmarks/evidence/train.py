@@ -17,8 +17,9 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from nl_detectron.analysis import analyze
-from nl_detectron.engine import Checkpointer, Trainer, UsageError
+from nl_detectron.engine import Checkpointer, Trainer
 from nl_detectron.engine.hooks import versions
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 
 from .evaluate import Found, evaluate

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine import UsageError
+from ..errors import UsageError
 from .sources import SOURCES, Source, renamed
 
 Tensors = dict[str, Tensor]

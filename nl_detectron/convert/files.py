@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..engine import UsageError
+from ..errors import UsageError
 
 # of a Caffe2 pickle
 ALLOWED = {

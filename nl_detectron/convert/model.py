@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine import UsageError
+from ..errors import UsageError
 from .block import Tensors, convert_block, source_of
 from .sources import SOURCES, Source, renamed
 

@@ -3,14 +3,12 @@
 from .arguments import add_dataset_argument, argument_parser, configured, make_output
 from .batch import scale_batch
 from .checkpoint import Checkpointer
-from .errors import UsageError
 from .setup import build_on_meta, load_config, preflight, start_run
 from .trainer import Trainer, evaluate
 
 __all__ = [
     "Checkpointer",
     "Trainer",
-    "UsageError",
     "add_dataset_argument",
     "argument_parser",
     "build_on_meta",

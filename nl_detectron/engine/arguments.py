@@ -6,10 +6,10 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 
-from ..data.own import FORM, OwnData
+from ..data.coco_dataset import FORM, CocoDataset
+from ..errors import UsageError
 from .batch import SCALED, scale_batch
-from .errors import UsageError
-from .follow import get
+from .dataset_overrides import get
 from .setup import load_config
 
 
@@ -83,9 +83,9 @@ def _with_batch(cfg: CfgNode, args: Namespace) -> CfgNode:
     return scaled
 
 
-def _data(word: str) -> OwnData:
+def _data(word: str) -> CocoDataset:
     try:
-        return OwnData.parse(word)
+        return CocoDataset.parse(word)
     except ValueError as error:  # argparse shows the text of its own error alone
         raise ArgumentTypeError(str(error)) from error
 

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 
-from .errors import UsageError
-from .follow import get
+from ..errors import UsageError
+from .dataset_overrides import get
 
 # what Detectron2 scales with SOLVER.IMS_PER_BATCH
 SCALED = (

@@ -13,8 +13,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from ..errors import UsageError
 from ..modeling import find_blocks
-from .errors import UsageError
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..data.own import Description
-from ..data.problems import KINDS
-from .errors import UsageError
+from ..data.coco_dataset import DatasetInfo
+from ..data.validation.issues import ISSUE_TYPES
+from ..errors import UsageError
+from .dataset_overrides import KEYPOINTS, SIGMAS, classes_key, get
 from .evaluation import predicted
-from .follow import KEYPOINTS, SIGMAS, classes_key, get
 
 # Where a data set lies, by Detectron2's names in its metadata.
 FILES = {
@@ -67,9 +67,9 @@ def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
     if "keypoints" in tasks:
         _check_alike((*train, *test), "keypoint_names", "keypoints")
     for name in dict.fromkeys((*train, *test)):
-        about = MetadataCatalog.get(name).get("description")
-        if about:
-            _check_own(cfg, name, about, name in test)
+        info = MetadataCatalog.get(name).get("dataset_info")
+        if info:
+            _check_own(cfg, name, info, name in test)
     if "keypoints" in tasks and test:
         _check_sigmas(cfg)
 
@@ -106,15 +106,15 @@ def _check_classes(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> N
             )
 
 
-def _check_own(cfg: CfgNode, name: str, about: Description, tested: bool) -> None:
+def _check_own(cfg: CfgNode, name: str, info: DatasetInfo, tested: bool) -> None:
     """A set of --dataset, whose file was read."""
     masks, keypoints = ("segm" in predicted(cfg)), ("keypoints" in predicted(cfg))
-    if masks and not about.masks:
+    if masks and not info.masks:
         raise UsageError(
             f"MODEL.MASK_ON is True, but {name!r} has no masks (segmentation): use a config of "
             "COCO-Detection, or MODEL.MASK_ON False"
         )
-    if keypoints and not about.keypoints:
+    if keypoints and not info.keypoints:
         raise UsageError(
             f"MODEL.KEYPOINT_ON is True, but no category of {name!r} names keypoints: give them a "
             "list 'keypoints', or use MODEL.KEYPOINT_ON False"
@@ -127,20 +127,20 @@ def _check_own(cfg: CfgNode, name: str, about: Description, tested: bool) -> Non
         "mask evaluation": tested and masks,
         "keypoint evaluation": tested and keypoints,
     }
-    found = [finding for finding in about.errors if parts[KINDS[finding.kind].part]]
+    found = [finding for finding in info.errors if parts[ISSUE_TYPES[finding.kind].scope]]
     if found:
         raise UsageError(
             f"data set {name!r} cannot be used: {'; '.join(map(str, found))}. "
             "tools/check_dataset.py tells what that means, and of its images too"
         )
-    if masks and about.rle and cfg.INPUT.MASK_FORMAT != "bitmask":
+    if masks and info.rle and cfg.INPUT.MASK_FORMAT != "bitmask":
         raise UsageError(
             f"{name!r} has masks as RLE, for which INPUT.MASK_FORMAT must be bitmask, not "
             f"{cfg.INPUT.MASK_FORMAT}"
         )
-    if keypoints and get(cfg, KEYPOINTS) != len(about.keypoints):
+    if keypoints and get(cfg, KEYPOINTS) != len(info.keypoints):
         raise UsageError(
-            f"{KEYPOINTS} is {get(cfg, KEYPOINTS)}, but {name!r} has {len(about.keypoints)} "
+            f"{KEYPOINTS} is {get(cfg, KEYPOINTS)}, but {name!r} has {len(info.keypoints)} "
             "keypoint(s); leave it out, and it follows the data"
         )
 

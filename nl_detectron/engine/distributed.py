@@ -22,7 +22,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from .errors import UsageError
+from ..errors import UsageError
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 # How long a process that is not the cause of a failure stays silent. By then its launcher, which

@@ -18,7 +18,7 @@ from detectron2.evaluation import (
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-from .errors import UsageError
+from ..errors import UsageError
 from .fast_evaluation import fast_evaluation
 
 INSTANCES = ("bbox", "segm", "keypoints")

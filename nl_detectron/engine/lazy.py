@@ -30,11 +30,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..errors import UsageError
 from .checkpoint import Checkpointer, load_trained
 from .data_checks import check_dataset
+from .dataset_overrides import register_data
 from .distributed import distribute_model
-from .errors import UsageError
-from .follow import register_data
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
 from .mixed_precision import MixedPrecisionTrainer, check_precision
 from .setup import (

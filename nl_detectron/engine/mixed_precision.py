@@ -6,7 +6,7 @@ import torch
 from detectron2.engine import AMPTrainer
 from torch import nn
 
-from .errors import UsageError
+from ..errors import UsageError
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config import detector_section
-from .errors import UsageError
+from ..errors import UsageError
 
 SHORTEST = 320  # pixels of a picture's shorter side: on a smaller one labels hide what they name
 

@@ -16,13 +16,13 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config import add_nonlocal_config
-from ..data.own import OwnData
+from ..data.coco_dataset import CocoDataset
+from ..errors import UsageError
 from ..modeling import build_model
 from .checkpoint import read_checkpoint
 from .data_checks import check_dataset, check_fit
-from .errors import UsageError
+from .dataset_overrides import adapt_config_to_dataset, register_data
 from .evaluation import check_test_set, check_training_set
-from .follow import follow_data, register_data
 from .mixed_precision import check_precision
 from .pictures import check_pictures
 from .trainer import check_optimizer
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def load_config(
     config_file: str,
     opts: Sequence[str] = (),
-    data: Sequence[OwnData] = (),
+    data: Sequence[CocoDataset] = (),
     say: Callable[[str], None] = print,
 ) -> CfgNode:
     """Detectron2's defaults, ours, a YAML file and ``KEY VALUE`` overrides, frozen.
@@ -41,7 +41,8 @@ def load_config(
     Where there is no CUDA and no explicit MODEL.DEVICE, the device is the CPU.
 
     Args:
-        data: of the user's own, registered here, which the config follows (:func:`follow_data`).
+        data: the user's data sets. They are registered, and the config is adapted to them by
+            :func:`adapt_config_to_dataset`.
         say: takes a line on each thing that was decided by the data.
 
     Raises:
@@ -79,7 +80,7 @@ def load_config(
     explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, explicit, "MODEL.DEVICE")
     if data:
-        follow_data(cfg, data, opts[::2], say)
+        adapt_config_to_dataset(cfg, data, opts[::2], say)
     cfg.freeze()
     return cfg
 

@@ -20,10 +20,10 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
+from ..errors import UsageError
 from ..modeling import build_model, find_blocks
 from .checkpoint import Checkpointer, load_trained
 from .distributed import distribute_model
-from .errors import UsageError
 from .evaluation import best_metric, build_evaluator
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
 from .mixed_precision import MixedPrecisionTrainer

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..engine import UsageError
+from ..errors import UsageError
 
 SHIPPED = Path(__file__).with_name("index.yaml")
 OWN = "NL_DETECTRON_ZOO"  # the environment variable that names an index of your own

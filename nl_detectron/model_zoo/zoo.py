@@ -15,7 +15,8 @@ from detectron2.config import CfgNode, LazyConfig, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from ..engine import Checkpointer, UsageError, load_config
+from ..engine import Checkpointer, load_config
+from ..errors import UsageError
 from ..modeling import build_model
 from .index import entries, shipped
 

@@ -6,7 +6,7 @@ from elsewhere import DOT, EMBEDDED, cases, difference, named, weights
 from peers import PYTORCHVIDEO, mmcv_cases, peer_difference, pytorchvideo_cases
 
 from nl_detectron.convert import convert_block
-from nl_detectron.engine import UsageError
+from nl_detectron.errors import UsageError
 
 EXACT = 1e-12
 

@@ -19,7 +19,8 @@ from helpers import detections, made_up_batch, tiny_cfg
 from torchvision.models import resnet18, resnet50
 
 from nl_detectron.convert import convert, read_tensors
-from nl_detectron.engine import Checkpointer, UsageError
+from nl_detectron.engine import Checkpointer
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
 COUNTERS = "counters of training batches, which no output depends on"

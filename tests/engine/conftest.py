@@ -7,21 +7,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from coco_files import PLAIN, catalogues_left_alone, sound_content, word, write
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from own_data import PLAIN, catalogues_left_alone, sound_content, word, write
 
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import SPLITS, register_split
 from nl_detectron.engine import (
     Trainer,
-    UsageError,
     argument_parser,
     configured,
     load_config,
     preflight,
     start_run,
 )
+from nl_detectron.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 TINY = {

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from nl_detectron.config import default_block
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import register_split
-from nl_detectron.engine import Trainer, UsageError, distributed, evaluate, lazy, load_config
+from nl_detectron.engine import Trainer, distributed, evaluate, lazy, load_config
 from nl_detectron.engine.distributed import distribute_model
 from nl_detectron.engine.hooks import EvalHook
+from nl_detectron.errors import UsageError
 from nl_detectron.layers import NORMS, PAIRWISE
 from nl_detectron.modeling import NonLocalKeypointHead, NonLocalMaskHead, find_blocks
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from own_data import MASK, PLAIN
+from coco_files import MASK, PLAIN
 
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import load_config
 from nl_detectron.engine.batch import SCALED, scale_batch
-from nl_detectron.engine.follow import get
+from nl_detectron.engine.dataset_overrides import get
+from nl_detectron.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 

@@ -8,8 +8,9 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from helpers import nonlocal_tensors, tiny_cfg, with_blocks
 
-from nl_detectron.engine import Checkpointer, UsageError
+from nl_detectron.engine import Checkpointer
 from nl_detectron.engine.checkpoint import fresh_outside_blocks
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
 BASELINE = tiny_cfg(task="keypoint")

@@ -1,7 +1,7 @@
 """Data that does not fit the model, or other data, is told before a run."""
 
 import pytest
-from own_data import (
+from coco_files import (
     BOX,
     KEYPOINT,
     LAZY,
@@ -14,8 +14,9 @@ from own_data import (
     write,
 )
 
-from nl_detectron.data import OwnData
-from nl_detectron.engine import UsageError, lazy, preflight
+from nl_detectron.data import CocoDataset
+from nl_detectron.engine import lazy, preflight
+from nl_detectron.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 
@@ -26,7 +27,7 @@ def test_a_data_set_that_is_used_nowhere_is_told(refused, birds):
 
 def test_a_name_given_twice_or_taken_is_told(refused, birds, tmp_path):
     assert "--dataset birds_train is given more than once" in refused(MASK, *birds(), *birds())
-    taken = OwnData("coco_2017_train", write(tmp_path, sound_content()).annotations, "images")
+    taken = CocoDataset("coco_2017_train", write(tmp_path, sound_content()).annotations, "images")
     assert "'coco_2017_train' is taken" in refused(MASK, "--dataset", word(taken))
 
 

@@ -14,8 +14,9 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from nl_detectron.data import Relay
-from nl_detectron.engine import UsageError, argument_parser, distributed
+from nl_detectron.engine import argument_parser, distributed
 from nl_detectron.engine.evaluation import INSTANCES
+from nl_detectron.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.several

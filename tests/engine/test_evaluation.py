@@ -11,9 +11,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_panoptic
 from PIL import Image
 
-from nl_detectron.engine import UsageError, load_config, preflight
+from nl_detectron.engine import load_config, preflight
 from nl_detectron.engine.evaluation import best_metric, build_evaluator, predicted
 from nl_detectron.engine.pictures import Pictures
+from nl_detectron.errors import UsageError
 
 STUFF = 100  # a category of the panoptic set; those of things are 1 to 3
 PANOPTIC = (

@@ -21,8 +21,9 @@ from helpers import detections, made_up_batch, randomise
 from omegaconf import DictConfig, ListConfig
 from torch import nn
 
-from nl_detectron.engine import Checkpointer, Trainer, UsageError, build_on_meta, lazy, load_config
+from nl_detectron.engine import Checkpointer, Trainer, build_on_meta, lazy, load_config
 from nl_detectron.engine.evaluation import best_metric, predicted
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import find_blocks
 
 ROOT = Path(__file__).parents[2]

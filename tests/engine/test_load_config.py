@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nl_detectron.engine import UsageError, load_config
+from nl_detectron.engine import load_config
+from nl_detectron.errors import UsageError
 
 DEMO = Path(__file__).parents[2] / "configs" / "Demo" / "relay_mask_rcnn_nl.yaml"
 

@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 import torch
+from coco_files import DEMO, KEYPOINT, PLAIN
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
-from own_data import DEMO, KEYPOINT, PLAIN
 
 from nl_detectron.engine import Trainer, preflight, start_run
 

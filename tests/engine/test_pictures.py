@@ -14,8 +14,9 @@ from detectron2.utils.events import EventStorage
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nl_detectron.engine import Trainer, UsageError, preflight
+from nl_detectron.engine import Trainer, preflight
 from nl_detectron.engine.pictures import Pictures, _place, _sample
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
 SURE_OF_ALL = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "VISUALIZE.SCORE", 0.0)

@@ -10,8 +10,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from nl_detectron.engine import UsageError, distributed, preflight
+from nl_detectron.engine import distributed, preflight
 from nl_detectron.engine.mixed_precision import check_precision
+from nl_detectron.errors import UsageError
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ import torch
 import yaml
 
 from nl_detectron import model_zoo
-from nl_detectron.engine import UsageError, evaluate, load_config
+from nl_detectron.engine import evaluate, load_config
 from nl_detectron.engine.checkpoint import digest
+from nl_detectron.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tools"))

@@ -10,7 +10,8 @@ import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.evaluation.testing import flatten_results_dict
 
-from nl_detectron.engine import Trainer, UsageError, evaluate, load_config
+from nl_detectron.engine import Trainer, evaluate, load_config
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 
 

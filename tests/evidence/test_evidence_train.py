@@ -15,7 +15,7 @@ from benchmarks.evidence.runs import RUNS, register
 from benchmarks.evidence.sweep import state
 from benchmarks.evidence.train import build, perform
 from nl_detectron.data import Relay
-from nl_detectron.engine import UsageError
+from nl_detectron.errors import UsageError
 from nl_detectron.modeling import find_blocks
 
 

@@ -1,4 +1,4 @@
-"""A user's own data set in COCO's format, from the command line to Detectron2's catalogues."""
+"""A data set in COCO's format, from the command line to Detectron2's catalogs."""
 
 import re
 from collections.abc import Sequence
@@ -9,27 +9,28 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.colormap import colormap
 
-from .check import check_content
 from .coco import read_coco
 from .keypoints import connection_rules, flip_pairs
-from .problems import Finding, collected
+from .validation.checks import check_content
+from .validation.issues import Finding, summarize_issues
 
 FORM = "NAME=ANNOTATIONS.json:IMAGE_FOLDER"
 WORD = re.compile(r"(?P<name>[\w.-]+)=(?P<annotations>.+?\.json):(?P<images>.+)")
 
 
 @dataclass(frozen=True)
-class Description:
-    """What a data set holds.
+class DatasetInfo:
+    """Contents of a data set.
 
     Attributes:
-        classes: names, in the order of the categories' ids: the model's numbers from 0.
-        keypoints: names, in order; none where no class has any.
-        skeleton: pairs of keypoints to join, from 1.
-        masks: some annotation has one.
-        rle: some that is no crowd has one as RLE, which takes INPUT.MASK_FORMAT bitmask.
-        images, annotations: how many.
-        errors: problems of severity "error"; image files are not looked at.
+        classes: names in the order of the categories' ids, which is that of the model's classes.
+        keypoints: names in order; empty if no class has keypoints.
+        skeleton: pairs of keypoints to join, counted from 1.
+        masks: whether any annotation has a mask.
+        rle: whether any annotation but a crowd has an RLE mask, which needs INPUT.MASK_FORMAT
+            bitmask.
+        images, annotations: their numbers.
+        errors: issues of severity "error" in the annotation file; image files are not checked.
     """
 
     classes: tuple[str, ...]
@@ -43,10 +44,11 @@ class Description:
 
 
 @dataclass(frozen=True)
-class OwnData:
-    """A data set: the name for configs, the annotation file and the folder of its images.
+class CocoDataset:
+    """A data set: its name in configs, its annotation file and its image folder.
 
-    The file is read once; pickled, this takes what it read along, to processes that train beside.
+    The annotation file is read once. Pickling keeps the result, so that worker processes do not
+    read it again.
     """
 
     name: str
@@ -54,7 +56,7 @@ class OwnData:
     images: str
 
     @classmethod
-    def parse(cls, word: str) -> "OwnData":
+    def parse(cls, word: str) -> "CocoDataset":
         """From ``NAME=ANNOTATIONS.json:IMAGE_FOLDER``; paths may have colons.
 
         Raises:
@@ -68,16 +70,22 @@ class OwnData:
         return cls(**found.groupdict())
 
     @cached_property
-    def about(self) -> Description:
-        """Raises ValueError for a file that is not there or not COCO's."""
-        content = read_coco(self.annotations)
-        return describe(content, collected(check_content(content)))
-
-    def register(self) -> None:
-        """Make it known to Detectron2, with names, colours, flips and skeleton; once is enough.
+    def info(self) -> DatasetInfo:
+        """Contents of the file.
 
         Raises:
-            ValueError: a file that is not there or not COCO's, or a name that is taken.
+            ValueError: the file is missing or not in COCO's format.
+        """
+        content = read_coco(self.annotations)
+        return describe(content, summarize_issues(check_content(content)))
+
+    def register(self) -> None:
+        """Register the data set with Detectron2: names, colours, flip map and skeleton.
+
+        Registering twice does nothing.
+
+        Raises:
+            ValueError: the file is missing or not in COCO's format, or the name is taken.
         """
         metadata = MetadataCatalog.get(self.name)
         files = {"json_file": self.annotations, "image_root": self.images}
@@ -85,16 +93,21 @@ class OwnData:
             if all(metadata.get(key) == path for key, path in files.items()):
                 return
             raise ValueError(f"data set name {self.name!r} is taken; give another")
-        known = {"description": self.about, **names_and_colours(self.about)}
+        known = {"dataset_info": self.info, **names_and_colours(self.info)}
         register_coco_instances(self.name, known, self.annotations, self.images)
 
 
-def describe(content: dict, findings: Sequence[Finding] = ()) -> Description:
-    """Of an annotation file that :func:`~.coco.read_coco` read, and what was found in it."""
+def describe(content: dict, findings: Sequence[Finding] = ()) -> DatasetInfo:
+    """Summarize the contents of an annotation file.
+
+    Args:
+        content: what :func:`~.coco.read_coco` returns.
+        findings: issues found in it.
+    """
     categories = sorted(content["categories"], key=lambda category: category["id"])
     first = next((c for c in categories if c.get("keypoints")), {})
     masks = [(a["segmentation"], a) for a in content["annotations"] if a.get("segmentation")]
-    return Description(
+    return DatasetInfo(
         classes=tuple(category["name"] for category in categories),
         keypoints=tuple(first.get("keypoints", ())),
         skeleton=first.get("skeleton") or (),
@@ -106,12 +119,12 @@ def describe(content: dict, findings: Sequence[Finding] = ()) -> Description:
     )
 
 
-def names_and_colours(about: Description) -> dict[str, list]:
-    """What Detectron2's metadata tells of classes and, where there are any, of keypoints."""
-    colours, names = colormap(rgb=True).astype(int).tolist(), list(about.keypoints)
+def names_and_colours(info: DatasetInfo) -> dict[str, list]:
+    """Detectron2 metadata of the classes and, if there are any, of the keypoints."""
+    colours, names = colormap(rgb=True).astype(int).tolist(), list(info.keypoints)
     classes = {
-        "thing_classes": list(about.classes),
-        "thing_colors": [colours[i % len(colours)] for i in range(len(about.classes))],
+        "thing_classes": list(info.classes),
+        "thing_colors": [colours[i % len(colours)] for i in range(len(info.classes))],
     }
     if not names:
         return classes
@@ -119,5 +132,5 @@ def names_and_colours(about: Description) -> dict[str, list]:
         **classes,
         "keypoint_names": names,
         "keypoint_flip_map": flip_pairs(names),
-        "keypoint_connection_rules": connection_rules(names, about.skeleton),
+        "keypoint_connection_rules": connection_rules(names, info.skeleton),
     }

@@ -12,9 +12,9 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .check import check_annotation, is_polygon, whole_images
-from .own import describe, names_and_colours
-from .problems import KINDS
+from ..coco_dataset import describe, names_and_colours
+from .checks import check_annotation, is_polygon, whole_images
+from .issues import ISSUE_TYPES
 
 MOST = 12  # images
 COLUMNS = 4
@@ -25,23 +25,23 @@ DPI = 100
 def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
     """Up to 12 images that show as many classes as can be, with boxes, masks and keypoints.
 
-    Images that cannot be read, and what of an annotation is broken, are left out:
-    :mod:`.check` tells of them.
+    Images that cannot be read and broken parts of annotations are left out; :mod:`.checks` reports
+    them.
 
     Args:
-        content: of :func:`~.coco.read_coco`.
-        folder: of the images.
+        content: what :func:`nl_detectron.data.coco.read_coco` returns.
+        folder: the images' folder.
 
     Raises:
         ValueError: no annotated image can be read.
     """
-    about = describe(content)
-    metadata = Metadata(**names_and_colours(about))
+    info = describe(content)
+    metadata = Metadata(**names_and_colours(info))
     of_image: dict = {}
-    for image, record in _records(content, len(about.keypoints)):
+    for image, record in _records(content, len(info.keypoints)):
         of_image.setdefault(image, []).append(record)
     left = {i["id"]: i["file_name"] for i in whole_images(content) if i["id"] in of_image}
-    unseen, drawn = set(range(len(about.classes))), {}
+    unseen, drawn = set(range(len(info.classes))), {}
     while left and len(drawn) < MOST:
         classes = {i: {r["category_id"] for r in of_image[i]} for i in left}
         best = max(left, key=lambda image: len(classes[image] & unseen))
@@ -58,13 +58,15 @@ def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
 
 
 def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
-    """Annotations as Detectron2 has them, each with its image's id; sound parts alone."""
+    """Image id and annotation in Detectron2's format, without broken parts."""
     images = {image["id"]: image for image in whole_images(content)}
     categories = {category["id"]: category for category in content["categories"]}
     numbers = {category: i for i, category in enumerate(sorted(categories))}
     for annotation in content["annotations"]:
-        found = [KINDS[k] for k in check_annotation(annotation, images, categories, masks=True)]
-        broken = {kind.part for kind in found if kind.severity == "error"}
+        found = [
+            ISSUE_TYPES[k] for k in check_annotation(annotation, images, categories, masks=True)
+        ]
+        broken = {kind.scope for kind in found if kind.severity == "error"}
         if "all" in broken or annotation["image_id"] not in images:
             continue
         record = {

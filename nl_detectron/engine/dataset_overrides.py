@@ -1,4 +1,4 @@
-"""A config follows the user's data: which sets it names, how many classes and keypoints."""
+"""Adapts a config to the data sets of ``--dataset``: names, numbers of classes and keypoints."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import reduce
@@ -8,12 +8,12 @@ from detectron2.config import CfgNode
 from detectron2.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES
 
 from ..config import detector_section_name
+from ..data.coco_dataset import CocoDataset, DatasetInfo
 from ..data.keypoints import flip_pairs, unpaired
-from ..data.own import Description, OwnData
-from .errors import UsageError
+from ..errors import UsageError
 from .evaluation import predicted
 
-# by which ending of its name a data set is taken for what
+# A data set whose name has one of these endings is used for the key.
 ENDINGS = {"DATASETS.TRAIN": ("_train",), "DATASETS.TEST": ("_val", "_test")}
 KEYPOINTS = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"
 SIGMAS = "TEST.KEYPOINT_OKS_SIGMAS"
@@ -22,27 +22,27 @@ SIGMAS = "TEST.KEYPOINT_OKS_SIGMAS"
 SIGMA = 0.067
 
 
-def follow_data(
-    cfg: CfgNode, data: Sequence[OwnData], given: Collection[str], say: Callable[[str], None]
+def adapt_config_to_dataset(
+    cfg: CfgNode, data: Sequence[CocoDataset], given: Collection[str], say: Callable[[str], None]
 ) -> None:
-    """Register data sets and set what a config, not frozen, has to do with them.
+    """Register data sets and adapt a config (not frozen) to them.
 
-    A set whose name ends in _train becomes DATASETS.TRAIN, those in _val and _test DATASETS.TEST,
-    unless the config names a set of ``data`` there; an own training set without a test set empties
-    DATASETS.TEST. The numbers of classes and keypoints, the OKS sigmas and the form of masks are
-    those of the training set, or where that is another's, of the test set.
+    Sets whose names end in _train become DATASETS.TRAIN, those in _val and _test DATASETS.TEST,
+    unless the config already names a set of ``data`` there. If only a training set is given,
+    DATASETS.TEST becomes empty. The numbers of classes and keypoints, the OKS sigmas and the mask
+    format are those of the training set, or of the test set if the training set is another's.
 
     Args:
-        given: keys of the user's overrides, which stay as they are.
-        say: takes a line on each thing that was decided.
+        given: keys of the user's overrides, which are kept.
+        say: called with one line for each decision.
 
     Raises:
-        UsageError: files that are not there or not COCO's, a name that is taken, or given twice,
-            or used nowhere.
+        UsageError: a file is missing or not in COCO's format, or a name is taken, given twice or
+            not used.
     """
     register_data(data)
     _choose_sets(cfg, [one.name for one in data], given, say)
-    ours = {one.name: one.about for one in data}
+    ours = {one.name: one.info for one in data}
     used = [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if name in ours]
     for name in ours:
         if name not in used:
@@ -50,14 +50,14 @@ def follow_data(
                 f"--dataset {name} is used nowhere: end its name in _train, _val or _test, or name "
                 "it in DATASETS.TRAIN or DATASETS.TEST"
             )
-    _follow(cfg, used[0], ours[used[0]], given, say)
+    _apply_dataset(cfg, used[0], ours[used[0]], given, say)
 
 
-def register_data(data: Sequence[OwnData]) -> None:
-    """Make data sets known to this process, as each one of a run needs.
+def register_data(data: Sequence[CocoDataset]) -> None:
+    """Register data sets in this process; every process of a run has to.
 
     Raises:
-        UsageError: files that are not there or not COCO's, a name that is taken or given twice.
+        UsageError: a file is missing or not in COCO's format, or a name is taken or given twice.
     """
     for one in data:
         if sum(one.name == other.name for other in data) > 1:
@@ -69,7 +69,7 @@ def register_data(data: Sequence[OwnData]) -> None:
 
 
 def classes_key(cfg: CfgNode) -> str:
-    """Of a detector's number of classes."""
+    """Config key of the detector's number of classes."""
     return f"MODEL.{detector_section_name(cfg)}.NUM_CLASSES"
 
 
@@ -97,18 +97,18 @@ def _choose_sets(
         say(f"--dataset: DATASETS.TRAIN is {sets.TRAIN}, DATASETS.TEST {sets.TEST}")
 
 
-def _follow(
+def _apply_dataset(
     cfg: CfgNode,
     name: str,
-    about: Description,
+    info: DatasetInfo,
     given: Collection[str],
     say: Callable[[str], None],
 ) -> None:
     tasks = predicted(cfg)
-    wanted: dict[str, Any] = {classes_key(cfg): len(about.classes)}
-    if "segm" in tasks and about.rle:
+    wanted: dict[str, Any] = {classes_key(cfg): len(info.classes)}
+    if "segm" in tasks and info.rle:
         wanted["INPUT.MASK_FORMAT"] = "bitmask"
-    keypoints = about.keypoints if "keypoints" in tasks else ()
+    keypoints = info.keypoints if "keypoints" in tasks else ()
     if keypoints:
         wanted[KEYPOINTS] = len(keypoints)
         if len(cfg.TEST.KEYPOINT_OKS_SIGMAS) != len(keypoints):  # else they are of this data
@@ -124,7 +124,7 @@ def _follow(
     told = [f"{k} {get(cfg, k)} -> {v}" for k, v in wanted.items() if k != SIGMAS or not v]
     cfg.merge_from_list([word for pair in wanted.items() for word in pair])
     if told:
-        say(f"{name}, {len(about.classes)} class(es): {', '.join(told)}")
+        say(f"{name}, {len(info.classes)} class(es): {', '.join(told)}")
     if keypoints and cfg.INPUT.RANDOM_FLIP == "horizontal" and name in cfg.DATASETS.TRAIN:
         say(f"{name}: {_flips(keypoints)}")
 

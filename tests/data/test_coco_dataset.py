@@ -5,11 +5,11 @@ import pickle
 from pathlib import Path
 
 import pytest
+from coco_files import KEYPOINTS, catalogues_left_alone, sound_content, word, write
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
-from own_data import KEYPOINTS, catalogues_left_alone, sound_content, word, write
 
-from nl_detectron.data import OwnData
+from nl_detectron.data import CocoDataset
 from nl_detectron.data.keypoints import connection_rules, flip_pairs, unpaired
 
 
@@ -34,7 +34,7 @@ def own_catalogues():
     ],
 )
 def test_a_word_has_a_name_a_file_and_a_folder(text, parts):
-    assert OwnData.parse(text) == OwnData(*parts)
+    assert CocoDataset.parse(text) == CocoDataset(*parts)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_word_has_a_name_a_file_and_a_folder(text, parts):
 )
 def test_a_word_of_another_form_is_told(text):
     with pytest.raises(ValueError, match=r"expected NAME=ANNOTATIONS\.json:IMAGE_FOLDER") as caught:
-        OwnData.parse(text)
+        CocoDataset.parse(text)
     assert repr(text) in str(caught.value)
 
 
 def test_it_is_registered_with_names_flips_and_skeleton(tmp_path):
     data = write(tmp_path, sound_content())
-    OwnData.parse(word(data)).register()
+    CocoDataset.parse(word(data)).register()
     meta = MetadataCatalog.get("birds_train")
     assert meta.thing_classes == ["jay", "owl"]  # by their ids, 3 and 20
     assert len(meta.thing_colors) == 2 and meta.thing_colors[0] != meta.thing_colors[1]
@@ -88,21 +88,21 @@ def test_more_classes_than_colours_have_one_each(tmp_path):
 
 def test_another_process_needs_no_file_to_register_it(tmp_path):
     data = write(tmp_path, sound_content())
-    about = data.about
+    info = data.info
     Path(data.annotations).unlink()
     there = pickle.loads(pickle.dumps(data))
     there.register()
-    assert there.about == about
+    assert there.info == info
     assert MetadataCatalog.get("birds_train").thing_classes == ["jay", "owl"]
 
 
 def test_registering_twice_is_once_and_a_taken_name_is_told(tmp_path):
     data = write(tmp_path, sound_content())
     data.register()
-    OwnData(data.name, data.annotations, data.images).register()
+    CocoDataset(data.name, data.annotations, data.images).register()
     for other in (
-        OwnData(data.name, data.annotations, "elsewhere"),
-        OwnData("coco_2017_val", "a", "b"),
+        CocoDataset(data.name, data.annotations, "elsewhere"),
+        CocoDataset("coco_2017_val", "a", "b"),
     ):
         with pytest.raises(ValueError, match=f"'{other.name}' is taken"):
             other.register()
@@ -110,15 +110,15 @@ def test_registering_twice_is_once_and_a_taken_name_is_told(tmp_path):
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ValueError, match="there is no such file"):
-        OwnData("birds", str(tmp_path / "birds.json"), str(tmp_path)).register()
+        CocoDataset("birds", str(tmp_path / "birds.json"), str(tmp_path)).register()
     assert "birds" not in DatasetCatalog.list()
 
 
 def test_masks_of_crowds_are_not_counted_as_rle(tmp_path):
     content = sound_content()
-    assert write(tmp_path, content).about.rle is False
+    assert write(tmp_path, content).info.rle is False
     content["annotations"][3]["iscrowd"] = 0
-    assert write(tmp_path, content).about.rle is True
+    assert write(tmp_path, content).info.rle is True
 
 
 # --- keypoints -----------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ FIVE = 5  # COCO's nose, eyes and ears
 
 
 @pytest.fixture
-def faces(shared, tmp_path) -> OwnData:
+def faces(shared, tmp_path) -> CocoDataset:
     """COCO's people with five keypoints, under a number of their own beside another class."""
     source = shared / "coco_mini" / "annotations" / "person_keypoints_val2017.json"
     content = json.loads(source.read_text())
@@ -193,11 +193,11 @@ def faces(shared, tmp_path) -> OwnData:
         annotation.update(category_id=90, keypoints=points, num_keypoints=labelled)
     file = tmp_path / "faces.json"
     file.write_text(json.dumps(content))
-    return OwnData("faces_val", str(file), str(shared / "coco_mini" / "val2017"))
+    return CocoDataset("faces_val", str(file), str(shared / "coco_mini" / "val2017"))
 
 
 def test_real_data_with_five_keypoints_is_sound_and_loads(faces):
-    assert faces.about.errors == ()
+    assert faces.info.errors == ()
     faces.register()
     records = DatasetCatalog.get("faces_val")
     annotations = [a for record in records for a in record["annotations"]]

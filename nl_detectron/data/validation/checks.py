@@ -1,7 +1,7 @@
-"""Finds what is wrong with a data set in COCO's format, before a training runs into it.
+"""Checks of a data set in COCO's format, so that its issues are found before training.
 
-A problem is the name of its kind, of :data:`~.problems.KINDS`, and the place: a class, an image, an
-annotation. Coordinates: pixels; boxes x, y, width, height.
+An issue is the name of its type in :data:`~.issues.ISSUE_TYPES` and its place: a class, an image or
+an annotation. Coordinates are in pixels; boxes are x, y, width, height.
 """
 
 import math
@@ -14,14 +14,18 @@ from detectron2.data.detection_utils import read_image
 from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 
-from .keypoints import sound_skeleton
-from .problems import Problem
+from ..keypoints import sound_skeleton
+from .issues import Issue
 
 SLACK = 1.0  # pixels that a box or a keypoint may lie outside: rounding
 
 
-def check_content(content: dict) -> Iterator[Problem]:
-    """Problems of an annotation file alone, of :func:`~.coco.read_coco`; no image is read."""
+def check_content(content: dict) -> Iterator[Issue]:
+    """Issues of an annotation file; no image is read.
+
+    Args:
+        content: what :func:`nl_detectron.data.coco.read_coco` returns.
+    """
     yield from _check_categories(content)
     yield from _check_images(content)
     images = {image["id"]: image for image in whole_images(content)}
@@ -38,8 +42,8 @@ def check_content(content: dict) -> Iterator[Problem]:
         yield "annotation twice", f"image {image}, category {category}, box {box}"
 
 
-def check_files(content: dict, folder: str | os.PathLike) -> Iterator[Problem]:
-    """Problems of the image files: each is read as training does. A bar shows how far it is."""
+def check_files(content: dict, folder: str | os.PathLike) -> Iterator[Issue]:
+    """Issues of the image files, each read as in training. Shows a progress bar."""
     images = whole_images(content)
     paths = [os.path.join(folder, image["file_name"]) for image in images]
     sizes = [(image["height"], image["width"]) for image in images]
@@ -55,11 +59,11 @@ def check_files(content: dict, folder: str | os.PathLike) -> Iterator[Problem]:
 def check_annotation(
     annotation: dict, images: dict, categories: dict, masks: bool
 ) -> Iterator[str]:
-    """Kinds of what is wrong with one annotation by itself.
+    """Names of the issue types of a single annotation.
 
     Args:
-        images, categories: of the file, by id.
-        masks: the file has some, so that each annotation should have one.
+        images, categories: entries of the file by id.
+        masks: whether the file has masks, so that every annotation needs one.
     """
     if not _is_whole(annotation):
         yield "incomplete annotation"
@@ -88,7 +92,7 @@ def check_annotation(
 
 
 def whole_images(content: dict) -> list[dict]:
-    """Those with an id, a file's name and a size."""
+    """Image entries that have an id, a file name and a size."""
     return [
         image
         for image in content["images"]
@@ -98,7 +102,7 @@ def whole_images(content: dict) -> list[dict]:
     ]
 
 
-def _check_categories(content: dict) -> Iterator[Problem]:
+def _check_categories(content: dict) -> Iterator[Issue]:
     categories = content["categories"]
     for number in _repeated(c["id"] for c in categories):
         yield "class id twice", f"category {number}"
@@ -118,7 +122,7 @@ def _check_categories(content: dict) -> Iterator[Problem]:
             yield "broken skeleton", place
 
 
-def _check_images(content: dict) -> Iterator[Problem]:
+def _check_images(content: dict) -> Iterator[Issue]:
     whole = whole_images(content)
     known = {id(image) for image in whole}
     for number, image in enumerate(content["images"]):
@@ -203,12 +207,12 @@ def _check_keypoints(annotation: dict, count: int, height: int, width: int) -> I
 
 
 def is_polygon(numbers: list) -> bool:
-    """Whether they are three points x, y or more, as Detectron2 asks."""
+    """Whether numbers are at least three points x, y, as Detectron2 requires."""
     return len(numbers) >= 6 and len(numbers) % 2 == 0
 
 
 def _area(polygon: list) -> float:
-    """By the shoelace formula."""
+    """Area of a polygon by the shoelace formula."""
     points = list(zip(polygon[::2], polygon[1::2], strict=True))
     ends = zip(points, points[1:] + points[:1], strict=True)
     return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in ends)) / 2

@@ -3,23 +3,29 @@
 import json
 
 import pytest
-from own_data import FILES, HEIGHT, WIDTH, sound_content, write
+from coco_files import FILES, HEIGHT, WIDTH, sound_content, write
 from PIL import Image
 
-from nl_detectron.data.check import check_content, check_files
 from nl_detectron.data.coco import read_coco
-from nl_detectron.data.problems import EXAMPLES, KINDS, SEVERITIES, collected, worst
+from nl_detectron.data.validation.checks import check_content, check_files
+from nl_detectron.data.validation.issues import (
+    EXAMPLES,
+    ISSUE_TYPES,
+    SEVERITIES,
+    summarize_issues,
+    worst_severity,
+)
 
 
 def found(content: dict) -> dict[str, tuple[str, ...]]:
-    return {f.kind: f.examples for f in collected(check_content(content))}
+    return {f.kind: f.examples for f in summarize_issues(check_content(content))}
 
 
 def test_sound_data_has_no_problem(tmp_path):
     data = write(tmp_path, sound_content())
     assert found(sound_content()) == {}
     assert not list(check_files(sound_content(), data.images))
-    assert worst([]) == "info"
+    assert worst_severity([]) == "info"
 
 
 def of_annotation(**changes):
@@ -171,7 +177,7 @@ def test_problems_are_counted_and_the_first_kept():
     content = sound_content()
     more = [{**content["annotations"][0], "id": 100 + i, "bbox": [1, 1, 0, i]} for i in range(9)]
     content["annotations"] += more
-    [finding] = collected(check_content(content))
+    [finding] = summarize_issues(check_content(content))
     assert (finding.kind, finding.count, len(finding.examples)) == ("empty box", 9, EXAMPLES)
     assert finding.examples[0] == "annotation 100 of a.png"
     assert str(finding).startswith("empty box (9: annotation 100 of a.png, ")
@@ -211,8 +217,8 @@ def test_text_is_no_image(tmp_path):
 
 
 def test_every_kind_of_problem_is_tested():
-    assert {kind for kind, *_ in BROKEN} | set(FILE_PROBLEMS) == set(KINDS)
-    assert {kind.severity for kind in KINDS.values()} == set(SEVERITIES)
+    assert {kind for kind, *_ in BROKEN} | set(FILE_PROBLEMS) == set(ISSUE_TYPES)
+    assert {kind.severity for kind in ISSUE_TYPES.values()} == set(SEVERITIES)
 
 
 @pytest.mark.parametrize(

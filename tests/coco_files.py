@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from nl_detectron.data import OwnData
+from nl_detectron.data import CocoDataset
 
 ROOT = Path(__file__).parents[1]
 MASK = ROOT / "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml"
@@ -62,7 +62,7 @@ def _annotation(number: int, image: int, category: int, box: list[int]) -> dict:
     }
 
 
-def write(folder: Path, content: dict, name: str = "birds_train") -> OwnData:
+def write(folder: Path, content: dict, name: str = "birds_train") -> CocoDataset:
     """The file ``{name}.json`` and images of noise below a folder."""
     file, images = folder / f"{name}.json", folder / "images"
     file.write_text(json.dumps(content))
@@ -71,10 +71,10 @@ def write(folder: Path, content: dict, name: str = "birds_train") -> OwnData:
     for image in FILES:
         pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(images / image)
-    return OwnData(name, str(file), str(images))
+    return CocoDataset(name, str(file), str(images))
 
 
-def word(data: OwnData) -> str:
+def word(data: CocoDataset) -> str:
     """For the command line."""
     return f"{data.name}={data.annotations}:{data.images}"
 

@@ -1,11 +1,11 @@
 """A config follows the data of ``--dataset``: its sets, how many classes and keypoints."""
 
 import pytest
+from coco_files import BOX, DEMO, KEYPOINT, MASK, PLAIN, RETINANET, named, sound_content, write
 from detectron2.data import MetadataCatalog
-from own_data import BOX, DEMO, KEYPOINT, MASK, PLAIN, RETINANET, named, sound_content, write
 
 from nl_detectron.engine import load_config, preflight
-from nl_detectron.engine.follow import SIGMA
+from nl_detectron.engine.dataset_overrides import SIGMA
 
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 
