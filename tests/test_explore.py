@@ -16,13 +16,13 @@ from helpers import randomise
 from PIL import Image
 from test_tools import TOOLS
 
+from nl_detectron.attention import forms_of, record_attention
 from nl_detectron.data import Relay
 from nl_detectron.data.relay import register_split
 from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
-from nl_detectron.visualization import forms_of, look
 
 sys.path.append(str(TOOLS))
 
@@ -106,11 +106,11 @@ def test_another_form_is_what_a_model_of_that_form_sees_with_the_same_weights(
     words = [*words, "MODEL.NONLOCAL.SUBSAMPLE", subsample]
     model, twin = (thin_model(form, config, words) for form in (own, other))
     twin.load_state_dict(model.state_dict(), strict=False)
-    views = [look(m, [image], (64, 999))[0] for m in (model, twin)]
-    [block] = views[0].blocks
-    x, y = explore_page.begin(views[0])
-    ours, theirs = (view.attention(x, y, block) for view in views)
-    found = views[0].attention(x, y, block, other)
+    records = [record_attention(m, [image], (64, 999))[0] for m in (model, twin)]
+    [block] = records[0].blocks
+    x, y = explore_page.begin(records[0])
+    ours, theirs = (record.attention(x, y, block) for record in records)
+    found = records[0].attention(x, y, block, other)
     assert found.form == theirs.form == other
     assert (found.box is None) == (place == "backbone") and found.point == theirs.point
     assert found.weights == pytest.approx(theirs.weights, rel=1e-4, abs=1e-7)
@@ -134,52 +134,56 @@ def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
     file, tmp_path, monkeypatch
 ):
     looks = []
-    monkeypatch.setattr(explore_models, "look", lambda *args: looks.append(args) or look(*args))
+    monkeypatch.setattr(
+        explore_models,
+        "record_attention",
+        lambda *args: looks.append(args) or record_attention(*args),
+    )
     ours = explorer(count=2)
-    first = ours.views(file)
+    first = ours.records(file)
     assert len(first) == len(looks) == 2
-    assert ours.views(file) is first and len(looks) == 2
+    assert ours.records(file) is first and len(looks) == 2
     for number in range(explore_models.KEPT):
         other = tmp_path / f"{number}.png"
         Image.new("RGB", (64, 64)).save(other)
-        ours.views(str(other))
-    assert ours.views(file) is not first
+        ours.records(str(other))
+    assert ours.records(file) is not first
 
 
 def test_a_point_is_told_in_pictures_and_words(file):
-    [view] = explorer().views(file)
-    [block] = view.blocks
+    [record] = explorer().records(file)
+    [block] = record.blocks
     for form in forms_of(find_blocks(explorer().models[0].model)[block]):
-        of_weights, arrows, words = explore_page.told(view, 30, 30, "weights", block, form)
-        of_scores, *_ = explore_page.told(view, 30, 30, "scores", block, form)
+        of_weights, arrows, words = explore_page.told(record, 30, 30, "weights", block, form)
+        of_scores, *_ = explore_page.told(record, 30, 30, "scores", block, form)
         assert of_weights.std() > 10 and arrows.std() > 10
         assert np.array_equal(of_weights, of_scores) == (form == "dot_product")
         assert words.startswith(f"**{form}**") and "mean distance" in words
-    outside = explore_page.told(view, 1e4, -5, "weights", block, form)
-    corner = explore_page.told(view, view.image.shape[1], 0, "weights", block, form)
+    outside = explore_page.told(record, 1e4, -5, "weights", block, form)
+    corner = explore_page.told(record, record.image.shape[1], 0, "weights", block, form)
     assert np.array_equal(outside[0], corner[0])
 
 
 def test_a_head_that_did_not_look_says_so(image):
-    [view] = look(thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999))
-    view._seen = {block: [] for block in view.blocks}
-    told = explore_page.told(view, 5, 5, "weights", view.blocks[0], "gaussian")
+    [record] = record_attention(thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999))
+    record._seen = {block: [] for block in record.blocks}
+    told = explore_page.told(record, 5, 5, "weights", record.blocks[0], "gaussian")
     assert told == (None, None, explore_page.NO_ROI)
 
 
 def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_click(image):
     words = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
-    [view] = look(thin_model("gaussian", words=words), [image], (64, 999))
-    assert len(view.instances) > 1
-    scores = sorted(view.instances.scores.tolist())
+    [record] = record_attention(thin_model("gaussian", words=words), [image], (64, 999))
+    assert len(record.instances) > 1
+    scores = sorted(record.instances.scores.tolist())
     classes = explore_models.load(CONFIG, THIN).classes
-    picture, told = explore_page.detections(view, classes, scores[-1])
+    picture, told = explore_page.detections(record, classes, scores[-1])
     assert told.endswith(f": 1 of {len(scores)}.")
-    assert picture.shape == (400, 800, 3) and explore_page.scale(view) == 800 / 128
-    everything, _ = explore_page.detections(view, classes, 0)
+    assert picture.shape == (400, 800, 3) and explore_page.scale(record) == 800 / 128
+    everything, _ = explore_page.detections(record, classes, 0)
     assert not np.array_equal(picture, everything)
-    x0, y0, x1, y1 = view.instances.pred_boxes.tensor[0].tolist()
-    assert explore_page.begin(view) == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.1)
+    x0, y0, x1, y1 = record.instances.pred_boxes.tensor[0].tolist()
+    assert explore_page.begin(record) == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.1)
 
 
 def test_what_a_checkpoint_does_not_give_is_said(tmp_path):
@@ -215,14 +219,16 @@ def test_an_image_that_the_model_cannot_take_is_refused(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "small.png")
     words = ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res5.-1']", "INPUT.MIN_SIZE_TEST", "20")
     with pytest.raises(UsageError, match=r"small\.png, 30 x 20: .*at least 2 positions"):
-        explorer(*words).views(str(tmp_path / "small.png"))
+        explorer(*words).records(str(tmp_path / "small.png"))
 
 
 @pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (1, 1)])
 def test_an_image_of_any_shape_is_drawn(size, tmp_path):
     Image.new("RGB", size).save(tmp_path / "line.png")
-    [view] = explorer().views(str(tmp_path / "line.png"))
-    heat, arrows, _ = explore_page.told(view, 0, 0, "weights", view.blocks[0], "embedded_gaussian")
+    [record] = explorer().records(str(tmp_path / "line.png"))
+    heat, arrows, _ = explore_page.told(
+        record, 0, 0, "weights", record.blocks[0], "embedded_gaussian"
+    )
     assert all(min(p.shape[:2]) >= 10 and max(p.shape[:2]) < 1000 for p in (heat, arrows))
 
 

@@ -33,6 +33,7 @@ from detectron2.config import CfgNode
 from torch import nn
 from tqdm import tqdm
 
+from nl_detectron.attention import AttentionRecord, record_attention
 from nl_detectron.config import detector_section
 from nl_detectron.engine import (
     Checkpointer,
@@ -44,7 +45,6 @@ from nl_detectron.engine import (
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
-from nl_detectron.visualization import View, look
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("warning: --attention: this model has no non-local blocks, so detections alone follow")
         args.attention = None
     drawing = Drawing(cfg, args.confidence_threshold, args.attention, skipped, args.scores)
-    looked = views(model, cfg, batches(sources, args.batch_size, skipped), skipped)
+    looked = records(model, cfg, batches(sources, args.batch_size, skipped), skipped)
     counts = {"image(s)": 0, "frame(s)": 0, "detection(s)": 0}
     window = Window() if live else None
     gc.freeze()  # else finding the cycles that Matplotlib leaves takes longer than a picture
     try:
         with Outputs(args.output) as outputs, tqdm(total=total(sources), unit="image") as bar:
-            for frame, view in looked:
-                picture, panels, found = drawing(frame, view)
+            for frame, record in looked:
+                picture, panels, found = drawing(frame, record)
                 outputs.put(frame, picture, panels, found)
                 counts["frame(s)" if frame.source.video else "image(s)"] += 1
                 counts["detection(s)"] += len(found)
@@ -195,14 +195,14 @@ def total(sources: Sequence[Source]) -> int | None:
     return None if None in counts else sum(counts)
 
 
-def views(
+def records(
     model: nn.Module, cfg: CfgNode, batches: Iterator[list[Frame]], skipped: Skipped
-) -> Iterator[tuple[Frame, View]]:
-    """Each frame with the model's view of it; what a model cannot take is skipped."""
+) -> Iterator[tuple[Frame, AttentionRecord]]:
+    """Each frame with the model's record of it; what a model cannot take is skipped."""
     resize = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     for batch in batches:
         try:
-            found = look(model, [frame.image for frame in batch], resize)
+            found = record_attention(model, [frame.image for frame in batch], resize)
         except torch.cuda.OutOfMemoryError as error:
             raise UsageError(
                 f"{len(batch)} image(s) at once do not fit the GPU's memory: give a smaller "
@@ -210,7 +210,7 @@ def views(
             ) from error
         except ValueError as error:
             if len(batch) > 1:  # the others may do
-                yield from views(model, cfg, ([frame] for frame in batch), skipped)
+                yield from records(model, cfg, ([frame] for frame in batch), skipped)
                 continue
             height, width = batch[0].image.shape[:2]
             why = f"the model cannot take {width} x {height} pixels: {error}"

@@ -11,9 +11,9 @@ from detectron2.structures import Instances, pairwise_iou
 from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
 
+from nl_detectron.attention import AttentionRecord
+from nl_detectron.attention.draw import as_image, panel
 from nl_detectron.config import detector_section
-from nl_detectron.visualization import View
-from nl_detectron.visualization.draw import as_image, panel
 
 SHORTEST, LONGEST = 320, 1920  # small images are drawn larger: labels would hide what they name
 LARGEST = 10  # times: beyond, Detectron2 has no font small enough
@@ -85,19 +85,21 @@ class Drawing:
         self._colours = Colours(self.classes.thing_colors)
         self._source: Source | None = None
 
-    def __call__(self, frame: Frame, view: View) -> tuple[np.ndarray, list[np.ndarray], list[dict]]:
+    def __call__(
+        self, frame: Frame, record: AttentionRecord
+    ) -> tuple[np.ndarray, list[np.ndarray], list[dict]]:
         """RGB of the detections, of a panel for each point, and the detections for JSON."""
         first = frame.source != self._source
         if first:
             self._source, self._colours = frame.source, Colours(self.classes.thing_colors)
-        found = view.instances
+        found = record.instances
         found = found[found.scores >= self.least]
         rows = described(found, self.classes)
-        picture = self._detections(view.image, found, rows)
+        picture = self._detections(record.image, found, rows)
         panels = []
-        for title, x, y in self._points(frame, view, found, first):
-            row = {block: view.attention(x, y, block) for block in view.blocks}
-            figure = panel([row], [view], [title], scores=self.scores)
+        for title, x, y in self._points(frame, record, found, first):
+            row = {block: record.attention(x, y, block) for block in record.blocks}
+            figure = panel([row], [record], [title], scores=self.scores)
             as_wide = picture.shape[1] / figure.get_figwidth() if frame.source.video else DPI
             most = min(FINEST, WIDEST / max(figure.get_size_inches()))
             panels.append(as_image(figure, min(max(as_wide, DPI), most)))
@@ -116,10 +118,10 @@ class Drawing:
         return drawn.get_image()
 
     def _points(
-        self, frame: Frame, view: View, found: Instances, first: bool
+        self, frame: Frame, record: AttentionRecord, found: Instances, first: bool
     ) -> list[tuple[str, float, float]]:
         """Words, x and y of each point to look from."""
-        height, width = view.image.shape[:2]
+        height, width = record.image.shape[:2]
         if not self.attention:
             return []
         if self.attention == "auto":

@@ -1,4 +1,4 @@
-"""What the explorer looks with and at: models, images, and the views that it has had."""
+"""What the explorer looks with and at: models, images, and the records that it has had."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from torch import nn
 
+from nl_detectron.attention import AttentionRecord, record_attention
 from nl_detectron.config import detector_section
 from nl_detectron.data import CocoDataset
 from nl_detectron.engine import Checkpointer, build_on_meta, load_config
 from nl_detectron.engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
-from nl_detectron.visualization import View, look
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-KEPT = 8  # images whose views are kept
+KEPT = 8  # images whose records are kept
 
 
 @dataclass(frozen=True)
@@ -142,32 +142,32 @@ def read(path: str | Path, most: int) -> np.ndarray:
 
 
 class Explorer:
-    """Models, and their views of the images that were looked at last: a click needs no model."""
+    """Models, and their records of the images that were looked at last: a click needs no model."""
 
     def __init__(self, models: Sequence[Loaded]):
         self.models = models
-        self._views: OrderedDict[str, list[View]] = OrderedDict()
-        self._lock = Lock()  # a view is caught by hooks on the model
+        self._records: OrderedDict[str, list[AttentionRecord]] = OrderedDict()
+        self._lock = Lock()  # a record is caught by hooks on the model
 
-    def views(self, path: str) -> list[View]:
+    def records(self, path: str) -> list[AttentionRecord]:
         """One of each model.
 
         Raises:
             UsageError: no image, or one that a model cannot take.
         """
         with self._lock:
-            if path not in self._views:
-                self._views[path] = self._look(path)
-            self._views.move_to_end(path)
-            while len(self._views) > KEPT:
-                self._views.popitem(last=False)
-            return self._views[path]
+            if path not in self._records:
+                self._records[path] = self._record(path)
+            self._records.move_to_end(path)
+            while len(self._records) > KEPT:
+                self._records.popitem(last=False)
+            return self._records[path]
 
-    def _look(self, path: str) -> list[View]:
+    def _record(self, path: str) -> list[AttentionRecord]:
         # no model sees more pixels than this, and pictures of fewer are drawn sooner
         image = read(path, max(m.resize[1] for m in self.models))
         try:
-            return [look(m.model, [image], m.resize)[0] for m in self.models]
+            return [record_attention(m.model, [image], m.resize)[0] for m in self.models]
         except (ValueError, AssertionError, RuntimeError) as error:  # too small, NaN, no memory
             size = "{1} x {0}".format(*image.shape)
             raise UsageError(

@@ -12,11 +12,11 @@ from detectron2.utils.visualizer import Visualizer
 from explore_models import Explorer, Loaded
 from matplotlib.figure import Figure
 
+from nl_detectron.attention import Attention, AttentionRecord, forms_of, mean_distance, strongest
+from nl_detectron.attention.draw import ARROWS, arrows, as_image, heat, likeness
 from nl_detectron.errors import UsageError
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.modeling import find_blocks
-from nl_detectron.visualization import Attention, View, forms_of, mean_distance, strongest
-from nl_detectron.visualization.draw import ARROWS, arrows, as_image, heat, likeness
 
 SCORE = 0.5  # the slider's first place
 WIDTH, DPI = 7.2, 100  # of a map, in inches: as wide as half a page
@@ -41,44 +41,44 @@ CSS = """
 """
 
 
-def scale(view: View) -> float:
+def scale(record: AttentionRecord) -> float:
     """Of the picture of detections over the image: small images are shown larger."""
-    return max(1.0, SHOWN / max(view.image.shape[:2]))
+    return max(1.0, SHOWN / max(record.image.shape[:2]))
 
 
-def detections(view: View, classes: Metadata, score: float) -> tuple[np.ndarray, str]:
+def detections(record: AttentionRecord, classes: Metadata, score: float) -> tuple[np.ndarray, str]:
     """A picture of what was found with this score or more, and in words how many that is."""
-    found = view.instances
+    found = record.instances
     sure = found[found.scores >= score] if found.has("scores") else found
-    drawn = Visualizer(view.image, classes, scale(view)).draw_instance_predictions(sure)
+    drawn = Visualizer(record.image, classes, scale(record)).draw_instance_predictions(sure)
     return (
         drawn.get_image(),
         f"Detections with a score of {score:g} or more: {len(sure)} of {len(found)}.",
     )
 
 
-def begin(view: View) -> tuple[float, float]:
+def begin(record: AttentionRecord) -> tuple[float, float]:
     """A point to begin with: in the middle of the surest detection, or else of the image."""
-    height, width = view.image.shape[:2]
+    height, width = record.image.shape[:2]
     box = (0, 0, width, height)
-    if len(view.instances):
-        box = view.instances.pred_boxes.tensor[0].tolist()
+    if len(record.instances):
+        box = record.instances.pred_boxes.tensor[0].tolist()
     return round((box[0] + box[2]) / 2, 1), round((box[1] + box[3]) / 2, 1)
 
 
-def maps(view: View, found: Attention, what: str) -> tuple[np.ndarray, np.ndarray]:
+def maps(record: AttentionRecord, found: Attention, what: str) -> tuple[np.ndarray, np.ndarray]:
     """The map of one of MAPS, or of weights where a form has no scores; and the arrows."""
-    height, width = view.image.shape[:2]
+    height, width = record.image.shape[:2]
     tall = WIDTH * min(max(height / width, 0.1), 1.2)
     figure = Figure(figsize=(WIDTH, max(0.88 * tall, 2.4)), layout="constrained")
     axes = figure.subplots()
     axes.axis("off")
     of_scores = what == "scores" and found.scores is not None
-    (likeness if of_scores else heat)(axes, view.image, found)
+    (likeness if of_scores else heat)(axes, record.image, found)
     plain = Figure(figsize=(min(max(tall * width / height, 1), WIDTH), tall))
     axes = plain.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    arrows(axes, view.image, found)
+    arrows(axes, record.image, found)
     return as_image(figure, DPI), as_image(plain, DPI)
 
 
@@ -96,13 +96,13 @@ def readout(found: Attention, own: str) -> str:
     )
 
 
-def told(view: View, x: float, y: float, what: str, block: str, form: str) -> tuple:
+def told(record: AttentionRecord, x: float, y: float, what: str, block: str, form: str) -> tuple:
     """Map, arrows and readout for a point of the image, or the nearest to it that is inside."""
-    height, width = view.image.shape[:2]
-    found = view.attention(min(max(x, 0), width), min(max(y, 0), height), block, form)
+    height, width = record.image.shape[:2]
+    found = record.attention(min(max(x, 0), width), min(max(y, 0), height), block, form)
     if found is None:
         return None, None, NO_ROI
-    return *maps(view, found, what), readout(found, view.forms(block)[0])
+    return *maps(record, found, what), readout(found, record.forms(block)[0])
 
 
 def about(form: str, own: str) -> str:
@@ -179,20 +179,20 @@ def page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]):
         choices = [what, *(c for column in columns for c in (column.block, column.form))]
         shown = [o for column in columns for o in column.outputs]
 
-        def of_all(views, x, y, what, *chosen):
-            pairs = zip(views, chosen[::2], chosen[1::2], strict=True)
-            return [o for view, *words in pairs for o in told(view, x, y, what, *words)]
+        def of_all(records, x, y, what, *chosen):
+            pairs = zip(records, chosen[::2], chosen[1::2], strict=True)
+            return [o for record, *words in pairs for o in told(record, x, y, what, *words)]
 
         def choose(new, score, whose, *chosen):
             """Another image. If it will not do, a message; all else stays."""
             if not new:
                 return {message: ""}
             try:
-                views = explorer.views(new)
+                records = explorer.records(new)
             except UsageError as error:
                 return {message: _alert(str(error)), upload: None}
-            drawn, words = detections(views[whose], models[whose].classes, score)
-            at = begin(views[0])
+            drawn, words = detections(records[whose], models[whose].classes, score)
+            at = begin(records[0])
             return {
                 message: "",
                 upload: None,
@@ -201,24 +201,24 @@ def page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]):
                 found: words,
                 x: at[0],
                 y: at[1],
-                **dict(zip(shown, of_all(views, *at, *chosen), strict=True)),
+                **dict(zip(shown, of_all(records, *at, *chosen), strict=True)),
             }
 
         def click(event: gr.SelectData, path, *chosen):
-            views = _views(gr, explorer, path)
-            at = [round(i / scale(views[0]), 1) for i in event.index]
-            return [*at, *of_all(views, *at, *chosen)]
+            records = _records(gr, explorer, path)
+            at = [round(i / scale(records[0]), 1) for i in event.index]
+            return [*at, *of_all(records, *at, *chosen)]
 
         def again(path, x, y, *chosen):
             if not path:
                 return [gr.skip()] * len(shown)
-            return of_all(_views(gr, explorer, path), x or 0, y or 0, *chosen)
+            return of_all(_records(gr, explorer, path), x or 0, y or 0, *chosen)
 
         def sift(path, score, whose):
             if not path:
                 return [gr.skip()] * 2
-            view = _views(gr, explorer, path)[whose]
-            return detections(view, models[whose].classes, score)
+            record = _records(gr, explorer, path)[whose]
+            return detections(record, models[whose].classes, score)
 
         everything = [message, upload, path, picture, found, x, y, *shown]
         for event, new in ((demo.load, image), (image.input, image), (upload.upload, upload)):
@@ -275,8 +275,8 @@ def _listen(gr: ModuleType, explorer: Explorer, number: int, column: Column, at:
     def other_form(path, x, y, what, block, form):
         if not path:
             return [gr.skip()] * len(column.outputs)
-        view = _views(gr, explorer, path)[number]
-        return told(view, x or 0, y or 0, what, block, form)
+        record = _records(gr, explorer, path)[number]
+        return told(record, x or 0, y or 0, what, block, form)
 
     def other_block(path, x, y, what, block):
         of = forms_of(column.blocks[block])
@@ -287,10 +287,10 @@ def _listen(gr: ModuleType, explorer: Explorer, number: int, column: Column, at:
     form.input(other_form, [*at, block, form], column.outputs, **QUICK)
 
 
-def _views(gr: ModuleType, explorer: Explorer, path: str) -> list[View]:
+def _records(gr: ModuleType, explorer: Explorer, path: str) -> list[AttentionRecord]:
     """Of an image that was shown before, though its file may be gone since."""
     try:
-        return explorer.views(path)
+        return explorer.records(path)
     except UsageError as error:
         raise gr.Error(str(error), print_exception=False) from error
 

@@ -18,13 +18,19 @@ from tabulate import tabulate
 from torch import nn
 from torchvision.ops import box_iou
 
+from nl_detectron.attention import (
+    AttentionRecord,
+    area_share,
+    mask_positions,
+    record_attention,
+    share,
+)
+from nl_detectron.attention.draw import panel
 from nl_detectron.data import RELAY_DATASETS, Relay
 from nl_detectron.engine import Checkpointer, load_config
 from nl_detectron.engine.hooks import versions
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
-from nl_detectron.visualization import View, area_share, look, share, without
-from nl_detectron.visualization.draw import panel
 
 from .results import mean
 from .runs import FORMS, OUTPUT, ROOT, RUNS, TABLES
@@ -102,21 +108,21 @@ def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
     own signal has more weight than the others."""
     model.eval()
     [name] = find_blocks(model)
-    views, rows, titles = [], [], []
+    records, rows, titles = [], [], []
     for number in range(IMAGES):
         image, annotations = relay.draw("val", number)
-        [view] = look(model, [image], (side, 9999))
+        [record] = record_attention(model, [image], (side, 9999))
         for own, annotation in enumerate(annotations):
             colour = relay.classes[annotation["category_id"] - 1]
-            attention = view.attention(*_middle(annotation), name)
+            attention = record.attention(*_middle(annotation), name)
             shares = [share(attention, _box(a["signal"])) for a in annotations]
             if shares[own] == max(shares) and (relay.pairs > 1 or colour not in titles):
-                views.append(view)
+                records.append(record)
                 rows.append({name: attention})
                 titles.append(colour)
         if len(rows) >= ROWS:
             break
-    return panel(rows[:ROWS], views[:ROWS], titles[:ROWS])
+    return panel(rows[:ROWS], records[:ROWS], titles[:ROWS])
 
 
 def tables(found: dict[str, dict]) -> Iterator[tuple[str, str]]:
@@ -168,12 +174,12 @@ def _objects(
 ) -> Iterator[dict[str, float]]:
     """Of each object of an image, all that is measured."""
     [(name, block)] = find_blocks(model).items()
-    [view] = look(model, [image], (side, 9999))
+    [record] = record_attention(model, [image], (side, 9999))
     for own, annotation in enumerate(annotations):
-        attention = view.attention(*_middle(annotation), name)
+        attention = record.attention(*_middle(annotation), name)
         signals = [_box(a["signal"]) for a in annotations]
         found = {"class": annotation["category_id"]}
-        found |= {"right": _right(view, annotation), "area": area_share(attention, signals[own])}
+        found |= {"right": _right(record, annotation), "area": area_share(attention, signals[own])}
         found["area near it"] = area_share(attention, _wider(signals[own], NEAR))
         for what in WHATS:
             shares = [share(attention, signal, what) for signal in signals]
@@ -185,13 +191,13 @@ def _objects(
                 found[f"more {what} on its own"] = float(shares[own] > max(others))
         for margin in MARGINS:
             left_out = attention.grid.covered(_wider(signals[own], margin)) > 0
-            with without(block, left_out):
-                [blind] = look(model, [image], (side, 9999))
+            with mask_positions(block, left_out):
+                [blind] = record_attention(model, [image], (side, 9999))
             found[f"right without signal, margin {margin}"] = _right(blind, annotation)
             others = _random(left_out, rng)
             if others is not None:
-                with without(block, others):
-                    [spared] = look(model, [image], (side, 9999))
+                with mask_positions(block, others):
+                    [spared] = record_attention(model, [image], (side, 9999))
                 found[f"right without others, margin {margin}"] = _right(spared, annotation)
         yield found
 
@@ -206,9 +212,9 @@ def _random(left_out: np.ndarray, rng: random.Random) -> np.ndarray | None:
     return chosen.reshape(left_out.shape)
 
 
-def _right(view: View, annotation: dict) -> float:
+def _right(record: AttentionRecord, annotation: dict) -> float:
     """1 where the surest detection of the object has its class, else 0."""
-    found = view.instances
+    found = record.instances
     box = torch.tensor([_box(annotation["bbox"])])
     here = box_iou(found.pred_boxes.tensor, box)[:, 0] > FOUND
     if not here.any():

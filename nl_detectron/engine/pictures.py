@@ -75,18 +75,18 @@ class Pictures(HookBase):
         """RGB uint8 (H,W,3) of ``predictions``, and of ``attention`` where blocks see the place:
         one in a head sees what was found alone."""
         # Matplotlib comes with these: only who wants pictures waits for it
-        from ..visualization import look
-        from ..visualization.draw import as_image, panel
+        from ..attention import record_attention
+        from ..attention.draw import as_image, panel
 
         resize = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
-        [view] = look(model, [sample.image], resize)
-        found = _sure(view.instances, self.cfg.VISUALIZE.SCORE)
+        [record] = record_attention(model, [sample.image], resize)
+        found = _sure(record.instances, self.cfg.VISUALIZE.SCORE)
         pictures = {"predictions": self._predictions(sample.image, found)}
         place, (x, y) = _place(sample, found)
-        seen = filter(None, (view.attention(x, y, block) for block in view.blocks))
+        seen = filter(None, (record.attention(x, y, block) for block in record.blocks))
         if rows := [{attention.block: attention} for attention in seen]:
             titles = [f"from {place}"] * len(rows)
-            pictures["attention"] = as_image(panel(rows, [view] * len(rows), titles))
+            pictures["attention"] = as_image(panel(rows, [record] * len(rows), titles))
         return pictures
 
     def _predictions(self, image: np.ndarray, found: Instances) -> np.ndarray:

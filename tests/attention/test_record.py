@@ -1,4 +1,4 @@
-"""What a View tells is what the block computes, and lies where it is in the image."""
+"""What a AttentionRecord tells is what the block computes, and lies where it is in the image."""
 
 import math
 
@@ -8,11 +8,11 @@ import torch
 from helpers import randomise
 from standin import BINS, STRIDE, ColourModel
 
+from nl_detectron.attention import capture_attention, record_attention
+from nl_detectron.attention.record import ROWS_AT_ONCE
 from nl_detectron.engine import load_config
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES
 from nl_detectron.modeling import build_model, find_blocks
-from nl_detectron.visualization import capture_attention, look
-from nl_detectron.visualization.view import ROWS_AT_ONCE
 
 SIZES = [(250, 430), (433, 270)]
 A, B = (0.25, 0.3), (0.75, 0.7)  # of width and height: where the image is bright
@@ -44,9 +44,11 @@ def test_known_attention_lies_on_the_right_pixels(block, resize, mirror, subsamp
     images = [two_lights(*size, side=80) for size in SIZES]
     boxes = [[[0.1 * w, 0.1 * h, 0.95 * w, 0.9 * h]] for h, w in SIZES]
     model = ColourModel(boxes, subsample, mirror)
-    for view, (height, width) in zip(look(model, images, resize, mirror), SIZES, strict=True):
+    for record, (height, width) in zip(
+        record_attention(model, images, resize, mirror), SIZES, strict=True
+    ):
         near, far = ((x * width, y * height) for x, y in (A, B))
-        found = view.attention(*near, block)
+        found = record.attention(*near, block)
         step = np.abs(found.grid.step)
         place, weight = centre_of_far_weights(found, near, far)
         assert weight > 0.2  # about a half
@@ -59,32 +61,32 @@ def test_known_attention_lies_on_the_right_pixels(block, resize, mirror, subsamp
 @pytest.mark.parametrize("side", [33, 64, 100, 129])
 def test_a_small_images_stride_is_told_in_spite_of_its_padding(side):
     model = ColourModel([[]])
-    [view] = look(model, [np.zeros((side, side, 3), np.uint8)], (0, 0))
-    grid = view.attention(1, 1, BACKBONE).grid
+    [record] = record_attention(model, [np.zeros((side, side, 3), np.uint8)], (0, 0))
+    grid = record.attention(1, 1, BACKBONE).grid
     assert grid.step == (STRIDE, STRIDE) and grid.shape[0] == 2 * math.ceil(side / 32)
 
 
 def test_an_rois_positions_divide_its_box():
     box = [40, 20, 110, 90]
-    [view] = look(ColourModel([[box]]), [two_lights(120, 160, 20)], (0, 0))
-    grid = view.attention(50, 30, HEAD).grid
+    [record] = record_attention(ColourModel([[box]]), [two_lights(120, 160, 20)], (0, 0))
+    grid = record.attention(50, 30, HEAD).grid
     assert grid.box == pytest.approx(box) and grid.step == pytest.approx((70 / BINS,) * 2)
 
 
 def test_a_head_looks_from_the_surest_roi_that_holds_the_point():
     boxes = [[0, 0, 60, 60], [0, 0, 160, 120], [30, 30, 40, 40]]
-    [view] = look(ColourModel([boxes]), [two_lights(120, 160, 20)], (0, 0))
-    assert view.attention(35, 35, HEAD).box == pytest.approx(boxes[0])
-    assert view.attention(100, 100, HEAD).box == pytest.approx(boxes[1])
-    assert len({view.attention(5, 5, BACKBONE).box}) == 1
+    [record] = record_attention(ColourModel([boxes]), [two_lights(120, 160, 20)], (0, 0))
+    assert record.attention(35, 35, HEAD).box == pytest.approx(boxes[0])
+    assert record.attention(100, 100, HEAD).box == pytest.approx(boxes[1])
+    assert len({record.attention(5, 5, BACKBONE).box}) == 1
 
 
 def test_without_an_roi_there_is_nothing_to_tell():
-    [view] = look(ColourModel([[[0, 0, 30, 30]]]), [two_lights(120, 160, 20)], (0, 0))
-    assert view.attention(100, 100, HEAD) is None
-    assert view.summary(HEAD) is not None and view.summary(HEAD, roi=1) is None
-    [view] = look(ColourModel([[]]), [two_lights(120, 160, 20)], (0, 0))
-    assert view.attention(100, 100, HEAD) is None and view.summary(HEAD) is None
+    [record] = record_attention(ColourModel([[[0, 0, 30, 30]]]), [two_lights(120, 160, 20)], (0, 0))
+    assert record.attention(100, 100, HEAD) is None
+    assert record.summary(HEAD) is not None and record.summary(HEAD, roi=1) is None
+    [record] = record_attention(ColourModel([[]]), [two_lights(120, 160, 20)], (0, 0))
+    assert record.attention(100, 100, HEAD) is None and record.summary(HEAD) is None
 
 
 # --- real models ---------------------------------------------------------------------------------
@@ -110,7 +112,7 @@ def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     block, given = find_blocks(model)["backbone.bottom_up.res4.nonlocal4"], []
     handle = block.register_forward_pre_hook(lambda _, args: given.append(args[0]))
-    [view] = look(model, [image], (0, 0))
+    [record] = record_attention(model, [image], (0, 0))
     handle.remove()
     with torch.no_grad():
         theta, phi, g = block.embed(given[0])
@@ -119,7 +121,7 @@ def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
         spoken = block.w_z(g.transpose(1, 2)[..., None]) - block.w_z.bias[None, :, None, None]
     columns = given[0].shape[3]
     for row, column in ((0, 0), (2, 3)):
-        found = view.attention(column * 16 + 5, row * 16 + 5, "backbone.bottom_up.res4.nonlocal4")
+        found = record.attention(column * 16 + 5, row * 16 + 5, "backbone.bottom_up.res4.nonlocal4")
         i = row * columns + column
         assert found.form == form
         assert found.weights.ravel() == pytest.approx(expected[i].numpy(), rel=1e-4, abs=1e-7)
@@ -140,15 +142,15 @@ def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
 def test_values_count_a_norm_that_has_learnt_its_statistics():
     model = thin_model("MODEL.NONLOCAL.NORM", "BN").eval()
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    [view] = look(model, [image], (0, 0))
+    [record] = record_attention(model, [image], (0, 0))
     name = "backbone.bottom_up.res4.nonlocal4"
-    block, seen = find_blocks(model)[name], view._seen[name][0]
+    block, seen = find_blocks(model)[name], record._seen[name][0]
     with torch.no_grad():
         g = block.embed(seen.x[None])[2]
         z = block.norm(block.w_z(g.transpose(1, 2)[..., None]))
         nothing = block.norm(torch.zeros_like(z))
     expected = (z - nothing).norm(dim=1).ravel().numpy()
-    assert view.attention(1, 1, name).values.ravel() == pytest.approx(expected, rel=1e-3)
+    assert record.attention(1, 1, name).values.ravel() == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("form", PAIRWISE)
@@ -156,13 +158,13 @@ def test_a_summary_is_of_all_rows(form):
     words = ("MODEL.NONLOCAL.PAIRWISE", form, "MODEL.NONLOCAL.SUBSAMPLE", "none", *PLACES)
     model = thin_model(*words)
     image = np.random.default_rng(0).integers(0, 255, (128, 192, 3), dtype=np.uint8)
-    [view] = look(model, [image], (0, 0))
+    [record] = record_attention(model, [image], (0, 0))
     name = "backbone.bottom_up.res3.nonlocal0"
-    block, x = find_blocks(model)[name], view._seen[name][0].x[None]
+    block, x = find_blocks(model)[name], record._seen[name][0].x[None]
     with torch.no_grad():
         weights = block.pairwise.weights(*block.embed(x)[:2])[0].double().abs().numpy()
     assert weights.shape[0] > ROWS_AT_ONCE
-    found = view.summary(name)
+    found = record.summary(name)
     assert found.received.ravel() == pytest.approx(weights.mean(axis=0), rel=1e-3)
     parts = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     entropy = -(parts * np.log(np.where(parts > 0, parts, 1))).sum(axis=1)
@@ -176,12 +178,12 @@ def test_a_heads_blocks_are_seen(head, resize):
     words += (f"MODEL.NONLOCAL.{head.upper()}_HEAD.AFTER", "[2, 4]")
     words += ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.ROI_MASK_HEAD.NUM_CONV", "4")
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    [view] = look(thin_model(*words), [image], resize)
-    assert len(view.instances) > 0
-    x, y = view.instances.pred_boxes.get_centers()[0].tolist()
-    found = view.attention(x, y, f"roi_heads.{head}_head.nonlocal2")
+    [record] = record_attention(thin_model(*words), [image], resize)
+    assert len(record.instances) > 0
+    x, y = record.instances.pred_boxes.get_centers()[0].tolist()
+    found = record.attention(x, y, f"roi_heads.{head}_head.nonlocal2")
     assert found.weights.sum() == pytest.approx(1, abs=1e-4)
-    assert found.box == pytest.approx(view.instances.pred_boxes.tensor[0].tolist(), abs=0.1)
+    assert found.box == pytest.approx(record.instances.pred_boxes.tensor[0].tolist(), abs=0.1)
 
 
 def test_a_batch_sees_what_each_image_alone_does():
@@ -189,15 +191,15 @@ def test_a_batch_sees_what_each_image_alone_does():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(2)]
     name = "backbone.bottom_up.res4.nonlocal4"
-    for view, image in zip(look(model, images, (0, 0)), images, strict=True):
+    for record, image in zip(record_attention(model, images, (0, 0)), images, strict=True):
         alone = capture_attention(model, image, [(5, 5)], (0, 0))[name][0]
-        assert view.attention(5, 5, name).weights == pytest.approx(alone.weights, abs=1e-5)
+        assert record.attention(5, 5, name).weights == pytest.approx(alone.weights, abs=1e-5)
 
 
 def test_a_look_leaves_the_model_as_it_was():
     model = thin_model().train()
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    look(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    record_attention(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
     assert model.training
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     hooks = [len(m._forward_pre_hooks) for m in model.modules()]
@@ -207,10 +209,10 @@ def test_a_look_leaves_the_model_as_it_was():
 def test_a_baseline_has_views_without_blocks():
     words = ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone")
     model = thin_model(*words, "MODEL.NONLOCAL.BACKBONE.AFTER", "[]")
-    [view] = look(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
-    assert view.blocks == []
+    [record] = record_attention(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    assert record.blocks == []
     with pytest.raises(ValueError, match="has no non-local blocks"):
-        view.attention(1, 1, "res4")
+        record.attention(1, 1, "res4")
 
 
 @pytest.mark.parametrize(
@@ -223,14 +225,14 @@ def test_a_baseline_has_views_without_blocks():
 )
 def test_what_is_no_image_is_refused(image, came):
     with pytest.raises(ValueError, match=f"expected an RGB image.*{came}"):
-        look(ColourModel([[]]), [image])
+        record_attention(ColourModel([[]]), [image])
 
 
 def test_a_point_outside_or_a_block_that_there_is_not_is_refused():
-    [view] = look(ColourModel([[]]), [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    [record] = record_attention(ColourModel([[]]), [np.zeros((64, 96, 3), np.uint8)], (0, 0))
     with pytest.raises(ValueError, match="within the image, 0 to 96 and 0 to 64, got 97, 5"):
-        view.attention(97, 5, BACKBONE)
-    with pytest.raises(ValueError, match=f"{BACKBONE} can be told as gaussian, got 'dot_product'"):
-        view.attention(5, 5, BACKBONE, "dot_product")
+        record.attention(97, 5, BACKBONE)
+    with pytest.raises(ValueError, match=r"expected one of gaussian for .*, got 'dot_product'"):
+        record.attention(5, 5, BACKBONE, "dot_product")
     with pytest.raises(ValueError, match=f"no block 'res9'.*{BACKBONE}"):
-        view.attention(5, 5, "res9")
+        record.attention(5, 5, "res9")

@@ -1,4 +1,4 @@
-"""Where the positions of a feature map or of an RoI lie in an image.
+"""Locations in an image of the positions of a feature map or RoI.
 
 Units: pixels, continuous: the first pixel reaches from 0 to 1; x to the right, y down.
 """
@@ -54,7 +54,7 @@ class Grid:
         return np.stack(np.meshgrid(x, y), axis=-1)
 
     def nearest(self, x: float, y: float) -> tuple[int, int]:
-        """Row and column of the position nearest to a point, wherever that is."""
+        """Row and column of the position nearest to a point, which may lie outside."""
         found = [(at - o) // d for at, o, d in zip((x, y), self.origin, self.step, strict=True)]
         column, row = (
             int(np.clip(i, 0, n - 1)) for i, n in zip(found, self.shape[::-1], strict=True)
@@ -62,7 +62,7 @@ class Grid:
         return row, column
 
     def covered(self, box: Sequence[float]) -> np.ndarray:
-        """The part of each cell's area inside a box (x0, y0, x1, y1), (rows, columns), 0 to 1."""
+        """Share of each cell's area inside a box (x0, y0, x1, y1): (rows, columns), 0 to 1."""
         x0, y0, x1, y1 = box
         parts = []
         for axis, (low, high) in enumerate(((x0, x1), (y0, y1))):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from standin import ColourModel
 
-from nl_detectron.visualization import Attention, Grid, draw, look
+from nl_detectron.attention import Attention, Grid, draw, record_attention
 
 IMAGE = np.full((80, 160, 3), 90, dtype=np.uint8)
 
@@ -85,17 +85,19 @@ def test_arrows_go_to_the_strongest_the_wider_the_stronger():
 
 def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing():
     boxes = [[[0, 0, 30, 30]]]
-    views = [look(ColourModel(boxes), [IMAGE], (0, 0))[0] for _ in range(2)]
-    rows = [{block: view.attention(100, 60, block) for block in view.blocks} for view in views]
+    records = [record_attention(ColourModel(boxes), [IMAGE], (0, 0))[0] for _ in range(2)]
+    rows = [
+        {block: record.attention(100, 60, block) for block in record.blocks} for record in records
+    ]
     assert rows[0]["keypoint_head.nonlocal2"] is None
-    figure = draw.panel(rows, views, ["one", "other"], first=IMAGE)
+    figure = draw.panel(rows, records, ["one", "other"], first=IMAGE)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles[0] == "found"
     assert sum("\nres4.nonlocal0, gaussian" in t for t in titles) == 2
     assert sum("keypoint_head.nonlocal2: no RoI holds this point" in t for t in titles) == 2
 
     def scales(scores):
-        figure = draw.panel(rows, views, ["one", "other"], scores=scores)
+        figure = draw.panel(rows, records, ["one", "other"], scores=scores)
         return {bar.get_ylabel() for axes in figure.axes for bar in axes.child_axes}
 
     assert scales(False) == {"weight / even weight"} and scales(True) == {"log f"}
@@ -103,16 +105,16 @@ def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing
 
 
 def test_facts_are_of_the_object_that_holds_the_point():
-    [view] = look(ColourModel([[[0, 0, 80, 80]]]), [IMAGE], (0, 0))
+    [record] = record_attention(ColourModel([[[0, 0, 80, 80]]]), [IMAGE], (0, 0))
     here = attention([[0.25, 0, 0, 0.75]], point=(20.0, 40.0))
-    assert draw.facts(view, here) == "mean distance 90 px\n75 % outside the object's box"
+    assert draw.facts(record, here) == "mean distance 90 px\n75 % outside the object's box"
     elsewhere = replace(here, point=(140.0, 40.0))
-    assert draw.facts(view, elsewhere) == "mean distance 30 px"
+    assert draw.facts(record, elsewhere) == "mean distance 30 px"
 
 
 def test_a_summary_is_drawn_for_every_block():
-    [view] = look(ColourModel([[[0, 0, 30, 30]]]), [IMAGE], (0, 0))
-    figure = draw.summary(view, view.blocks)
+    [record] = record_attention(ColourModel([[[0, 0, 30, 30]]]), [IMAGE], (0, 0))
+    figure = draw.summary(record, record.blocks)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert len(titles) == 4 and "entropy of each look, nats; even: 5.4" not in titles[0]
     assert draw.as_image(figure).std() > 20
@@ -122,6 +124,6 @@ def test_drawing_leaves_no_figures_open():
     from matplotlib import pyplot
 
     open_before = pyplot.get_fignums()
-    [view] = look(ColourModel([[]]), [IMAGE], (0, 0))
-    draw.panel([{"x": view.attention(5, 5, view.blocks[0])}], [view], ["x"])
+    [record] = record_attention(ColourModel([[]]), [IMAGE], (0, 0))
+    draw.panel([{"x": record.attention(5, 5, record.blocks[0])}], [record], ["x"])
     assert pyplot.get_fignums() == open_before

@@ -7,16 +7,16 @@ import pytest
 import torch
 from helpers import randomise
 
-from nl_detectron.layers import PAIRWISE, NonLocalBlock
-from nl_detectron.visualization import (
+from nl_detectron.attention import (
     Attention,
     Grid,
     area_share,
+    mask_positions,
     mean_distance,
     share,
     strongest,
-    without,
 )
+from nl_detectron.layers import PAIRWISE, NonLocalBlock
 
 
 def attention(weights, values=None, point=(5.0, 5.0), grid=None):
@@ -123,7 +123,7 @@ def test_without_positions_the_rest_is_summed_and_renormalised(form, subsample):
     y = (weights @ g[:, keep]).transpose(1, 2).unflatten(2, (4, 6))
     expected = x + block.w_z(y)
     whole = block(x)
-    with without(block, left_out):
+    with mask_positions(block, left_out):
         assert torch.allclose(block(x), expected, rtol=1e-5, atol=1e-8)
         assert not torch.allclose(expected, whole)
     assert torch.equal(block(x), whole)
@@ -135,5 +135,5 @@ def test_without_positions_the_rest_is_summed_and_renormalised(form, subsample):
 )
 def test_positions_that_do_not_fit_are_refused(left_out, message):
     block = NonLocalBlock(6, subsample="none")
-    with pytest.raises(ValueError, match=message), without(block, left_out):
+    with pytest.raises(ValueError, match=message), mask_positions(block, left_out):
         block(torch.rand(1, 6, 4, 6))

@@ -1,7 +1,6 @@
-"""Pictures of attention, by Matplotlib: as in the paper's Figures 1 and 3.
+"""Matplotlib figures of attention, like the paper's Figures 1 and 3.
 
-Colours are told apart by those who see fewer of them: cividis from nothing to much, and orange to
-purple about zero where weights have a sign. Words stand beside pictures, never on them.
+The colour maps are safe for colour-blind readers: cividis, and a diverging map for signed weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,8 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from .measure import mean_distance, share, strongest
-from .view import Attention, Summary, View, holds
+from .metrics import mean_distance, share, strongest
+from .record import Attention, AttentionRecord, Summary, holds
 
 POINT = "#D55E00"  # vermilion: stands out of greys and of both colour maps
 FAINT = 0.55  # how much of the heat hides the image
@@ -23,7 +22,7 @@ ARROWS = 20  # as in Figure 3
 
 
 def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
-    """Weights over the image in grey, in multiples of an even look (1/M); with a scale beside it.
+    """Weights over the image in grey, in multiples of the uniform weight 1/M, with a colour bar.
 
     Signed weights have a diverging map with zero in its middle.
     """
@@ -78,22 +77,22 @@ def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARR
 
 def panel(
     rows: Sequence[Mapping[str, Attention | None]],
-    views: Sequence[View],
+    records: Sequence[AttentionRecord],
     titles: Sequence[str],
     first: np.ndarray | None = None,
     scores: bool = False,
 ) -> Figure:
-    """A row for each view, or for one view's point; a pair of pictures for each attention.
+    """A row for each record, or for one record's point; a pair of pictures for each attention.
 
     Args:
         rows: attentions by the block's name, as many in each; None where a head has no RoI.
-        views: one for each row.
+        records: one for each row.
         titles: one for each row: what differs (a model, a form, a point).
         first: an RGB picture to begin the first row with, such as that of the detections.
         scores: of forms that have them, show those (:func:`likeness`) in place of the weights.
     """
     columns = 2 * max(len(row) for row in rows) + (first is not None)
-    height, width = views[0].image.shape[:2]
+    height, width = records[0].image.shape[:2]
     cell = 3.6  # inches: room for the titles
     size = (columns * cell, len(rows) * (cell * height / width + 0.9))
     figure, grid = _figure(len(rows), columns, size)
@@ -103,7 +102,7 @@ def panel(
         _image(grid[0, 0], first)
         grid[0, 0].set_title("found", fontsize=8)
         grid = grid[:, 1:]
-    for line, row, view, title in zip(grid, rows, views, titles, strict=True):
+    for line, row, record, title in zip(grid, rows, records, titles, strict=True):
         cells = iter(line)
         for block, attention in row.items():
             left, right = next(cells), next(cells)
@@ -111,39 +110,39 @@ def panel(
                 left.set_title(f"{title}\n{_short(block)}: no RoI holds this point", fontsize=8)
                 continue
             alike = scores and attention.scores is not None
-            (likeness if alike else heat)(left, view.image, attention)
-            arrows(right, view.image, attention)
+            (likeness if alike else heat)(left, record.image, attention)
+            arrows(right, record.image, attention)
             left.set_title(f"{title}\n{_short(block)}, {attention.form}", fontsize=8)
-            right.set_title(facts(view, attention), fontsize=8)
+            right.set_title(facts(record, attention), fontsize=8)
     return figure
 
 
-def facts(view: View, attention: Attention) -> str:
+def facts(record: AttentionRecord, attention: Attention) -> str:
     """How far the look goes, and how much of it leaves the object: the surest detection that holds
     the point."""
     told = f"mean distance {mean_distance(attention):.0f} px"
-    for box in view.instances.pred_boxes.tensor.tolist() if len(view.instances) else []:
+    for box in record.instances.pred_boxes.tensor.tolist() if len(record.instances) else []:
         if holds(box, *attention.point):
             outside = max(1 - share(attention, box), 0.0)  # rounding: no "-0 %"
             return f"{told}\n{100 * outside:.0f} % outside the object's box"
     return told
 
 
-def summary(view: View, blocks: Sequence[str]) -> Figure:
+def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
     """For each block, the mean weight that positions receive and the entropy of their own look."""
-    found = {block: view.summary(block) for block in blocks}
+    found = {block: record.summary(block) for block in blocks}
     found = {block: s for block, s in found.items() if s is not None}
-    height, width = view.image.shape[:2]
+    height, width = record.image.shape[:2]
     figure, grid = _figure(
         max(len(found), 1), 2, (8.4, max(len(found), 1) * (3.8 * height / width + 0.9))
     )
     for axes in grid.flat:
         axes.axis("off")
     for (received, entropy), (block, s) in zip(grid, found.items(), strict=False):
-        _summary(received, view.image, s.received * s.received.size, s, "received_grid", None)
+        _summary(received, record.image, s.received * s.received.size, s, "received_grid", None)
         received.set_title(f"{_short(block)}\nmean weight received / even weight", fontsize=8)
         most = float(np.log(s.received.size))
-        _summary(entropy, view.image, s.entropy, s, "entropy_grid", most)
+        _summary(entropy, record.image, s.entropy, s, "entropy_grid", most)
         entropy.set_title(f"entropy of each look, nats; even: {most:.1f}", fontsize=8)
     return figure
 

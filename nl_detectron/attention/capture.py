@@ -1,6 +1,6 @@
-"""Running a model on images while its non-local blocks' inputs are caught.
+"""Records the inputs of a model's non-local blocks while it runs on images.
 
-The blocks keep no maps; hooks are there while a look lasts.
+Blocks keep no attention maps. Forward hooks record their inputs and are removed afterwards.
 """
 
 import math
@@ -14,44 +14,44 @@ from detectron2.data.transforms import ResizeShortestEdge
 from torch import nn
 
 from ..modeling import find_blocks
-from .grid import Grid
-from .view import Attention, Seen, View
+from .geometry import Grid
+from .record import Attention, AttentionRecord, BlockInput
 
 RESIZE = (800, 1333)  # Detectron2's INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST
 
 
-def look(
+def record_attention(
     model: nn.Module,
     images: Sequence[np.ndarray],
     resize: tuple[int, int] = RESIZE,
     mirror: bool = False,
-) -> list[View]:
-    """Run a model on images and keep what its non-local blocks see.
+) -> list[AttentionRecord]:
+    """Run a model on images and record the inputs of its non-local blocks.
 
     Args:
-        model: of Detectron2; it is in training mode afterwards if it was before.
-        images: RGB uint8 (H,W,3), as one batch.
-        resize: the shorter side, and at most the longer one, in pixels; 0 leaves images as they
-            are. A config has them as INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
-        mirror: show the model the images left to right. What the blocks see is told in the images
-            as they are; ``found`` is as the model found it.
+        model: a Detectron2 model. It runs in evaluation mode; its mode is restored afterwards.
+        images: RGB uint8 (H,W,3), one batch.
+        resize: length of the shorter side and maximum of the longer one in pixels, as
+            INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST; a 0 keeps the size.
+        mirror: flip the images horizontally before they enter the model. Positions are those of
+            the unflipped images; ``found`` is as the model returned it.
 
     Raises:
-        ValueError: something that is no RGB uint8 image.
+        ValueError: an input is not an RGB uint8 image.
     """
     for image in images:
         _check_image(image)
     inputs = [_as_input(model, image, resize, mirror) for image in images]
     was_training = model.training
     try:
-        with torch.no_grad(), _caught(model.eval()) as caught:
+        with torch.no_grad(), _capture_inputs(model.eval()) as caught:
             found = model(inputs)
     finally:
         model.train(was_training)
     modules = find_blocks(model)
     divisor = max(model.backbone.size_divisibility, 1)
     return [
-        View(
+        AttentionRecord(
             image,
             {k: v.to("cpu") if hasattr(v, "to") else v for k, v in found[number].items()},
             modules,
@@ -67,24 +67,27 @@ def capture_attention(
     points: Sequence[tuple[float, float]],
     resize: tuple[int, int] = RESIZE,
 ) -> dict[str, list[Attention | None]]:
-    """Where every block of a model looks from each of some points of an image.
+    """Attention of every block of a model at some points of an image.
+
+    :func:`record_attention` returns the detections as well and needs one forward pass for any
+    number of points.
 
     Args:
-        model, resize: as in :func:`look`, which keeps detections as well and can be asked again.
+        model, resize: as in :func:`record_attention`.
         image: RGB uint8 (H,W,3).
         points: x, y in pixels of the image.
 
     Returns:
-        By the block's name one for each point; None where a head has no RoI that holds it.
+        For each block's name one item for each point; None if no RoI of a head contains it.
     """
-    [view] = look(model, [image], resize)
-    return {block: [view.attention(x, y, block) for x, y in points] for block in view.blocks}
+    [record] = record_attention(model, [image], resize)
+    return {block: [record.attention(x, y, block) for x, y in points] for block in record.blocks}
 
 
 @contextmanager
-def _caught(model: nn.Module) -> Iterator[dict[str, tuple]]:
-    """What each block and every module with blocks in it was given last: x and, of a head, the
-    boxes of each image's RoIs, in pixels of the input."""
+def _capture_inputs(model: nn.Module) -> Iterator[dict[str, tuple]]:
+    """Latest input of each block and of each module that contains blocks: x and, for a head, the
+    boxes of each image's RoIs in pixels of the input."""
     caught: dict[str, tuple] = {}
     handles = []
     parents = {name.rpartition(".")[0] for name in find_blocks(model)}
@@ -111,8 +114,8 @@ def _of_image(
     image: np.ndarray,
     mirror: bool,
     divisor: int,
-) -> list[Seen]:
-    """What a block saw of one image of a batch: one map, or one for each RoI."""
+) -> list[BlockInput]:
+    """Inputs of a block for one image of a batch: one map, or one for each RoI."""
     if name not in caught:  # a head that was not run: nothing was found
         return []
     [x], outer = caught[name][:1], caught.get(name.rpartition(".")[0], ())
@@ -124,19 +127,23 @@ def _of_image(
     if len(outer) < 2:  # a backbone's
         stride = _stride(max(i["image"].shape[1] for i in inputs), shape[0], divisor)
         grid = Grid((0, 0), (stride, stride), shape).mapped(scale, shift)
-        return [Seen(x[number], grid, None)]
+        return [BlockInput(x[number], grid, None)]
     boxes = [b.cpu().numpy() for b in outer[1]]
     first = sum(len(b) for b in boxes[:number])
     seen = []
     for roi, box in enumerate(boxes[number]):
         grid = Grid.over(box, shape).mapped(scale, shift)
-        seen.append(Seen(x[first + roi], grid, grid.box))
+        seen.append(BlockInput(x[first + roi], grid, grid.box))
     return seen
 
 
 def _stride(pixels: int, positions: int, divisor: int) -> int:
-    """Pixels from one position to the next, a power of two, of a batch whose highest image has so
-    many and is padded to a multiple of ``divisor``."""
+    """Stride in pixels, a power of two, of a map of a batch.
+
+    Args:
+        pixels: height of the highest image, which is padded to a multiple of ``divisor``.
+        positions: height of the map.
+    """
     padded = math.ceil(pixels / divisor) * divisor
     return 2 ** math.ceil(math.log2(padded / positions))
 
@@ -149,7 +156,7 @@ def _check_image(image: object) -> None:
 
 
 def _as_input(model: nn.Module, image: np.ndarray, resize: tuple[int, int], mirror: bool) -> dict:
-    """As Detectron2's DefaultPredictor makes it."""
+    """Model input, made as by Detectron2's DefaultPredictor."""
     height, width = image.shape[:2]
     if mirror:
         image = image[:, ::-1]

@@ -1,4 +1,4 @@
-"""What can be said of a map in numbers, and what a block does without some of its positions."""
+"""Metrics of attention maps, and a block with some of its positions masked."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,38 +8,38 @@ import torch
 from torch import Tensor
 
 from ..layers import NonLocalBlock
-from .view import Attention
+from .record import Attention
 
-LEAST = 1e-3  # of the greatest weight: fainter ones are no look
+LEAST = 1e-3  # of the largest weight: smaller ones are left out
 Box = Sequence[float]  # x0, y0, x1, y1 in pixels of the image
 
 
 def share(attention: Attention, box: Box, what: str = "weights") -> float:
-    """The part, 0 to 1, that falls on a box; of a cell that it covers in part, as much.
+    """Share of the attention inside a box, 0 to 1; cells count by their area inside it.
 
     Args:
-        what: ``weights`` (signed ones by their size) or ``contributions``.
+        what: ``weights`` (by absolute value) or ``contributions``.
     """
     sizes = np.abs(getattr(attention, what))
     return float((sizes * attention.grid.covered(box)).sum() / max(sizes.sum(), 1e-12))
 
 
 def area_share(attention: Attention, box: Box) -> float:
-    """The part of the positions' area on a box: what an even look would give :func:`share`."""
+    """Share of the area inside a box: :func:`share` for uniform weights."""
     return float(attention.grid.covered(box).mean())
 
 
 def mean_distance(attention: Attention) -> float:
-    """Mean distance in pixels of x_j from x_i, weighted by the weights' sizes."""
+    """Mean distance in pixels of x_j from x_i, weighted by the absolute weights."""
     away = np.linalg.norm(attention.grid.centres() - np.array(attention.point), axis=-1)
     sizes = np.abs(attention.weights)
     return float((sizes * away).sum() / max(sizes.sum(), 1e-12))
 
 
 def strongest(attention: Attention, count: int = 20) -> list[tuple[float, float, float]]:
-    """x, y and weight of the positions of the greatest weights by size, the greatest first.
+    """x, y and weight of the positions with the largest absolute weights, in descending order.
 
-    There are fewer where the others have less than a thousandth of the greatest.
+    Weights below a thousandth of the largest are left out.
     """
     sizes = np.abs(attention.weights)
     order = np.argsort(-sizes, axis=None, kind="stable")[:count]
@@ -51,14 +51,14 @@ def strongest(attention: Attention, count: int = 20) -> list[tuple[float, float,
 
 
 @contextmanager
-def without(block: NonLocalBlock, left_out: np.ndarray | Tensor) -> Iterator[None]:
-    """Within it the block sums over the other positions alone, renormalised: C(x) is of those.
+def mask_positions(block: NonLocalBlock, left_out: np.ndarray | Tensor) -> Iterator[None]:
+    """Context in which a block sums over the other positions alone, with C(x) computed from them.
 
     Args:
-        left_out: bool (M,) or in the shape of the positions, such as a map's.
+        left_out: bool (M,), or in the shape of a map.
 
     Raises:
-        ValueError: no position would be left.
+        ValueError: every position is left out.
     """
     keep = ~torch.as_tensor(left_out, dtype=torch.bool).flatten()
     if not keep.any():

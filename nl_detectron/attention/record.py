@@ -1,7 +1,6 @@
-"""What was seen of one image, and where each non-local block looks in it.
+"""The attention of non-local blocks on one image.
 
-The weights of the positions that are asked for are computed anew, a few rows of the (N,M) matrix
-at a time.
+Weights are computed on request from the recorded inputs, a few rows of the (N,M) matrix at a time.
 
 Axes: N positions i of a block, M positions j (fewer under subsampling), C channels.
 """
@@ -15,7 +14,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..layers import NonLocalBlock, Pairwise, build_pairwise
-from .grid import Grid
+from .geometry import Grid
 
 ROWS_AT_ONCE = 256  # of a whole matrix of weights
 SAME_EMBEDDINGS = ("embedded_gaussian", "dot_product")  # both are of theta . phi
@@ -23,7 +22,7 @@ SAME_EMBEDDINGS = ("embedded_gaussian", "dot_product")  # both are of theta . ph
 
 @dataclass(frozen=True)
 class Attention:
-    """Where one position x_i of one block looks.
+    """Attention of one position x_i of one block.
 
     Attributes:
         block: the module's name.
@@ -31,11 +30,10 @@ class Attention:
         grid: the positions x_j, in pixels of the image.
         point: x, y in the image of x_i, the middle of its cell.
         weights: f(x_i, x_j) / C(x), shape ``grid.shape``; of softmax forms they sum to one.
-        values: the norm of W_z g(x_j), shape ``grid.shape``: how much each x_j has to say. With a
-            norm after W_z that uses statistics it learnt (BN), its scale counts, too.
-        scores: log f(x_i, x_j) of softmax forms, shape ``grid.shape``: they show an order where the
-            weights are all on one position. Of the other forms None.
-        box: x0, y0, x1, y1 of the RoI, of a block in a head.
+        values: norm of W_z g(x_j), shape ``grid.shape``, with the scale of a BN after W_z.
+        scores: log f(x_i, x_j) of softmax forms, shape ``grid.shape``, which still differ where the
+            softmax is saturated. None for other forms.
+        box: x0, y0, x1, y1 of the RoI, for a block in a head.
     """
 
     block: str
@@ -49,24 +47,23 @@ class Attention:
 
     @property
     def signed(self) -> bool:
-        """Whether weights may be below zero, as dot_product's."""
+        """Whether there are negative weights, as dot_product may have."""
         return bool((self.weights < 0).any())
 
     @property
     def contributions(self) -> np.ndarray:
-        """The norms of w_ij W_z g(x_j), shape ``grid.shape``: what reaches x_i from each x_j."""
+        """Norms of w_ij W_z g(x_j), the contribution of each x_j to x_i, shape ``grid.shape``."""
         return np.abs(self.weights) * self.values
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All positions of a block together.
+    """Mean attention over all positions of a block.
 
     Attributes:
-        received: mean over i of each x_j's weight (of its size, where weights are signed),
-            shape ``received_grid.shape``.
-        entropy: of each x_i's weights in nats, shape ``entropy_grid.shape``; log(M) is an even
-            look at everything. Signed weights count by their size.
+        received: mean over i of the absolute weight of each x_j, shape ``received_grid.shape``.
+        entropy: entropy in nats of each x_i's absolute weights, shape ``entropy_grid.shape``;
+            log(M) for uniform weights.
     """
 
     received: np.ndarray
@@ -76,16 +73,18 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a block was given: x (C,H,W), its grid in the image, and the RoI it is of."""
+class BlockInput:
+    """Input x (C,H,W) of a block, its grid in the image and, in a head, the RoI's box."""
 
     x: Tensor
     grid: Grid
     box: tuple[float, float, float, float] | None
 
 
-class View:
-    """An image, what was found in it, and what the blocks saw; made by ``look``.
+class AttentionRecord:
+    """An image, the model's output and the inputs of its blocks.
+
+    Made by :func:`~.capture.record_attention`.
 
     Attributes:
         image: RGB uint8 (H,W,3).
@@ -98,7 +97,7 @@ class View:
         image: np.ndarray,
         found: dict,
         modules: dict[str, NonLocalBlock],
-        seen: dict[str, list[Seen]],
+        seen: dict[str, list[BlockInput]],
     ):
         self.image = image
         self.found = found
@@ -111,28 +110,28 @@ class View:
 
     @property
     def instances(self) -> Instances:
-        """Detections, in pixels of the image; none of a model that gives none."""
+        """Detections in pixels of the image; empty if the model returns none."""
         return self.found.get("instances", Instances(self.image.shape[:2]))
 
     def forms(self, block: str) -> list[str]:
-        """Forms that :meth:`attention` can tell of a block, its own first: see :func:`forms_of`."""
+        """Forms that :meth:`attention` accepts for a block, its own first: see :func:`forms_of`."""
         self._check(block)
         return forms_of(self._modules[block])
 
     def attention(
         self, x: float, y: float, block: str, form: str | None = None
     ) -> Attention | None:
-        """Where the block's position nearest to a point of the image looks.
+        """Attention of the block's position nearest to a point of the image.
 
         Args:
             x, y: pixels of the image.
-            block: one of ``blocks``. One in a head looks within an RoI: the surest that holds the
-                point. If none does, there is nothing to tell: None.
-            form: one of ``forms(block)``, as if the block had it; by default its own. Its theta and
-                phi stay those that were trained for its own.
+            block: one of ``blocks``. In a head, the highest-scoring RoI that contains the point is
+                taken; the result is None if there is none.
+            form: one of ``forms(block)``; by default the block's own. Another form is applied to
+                the theta and phi that were trained with the block's own.
 
         Raises:
-            ValueError: a point outside the image, or a block or form that there is not.
+            ValueError: the point is outside the image, or there is no such block or form.
         """
         height, width = self.image.shape[:2]
         if not (0 <= x <= width and 0 <= y <= height):
@@ -142,7 +141,7 @@ class View:
         forms = self.forms(block)
         form = form or forms[0]
         if form not in forms:
-            raise ValueError(f"{block} can be told as {', '.join(forms)}, got {form!r}")
+            raise ValueError(f"expected one of {', '.join(forms)} for {block}, got {form!r}")
         seen = next((s for s in self._seen[block] if holds(s.box, x, y)), None)
         if seen is None:
             return None
@@ -165,10 +164,10 @@ class View:
         )
 
     def summary(self, block: str, roi: int = 0) -> Summary | None:
-        """Of all positions of a block; in a head, of the RoI of that number, or None without it.
+        """Summary of all positions of a block; in a head, of one RoI, or None if it is missing.
 
         Raises:
-            ValueError: a block that there is not.
+            ValueError: there is no such block.
         """
         self._check(block)
         if roi >= len(self._seen[block]):
@@ -193,10 +192,10 @@ class View:
 
 
 def forms_of(module: NonLocalBlock) -> list[str]:
-    """Forms that can be told of a block's weights, its own first.
+    """Forms that a block's inputs allow, its own first.
 
-    Embedded Gaussian and dot product want the same theta and phi, and Gaussian neither. The others
-    have weights of their own, which only a block trained with them has.
+    Embedded Gaussian and dot product share theta and phi, and Gaussian has neither. Other forms
+    have parameters that only a block trained with them has.
     """
     own = module.pairwise_name
     others = SAME_EMBEDDINGS if own in SAME_EMBEDDINGS else ()
@@ -206,7 +205,7 @@ def forms_of(module: NonLocalBlock) -> list[str]:
 def _in_form(
     module: NonLocalBlock, x: Tensor, form: str
 ) -> tuple[Pairwise, Tensor, Tensor, Tensor]:
-    """A pairwise function and its theta, phi and g, of a block's x (B,C,H,W)."""
+    """Pairwise function of a form with theta, phi and g for a block's x (B,C,H,W)."""
     theta, phi, g = module.embed(x)
     if form == module.pairwise_name:
         return module.pairwise, theta, phi, g
@@ -215,14 +214,14 @@ def _in_form(
     return build_pairwise(form, phi.shape[2], module.pairwise.use_scale), theta, phi, g
 
 
-def _pooled(module: NonLocalBlock, seen: Seen) -> Grid:
+def _pooled(module: NonLocalBlock, seen: BlockInput) -> Grid:
     shape = seen.grid.shape
     pools = module.subsample != "none"
     return seen.grid.pooled((shape[0] // 2, shape[1] // 2)) if pools else seen.grid
 
 
 def _values(module: NonLocalBlock, g: Tensor) -> Tensor:
-    """Norms of W_z g(x_j), of g (M,E)."""
+    """Norms of W_z g(x_j) for g (M,E)."""
     w_z = module.w_z.weight.flatten(1)  # (C,E)
     if isinstance(module.norm, nn.modules.batchnorm._BatchNorm):
         norm = module.norm
@@ -231,11 +230,11 @@ def _values(module: NonLocalBlock, g: Tensor) -> Tensor:
 
 
 def _entropy(weights: Tensor) -> Tensor:
-    """Of rows (n,M) of weights of zero or more, in nats."""
+    """Entropy in nats of rows (n,M) of non-negative weights."""
     parts = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12)
     return torch.special.entr(parts).sum(dim=-1)
 
 
 def holds(box: Sequence[float] | None, x: float, y: float) -> bool:
-    """Whether a point lies in a box (x0, y0, x1, y1); None is everywhere."""
+    """Whether a box (x0, y0, x1, y1) contains a point; None contains every point."""
     return box is None or (box[0] <= x <= box[2] and box[1] <= y <= box[3])
