@@ -11,7 +11,7 @@ from torch import nn
 
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.modeling import build_nonlocal_resnet_fpn_backbone, find_blocks
-from nl_detectron.modeling.placement import insert_after, own_random_numbers
+from nl_detectron.modeling.placement import insert_after, isolated_rng
 
 
 @BACKBONE_REGISTRY.register()
@@ -20,7 +20,7 @@ def build_control_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> F
     fpn = build_resnet_fpn_backbone(cfg, input_shape)
     stage = fpn.bottom_up.res4
     last_but_one = str(len(stage) - 2)
-    with own_random_numbers():
+    with isolated_rng():
         block = residual_block(stage.get_submodule(last_but_one).out_channels)
     insert_after(stage, last_but_one, f"residual{last_but_one}", block)
     return fpn
@@ -46,7 +46,7 @@ def parameters(module: nn.Module) -> int:
 def build_he_nonlocal_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """The non-local one with theta, phi and g in He's init (Sec. 4.1) in place of std 0.01."""
     fpn = build_nonlocal_resnet_fpn_backbone(cfg, input_shape)
-    with own_random_numbers():
+    with isolated_rng():
         for block in find_blocks(fpn).values():
             for conv in (block.theta, block.phi, block.g):
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")

@@ -121,12 +121,12 @@ class NonLocalBlock(CNNBlockBase):
     def _w_z_y(self, x: Tensor) -> Tensor:
         """W_z y, (B,C,S); or (B,C,1,...), where all positions share one y."""
         theta, phi, g = self.embed(to_block_layout(x))
-        if self.pairwise.same_for_all:
+        if self.pairwise.query_independent:
             theta = phi[:, :1]
         y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
-        space = [1] * self.ndim if self.pairwise.same_for_all else x.shape[2:]
+        space = [1] * self.ndim if self.pairwise.query_independent else x.shape[2:]
         # a sum in float32 under autocast may pass what half precision holds
-        halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.averages
+        halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_sum_to_one
         with torch.autocast(x.device.type, enabled=halves):
             return self.w_z(to_image(y, space))
 

@@ -42,20 +42,20 @@ class Pairwise(nn.Module):
 
     Attributes:
         embeddings: the 1x1 convs it wants of the block; what is not named comes as x itself.
-        passes: over the (N,M) weights, outside the matrix products of :meth:`plain`.
-        averages: its weights sum to one over j, so that y is never larger than g. Where they do
-            not, half precision could overflow, and the sum is done in float32.
-        same_for_all: f does not look at x_i, so that one position i tells y for all.
-        fast_is_deterministic: on a GPU, with its gradients. Where it is not, the definition is
-            taken under ``torch.use_deterministic_algorithms(True)``.
-        remakes_weights: the block has the softmax forms make cheap weights again in the backward
-            pass, in place of keeping them.
+        memory_passes: passes over the (N,M) weights outside the matrix products of :meth:`plain`.
+        weights_sum_to_one: whether the weights sum to one over j, so that y is never larger than
+            g. If not, half precision could overflow, and the sum is computed in float32.
+        query_independent: f does not depend on x_i, so that y is equal for all positions i.
+        fast_is_deterministic: whether :meth:`fast` and its gradients are deterministic on a GPU.
+            If not, ``torch.use_deterministic_algorithms(True)`` selects :meth:`plain`.
+        remakes_weights: whether softmax forms compute cheap weights again in the backward pass
+            instead of keeping them; set by the block.
     """
 
     embeddings: tuple[str, ...] = ("theta", "phi")
-    passes = 1
-    averages = True
-    same_for_all = False
+    memory_passes = 1
+    weights_sum_to_one = True
+    query_independent = False
     remakes_weights = False
     fast_is_deterministic = True
 
@@ -81,7 +81,7 @@ class Pairwise(nn.Module):
 
     def plain_cost(self, s: Sizes) -> Cost:
         """Of :meth:`plain`: two matrix products, and the weights written and read."""
-        return Cost(macs=s.pairs * (s.d + s.e), passed=self.passes * s.pairs)
+        return Cost(macs=s.pairs * (s.d + s.e), passed=self.memory_passes * s.pairs)
 
     def fast_cost(self, s: Sizes) -> Cost:
         """Of :meth:`fast`."""
@@ -98,7 +98,7 @@ class Pairwise(nn.Module):
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
 
-        In the dtype of g; under autocast, forms that do not average give float32.
+        In the dtype of g; under autocast float32 unless ``weights_sum_to_one``.
 
         Raises:
             ValueError: shapes that do not fit together.
@@ -108,7 +108,7 @@ class Pairwise(nn.Module):
         sizes = Sizes(*theta.shape, *g.shape[1:], device, g.dtype)
         # torch.export has symbols for sizes, and one choice for all of them
         way = self.fast if torch.compiler.is_exporting() or self.takes_fast(sizes) else self.plain
-        if self.averages:
+        if self.weights_sum_to_one:
             return way(theta, phi, g)
         with torch.autocast(device, enabled=False):
             y = way(*map(to_float32, (theta, phi, g)))
@@ -135,7 +135,7 @@ class Gaussian(Pairwise):
     """exp(x_i . x_j), normalised over j (Eq. 2): no theta, no phi, no scale."""
 
     embeddings = ()
-    passes = 3
+    memory_passes = 3
 
     scale = 1.0
 
@@ -200,7 +200,7 @@ class EmbeddedGaussian(Gaussian):
 class DotProduct(Pairwise):
     """theta(x_i) . phi(x_j), divided by the number of positions j (Eq. 4)."""
 
-    averages = False
+    weights_sum_to_one = False
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return theta / phi.shape[1] @ phi.transpose(1, 2)
@@ -220,8 +220,8 @@ class Concatenation(Pairwise):
     needed.
     """
 
-    averages = False
-    passes = 3
+    weights_sum_to_one = False
+    memory_passes = 3
     fast_is_deterministic = False  # PyTorch's scan of float numbers is not
 
     def __init__(self, channels: int, use_scale: bool = True):
@@ -253,7 +253,7 @@ class Concatenation(Pairwise):
         return Cost(macs=0, passed=s.b * (prefix_sums + gathered + s.m * math.log2(s.m + 1)))
 
     def plain_cost(self, s: Sizes) -> Cost:
-        return Cost(macs=s.pairs * s.e, passed=self.passes * s.pairs)
+        return Cost(macs=s.pairs * s.e, passed=self.memory_passes * s.pairs)
 
     def _terms(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         """a (B,N) and b (B,M)."""
@@ -268,7 +268,7 @@ class GlobalContext(Pairwise):
     """
 
     embeddings = ("phi",)
-    same_for_all = True
+    query_independent = True
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)

@@ -13,7 +13,7 @@ from detectron2.modeling.backbone.fpn import (
 )
 
 from ..config import block_options
-from .placement import insert_after, log_blocks, make_block, own_random_numbers
+from .placement import insert_after, isolated_rng, log_blocks, make_block
 
 KEY = "MODEL.NONLOCAL.BACKBONE.AFTER"
 
@@ -69,7 +69,7 @@ def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None
         name: len(stage) for name, stage in zip(resnet.stage_names, resnet.stages, strict=True)
     }
     blocks = {}
-    with own_random_numbers():
+    with isolated_rng():
         for stage, index in parse_places(after, lengths):
             sequential = getattr(resnet, stage)
             block = make_block(sequential.get_submodule(str(index)).out_channels, **options)

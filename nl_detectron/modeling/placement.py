@@ -86,7 +86,7 @@ def add_head_blocks(
             "has no RoI; naiveSyncBN_N (MODEL.NONLOCAL.NORM) does the same for any number of RoIs"
         )
     blocks = {}
-    with own_random_numbers():
+    with isolated_rng():
         for conv in after:
             blocks[f"nonlocal{conv}"] = make_block(channels[conv - 1], **options)
             insert_after(head, child.format(conv), f"nonlocal{conv}", blocks[f"nonlocal{conv}"])
@@ -112,7 +112,7 @@ def _check_convs(after: Sequence[int], convs: int, key: str) -> None:
 
 
 @contextmanager
-def own_random_numbers():
+def isolated_rng():
     """Leave the global generator as it was: a twin without blocks then starts equal elsewhere."""
     seed = (torch.initial_seed() + 1) % 2**64
     with torch.random.fork_rng(devices=[]):

@@ -115,7 +115,7 @@ def test_without_positions_the_rest_is_summed_and_renormalised(form, subsample):
     left_out = torch.zeros(phi.shape[1], dtype=torch.bool)
     left_out[[0, 3]] = True
     keep = ~left_out
-    if block.pairwise.averages:
+    if block.pairwise.weights_sum_to_one:
         weights = block.pairwise.weights(theta, phi)[..., keep]
         weights = weights / weights.sum(dim=-1, keepdim=True)
     else:  # C(x) is the number of positions j

@@ -148,7 +148,7 @@ def test_half_precision_is_sound(form, std, tolerance, dtype, way):
     theta, phi, g = inputs(1, 30, channels, 20, 16, dtype=dtype, std=std)
     pairwise = build_pairwise(form, channels)
     with torch.autocast("cpu", dtype):
-        if way == "forward" or pairwise.averages:
+        if way == "forward" or pairwise.weights_sum_to_one:
             y = getattr(pairwise, way)(theta, phi, g)
         else:  # as forward calls them
             with torch.autocast("cpu", enabled=False):
