@@ -14,7 +14,7 @@ from nl_detectron.engine import distributed, lazy
 
 
 def main(cfg: CfgNode, args: Namespace) -> None:
-    """What each process runs."""
+    """Train or evaluate in one process."""
     engine.start_run(cfg, args)
     if args.eval_only:
         engine.evaluate(cfg, resume=args.resume)
@@ -30,12 +30,12 @@ if __name__ == "__main__":
         distributed.follow_torchrun(args)
         if args.config_file.endswith(".py"):
             cfg = lazy.load_config(args.config_file, args.opts)
-            check, run, words = lazy.preflight, lazy.run, (args,)
+            check, entry, launch_args = lazy.preflight, lazy.run, (args,)
             device = cfg.train.device
         else:
             cfg = engine.configured(args)
-            check, run, words = engine.preflight, main, (cfg, args)
+            check, entry, launch_args = engine.preflight, main, (cfg, args)
             device = cfg.MODEL.DEVICE
         if distributed.is_first_on_machine():
             check(cfg, args)
-        distributed.launch(run, words, args, device)
+        distributed.launch(entry, launch_args, args, device)

@@ -26,7 +26,7 @@ from nl_detectron.engine import load_config
 from tools.relay_demo import RECORD, TASKS
 from tools.relay_demo import run as train
 
-from .evidence.runs import DEFAULTS, chosen, fingerprint
+from .evidence.runs import DEFAULTS, fingerprint, non_default
 
 ROOT = Path(__file__).parent
 PAGE = ROOT.parent / "docs" / "demo_seeds.md"
@@ -70,7 +70,7 @@ def recipe(name: str) -> str:
     cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = "", ""
     images = RELAY_DATASETS[cfg.DATASETS.TRAIN[0].removesuffix("_train")]
     parts = [
-        chosen(cfg, DEFAULTS),
+        non_default(cfg, DEFAULTS),
         fingerprint(images),
         recipe(job.start.name) if job.start else "",
     ]
@@ -100,13 +100,13 @@ def main() -> None:
         return
     if not args.report:
         sweep(args.jobs)
-    PAGE.write_text(page(kept()))
+    PAGE.write_text(page(load_results()))
     print(f"wrote {PAGE}")
 
 
 def sweep(at_once: int) -> None:
     """Train what is missing, first runs of one thread, several at a time."""
-    have = kept()
+    have = load_results()
     lock, done = Lock(), {job for job in jobs() if job in have}
     needed = {job.start for job in jobs() if job not in done and job.start}
     missing = [
@@ -133,7 +133,7 @@ def perform(job: Job, lock: Lock) -> None:
         subprocess.run(words, stdout=log, stderr=log, env=env, check=True)
     results = json.loads((job.folder / "demo.json").read_text())
     with lock:
-        have = kept()
+        have = load_results()
         have[job] = {**job._asdict(), "recipe": recipe(job.name), **results}
         text = json.dumps([have[job] for job in jobs() if job in have], indent=1) + "\n"
         aside = RECORD.with_suffix(".part")
@@ -142,7 +142,7 @@ def perform(job: Job, lock: Lock) -> None:
     print(f"{job.name}, seed {job.seed}, {job.threads} threads: {aps(results)}", flush=True)
 
 
-def kept() -> dict[Job, dict]:
+def load_results() -> dict[Job, dict]:
     """Results of the recipe of today."""
     records = json.loads(RECORD.read_text()) if RECORD.exists() else []
     found = {Job(r["name"], r["seed"], r["threads"]): r for r in records}

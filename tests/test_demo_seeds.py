@@ -59,7 +59,7 @@ def test_only_missing_runs_are_trained_and_what_they_start_from(trained):
 
 def test_runs_that_do_not_learn_are_counted_and_shown(trained):
     demo_seeds.sweep(2)
-    page = demo_seeds.page(demo_seeds.kept())
+    page = demo_seeds.page(demo_seeds.load_results())
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.split("\n")]
     assert ["block, 1 thread", "20 of 20", "19 of 20"] in [row[:3] for row in rows]
     assert ["twin, 1 thread", "20 of 20", "0 of 20"] in [row[:3] for row in rows]

@@ -154,20 +154,22 @@ def test_a_point_is_told_in_pictures_and_words(file):
     [record] = explorer().records(file)
     [block] = record.blocks
     for form in forms_of(find_blocks(explorer().models[0].model)[block]):
-        of_weights, arrows, words = explore_page.told(record, 30, 30, "weights", block, form)
-        of_scores, *_ = explore_page.told(record, 30, 30, "scores", block, form)
+        of_weights, arrows, words = explore_page.render_point(
+            record, 30, 30, "weights", block, form
+        )
+        of_scores, *_ = explore_page.render_point(record, 30, 30, "scores", block, form)
         assert of_weights.std() > 10 and arrows.std() > 10
         assert np.array_equal(of_weights, of_scores) == (form == "dot_product")
         assert words.startswith(f"**{form}**") and "mean distance" in words
-    outside = explore_page.told(record, 1e4, -5, "weights", block, form)
-    corner = explore_page.told(record, record.image.shape[1], 0, "weights", block, form)
+    outside = explore_page.render_point(record, 1e4, -5, "weights", block, form)
+    corner = explore_page.render_point(record, record.image.shape[1], 0, "weights", block, form)
     assert np.array_equal(outside[0], corner[0])
 
 
 def test_a_head_that_did_not_look_says_so(image):
     [record] = record_attention(thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999))
     record._seen = {block: [] for block in record.blocks}
-    told = explore_page.told(record, 5, 5, "weights", record.blocks[0], "gaussian")
+    told = explore_page.render_point(record, 5, 5, "weights", record.blocks[0], "gaussian")
     assert told == (None, None, explore_page.NO_ROI)
 
 
@@ -226,7 +228,7 @@ def test_an_image_that_the_model_cannot_take_is_refused(tmp_path):
 def test_an_image_of_any_shape_is_drawn(size, tmp_path):
     Image.new("RGB", size).save(tmp_path / "line.png")
     [record] = explorer().records(str(tmp_path / "line.png"))
-    heat, arrows, _ = explore_page.told(
+    heat, arrows, _ = explore_page.render_point(
         record, 0, 0, "weights", record.blocks[0], "embedded_gaussian"
     )
     assert all(min(p.shape[:2]) >= 10 and max(p.shape[:2]) < 1000 for p in (heat, arrows))

@@ -48,7 +48,7 @@ def main(words: list[str] | None = None) -> None:
     devices = ("cpu", "cuda") if args.device == "cuda" else ("cpu",)
     found = {Path(args.config_file).stem: analyzed(args.config_file, args, args.opts, devices)}
     if args.compare:
-        twin = analyzed(args.compare, args, of_both(args.opts), devices)
+        twin = analyzed(args.compare, args, shared_overrides(args.opts), devices)
         name = Path(args.compare).stem
         found[f"{name} (compared)" if name in found else name] = twin
     print(table(found, args.size))
@@ -67,7 +67,7 @@ def analyzed(
         raise UsageError(f"{file}: {error}") from error
 
 
-def of_both(opts: list[str]) -> list[str]:
+def shared_overrides(opts: list[str]) -> list[str]:
     """The overrides that a twin shares."""
     pairs = zip(opts[::2], opts[1::2], strict=True)
     return [w for pair in pairs if not pair[0].startswith("MODEL.NONLOCAL") for w in pair]
@@ -80,13 +80,13 @@ def table(found: dict[str, list[Analysis]], size: list[int]) -> str:
         for blocks in zip(*(a.blocks for a in analyses), strict=True):
             block, figures = blocks[0], [b.figures for b in blocks]
             channels = f"{block.channels[0]} -> {block.channels[1]}"
-            rows.append([block.name, channels, block.pairwise, block.way, *shown(figures)])
+            rows.append([block.name, channels, block.pairwise, block.way, *format_figures(figures)])
         models.append([a.figures for a in analyses])
-        rows.append([name, "", "", "", *shown(models[-1])])
+        rows.append([name, "", "", "", *format_figures(models[-1])])
     if len(models) == 2:
         more = [ours.minus(twin) for ours, twin in zip(*models, strict=True)]
         pairs = zip(cells(more), cells(models[1]), strict=True)
-        rows.append(["difference", "", "", "", *shown(more, "+")])
+        rows.append(["difference", "", "", "", *format_figures(more, "+")])
         percent = [f"{100 * a / b:+.2f} %" for a, b in pairs]
         rows.append(["difference, percent", "", "", "", *percent])
     # tabulate would read "+2,099,712" and align it as text
@@ -103,7 +103,7 @@ def cells(figures: list[Figures]) -> list[int]:
     return [*astuple(figures[0]), *(f.activations for f in figures[1:])]
 
 
-def shown(figures: list[Figures], sign: str = "") -> list[str]:
+def format_figures(figures: list[Figures], sign: str = "") -> list[str]:
     parameters, flops, *activations = cells(figures)
     kept = [f"{bytes_ / 1e6:{sign},.1f}" for bytes_ in activations]
     return [f"{parameters:{sign},}", f"{flops / 1e9:{sign},.2f}", *kept]

@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
     content = read_coco(args.annotations)
     info = describe(content)
     findings = summarize_issues(chain(check_content(content), check_files(content, args.images)))
-    print(f"{args.annotations}: {told(info)}\n\n{table(findings)}")
+    print(f"{args.annotations}: {format_summary(info)}\n\n{table(findings)}")
     if args.json:
         args.json.write_text(json.dumps(as_json(args, info, findings), indent=2) + "\n")
     if args.sheet:
@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     return SEVERITIES.index(worst_severity(findings))
 
 
-def told(info: DatasetInfo) -> str:
+def format_summary(info: DatasetInfo) -> str:
     return (
         f"{info.images:,} image(s), {info.annotations:,} annotation(s), {len(info.classes):,} "
         f"class(es), {'masks' if info.masks else 'no masks'}, {len(info.keypoints)} keypoint(s)"

@@ -39,7 +39,7 @@ def main(words: list[str] | None = None) -> None:
         args.source,
         places=places(args.place) if args.place else None,
         fpn=args.fpn,
-        **given(args),
+        **parse_options(args),
     )
     checkpoint = with_base(args.base, found) if args.base else {"model": found.model}
     torch.save(checkpoint, args.output)
@@ -76,7 +76,7 @@ def integers(word: str) -> tuple[int, ...]:
     return tuple(int(number) for number in word.strip("[]").split(","))
 
 
-def given(args: argparse.Namespace) -> dict:
+def parse_options(args: argparse.Namespace) -> dict:
     """The options of the last group that were given."""
     facts = {fact: getattr(args, fact) for fact in UNSEEN}
     return {fact: value for fact, value in facts.items() if value is not None}
@@ -127,7 +127,7 @@ def fragment(found: Converted, args: argparse.Namespace) -> str:
     text = "# to put into a config\n" + yaml.safe_dump(words, sort_keys=False)
     facts = (
         f"--{fact} {','.join(map(str, value)) if fact == 'pool' else value}"
-        for fact, value in given(args).items()
+        for fact, value in parse_options(args).items()
     )
     unseen = (
         "No checkpoint shows all that its blocks compute. Taken as given: "

@@ -94,7 +94,7 @@ class Drawing:
             self._source, self._colours = frame.source, Colours(self.classes.thing_colors)
         found = record.instances
         found = found[found.scores >= self.least]
-        rows = described(found, self.classes)
+        rows = describe_instances(found, self.classes)
         picture = self._detections(record.image, found, rows)
         panels = []
         for title, x, y in self._points(frame, record, found, first):
@@ -173,7 +173,7 @@ def labels(found: Instances, classes: Metadata) -> list[str]:
     return [f"{names[kind] if names else f'class {kind}'} {score:.0%}" for kind, score in pairs]
 
 
-def described(found: Instances, classes: Metadata) -> list[dict]:
+def describe_instances(found: Instances, classes: Metadata) -> list[dict]:
     """For JSON: class, score, box (x0, y0, x1, y1), and keypoints (x, y, score) and mask (COCO's
     RLE) of a model that predicts them; in pixels of the image."""
     names = classes.get("thing_classes")

@@ -96,7 +96,9 @@ def readout(found: Attention, own: str) -> str:
     )
 
 
-def told(record: AttentionRecord, x: float, y: float, what: str, block: str, form: str) -> tuple:
+def render_point(
+    record: AttentionRecord, x: float, y: float, what: str, block: str, form: str
+) -> tuple:
     """Map, arrows and readout for a point of the image, or the nearest to it that is inside."""
     height, width = record.image.shape[:2]
     found = record.attention(min(max(x, 0), width), min(max(y, 0), height), block, form)
@@ -181,7 +183,7 @@ def page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]):
 
         def of_all(records, x, y, what, *chosen):
             pairs = zip(records, chosen[::2], chosen[1::2], strict=True)
-            return [o for record, *words in pairs for o in told(record, x, y, what, *words)]
+            return [o for record, *words in pairs for o in render_point(record, x, y, what, *words)]
 
         def choose(new, score, whose, *chosen):
             """Another image. If it will not do, a message; all else stays."""
@@ -276,7 +278,7 @@ def _listen(gr: ModuleType, explorer: Explorer, number: int, column: Column, at:
         if not path:
             return [gr.skip()] * len(column.outputs)
         record = _records(gr, explorer, path)[number]
-        return told(record, x or 0, y or 0, what, block, form)
+        return render_point(record, x or 0, y or 0, what, block, form)
 
     def other_block(path, x, y, what, block):
         of = forms_of(column.blocks[block])

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UsageError(
             f"this model cannot be exported as {args.format}: {type(error).__name__}: {reason}"
         ) from error
-    print(f"{path}: {described(part, cfg)}")
+    print(f"{path}: {describe_part(part, cfg)}")
     try:
         for line in checked(part, form.read(path)):
             print(f"  {line}", flush=True)
@@ -260,7 +260,7 @@ def read_onnx(path: Path) -> Run:
     ]
 
 
-def described(part: Part, cfg: CfgNode) -> str:
+def describe_part(part: Part, cfg: CfgNode) -> str:
     of = f", multiples of {part.step}" if part.step > 1 else ""
     of += f" from {part.step * part.least}" if part.least > 1 else ""
     shape = ", ".join([*map(str, part.images[0].shape[:-2]), "H", "W"])

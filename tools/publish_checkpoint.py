@@ -42,7 +42,7 @@ def main(words: list[str] | None = None) -> None:
     file = args.output / f"{Path(args.name).name}-{sha256[:8]}.pth"
     file.write_bytes(buffer.getvalue())
     try:
-        found = publishing.tried(file)
+        found = publishing.verify_checkpoint(file)
     except Exception:
         file.unlink()
         raise
@@ -53,7 +53,7 @@ def main(words: list[str] | None = None) -> None:
         file.with_suffix(".yaml").write_text(content["config"])
         entry["config"] = file.with_suffix(".yaml").name
     register(args.output / "index.yaml", args.name, entry)
-    print(told(args.output / "index.yaml", args.name, entry))
+    print(format_summary(args.output / "index.yaml", args.name, entry))
 
 
 def parsed(words: list[str] | None) -> Namespace:
@@ -104,7 +104,7 @@ def register(file: Path, name: str, entry: dict) -> None:
     file.write_text(MADE + yaml.safe_dump(known | {name: entry}))
 
 
-def told(file: Path, name: str, entry: dict) -> str:
+def format_summary(file: Path, name: str, entry: dict) -> str:
     """The entry, its row of MODEL_ZOO.md, and what to do with them."""
     ours = index.shipped().get(name)
     row = page.line(name, ours | entry) if ours else f"{name}: {page.ours(entry)}"

@@ -141,7 +141,7 @@ def _shape(shapes: dict[str, torch.Size], name: str) -> str:
     return str(tuple(shapes[name])) if name in shapes else "missing"
 
 
-def tried(file: Path) -> str:
+def verify_checkpoint(file: Path) -> str:
     """Run a published file on an image, in a model made of nothing else; tells what it found.
 
     Raises:

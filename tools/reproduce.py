@@ -26,14 +26,14 @@ Plan = dict[str, list[Run]]  # by row's name, a run for each seed
 def main(words: list[str] | None = None) -> int:
     """Returns the exit code."""
     args = parsed(words)
-    table = narrowed(TABLES[args.table], args.only)
+    table = select_rows(TABLES[args.table], args.only)
     plan = planned(table, args)
     # by seed, so that a whole table of one seed is there early
     runs = [run for seed in zip(*plan.values(), strict=True) for run in seed]
     for run in runs:
         run.check_folder()
     if args.dry_run:
-        print(described(runs))
+        print(describe_runs(runs))
         return 0
     left = [run for run in runs if not run.finished]
     if left:
@@ -82,7 +82,7 @@ def parsed(words: list[str] | None) -> Namespace:
     return args
 
 
-def narrowed(table: dict, parts: list[str] | None) -> dict:
+def select_rows(table: dict, parts: list[str] | None) -> dict:
     """A table's rows whose config has one of ``parts`` in its name, and their twins."""
     if not parts:
         return table
@@ -108,7 +108,7 @@ def planned(table: dict, args: Namespace) -> Plan:
     return plan
 
 
-def described(runs: list[Run]) -> str:
+def describe_runs(runs: list[Run]) -> str:
     finished = sum(run.finished for run in runs)
     parts = [f"{len(runs)} runs, {finished} of them finished"]
     parts += [f"{run}: {run.state}\n  in {run.folder}\n  {run.command_line}" for run in runs]

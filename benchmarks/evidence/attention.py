@@ -97,7 +97,7 @@ def measure(model: nn.Module, side: int, relay: Relay) -> dict:
         image, annotations = relay.draw("val", number)
         objects += _objects(model, image, annotations, side, rng)
     keys = [key for key in objects[0] if all(key in o for o in objects) and key != "class"]
-    found = {key: told([o[key] for o in objects]) for key in keys}
+    found = {key: summarize([o[key] for o in objects]) for key in keys}
     for key in (key for key in keys if key.startswith("right")):
         found[key]["balanced"] = balanced([(o["class"], o[key]) for o in objects])
     return {"objects": len(objects), **found}
@@ -158,7 +158,7 @@ def percent(f: dict[str, float]) -> str:
     return f"{mean:.1f} ({low:.1f} to {high:.1f}) %"
 
 
-def told(values: list[float]) -> dict[str, float]:
+def summarize(values: list[float]) -> dict[str, float]:
     spread = {q: float(np.quantile(values, q / 100)) for q in (10, 50, 90)}
     return {"mean": round(mean(values), 4), **{f"p{q}": round(v, 4) for q, v in spread.items()}}
 

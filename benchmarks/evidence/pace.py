@@ -20,7 +20,7 @@ from nl_detectron.engine.hooks import versions
 from nl_detectron.modeling import build_model
 
 from .runs import RUNS, Run
-from .train import laid_out, loader, save
+from .train import loader, save, to_memory_format
 
 RESULT = Path(__file__).parent / "results" / "pace.json"
 WARM_UP, ROUNDS, ITERATIONS = 2, 7, 2
@@ -52,7 +52,7 @@ def stepper(run: Run) -> Callable[[], None]:
     """One iteration of a run from fresh weights."""
     cfg = run.config(seed=1)
     seed_all_rng(1)
-    model = laid_out(build_model(cfg), cfg)
+    model = to_memory_format(build_model(cfg), cfg)
     optimizer = Trainer.build_optimizer(cfg, model)
     trainer = SimpleTrainer(model.train(), loader(cfg, 1), optimizer)
 

@@ -22,7 +22,7 @@ from tools.subset_coco import subset
 from .evaluate import evaluate
 from .runs import OUTPUT, ROOT, nonlocal_
 from .settings import REAL, REAL_IMAGES, REAL_OPTS, REAL_SEEDS
-from .train import laid_out, save, train
+from .train import save, to_memory_format, train
 
 RESULTS = Path(__file__).parent / "results"
 CONFIG = ROOT / "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
@@ -55,7 +55,7 @@ def perform(name: str, seed: int, coco: Path, weights: str) -> dict:
     register(coco)
     cfg = config(name, seed, weights)
     seed_all_rng(seed)
-    model = laid_out(build_model(cfg), cfg)
+    model = to_memory_format(build_model(cfg), cfg)
     Checkpointer(model).load(weights)
     result = {"run": name, "seed": seed} | train(cfg, model, seed, REAL, DATA)
     minutes = round((time.perf_counter() - began) / 60, 2)

@@ -61,7 +61,7 @@ def attention_parts() -> Iterator[tuple[str, str]]:
 def parts(results: Results, pace: Pace) -> Iterator[tuple[str, str]]:
     """Of docs/evidence.md, by their markers."""
     yield "summary", as_table(claims(results), ["", "measured", "aim", "met"])
-    yield "runs", told(results)
+    yield "runs", summarize_runs(results)
     for letter in TABLES:
         yield letter, distances(results) if letter == "F" else table(results, pace, letter)
     yield "tokens", tokens_table()
@@ -70,7 +70,7 @@ def parts(results: Results, pace: Pace) -> Iterator[tuple[str, str]]:
     yield "real", photographs(results)
 
 
-def told(results: Results) -> str:
+def summarize_runs(results: Results) -> str:
     """How many runs there are, how long they took, from which versions."""
     states = [state(job, FULL) for job in jobs()]
     there = [results[name][seed] for name, seed in jobs() if seed in results.get(name, {})]

@@ -78,17 +78,17 @@ class Run:
         cfg.defrost()
         cfg.OUTPUT_DIR, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = "", (), ()  # no more than names
         images = [fingerprint(self.data), fingerprint(self.watched)]
-        parts = [chosen(cfg, DEFAULTS), asdict(self.schedule), images, self.bands]
+        parts = [non_default(cfg, DEFAULTS), asdict(self.schedule), images, self.bands]
         parts += [RUNS[self.start].key(seed)] if self.start else []
         parts += ["anew"] if self.anew else []
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def chosen(node: CfgNode, default: CfgNode) -> dict:
+def non_default(node: CfgNode, default: CfgNode) -> dict:
     """What a config has other than the default, so that a key to come leaves hashes as they are."""
     other = {key: value for key, value in node.items() if value != default[key]}
     nodes = {key: value for key, value in other.items() if isinstance(value, CfgNode)}
-    return other | {key: chosen(value, default[key]) for key, value in nodes.items()}
+    return other | {key: non_default(value, default[key]) for key, value in nodes.items()}
 
 
 def register(data: Relay, split: str) -> str:

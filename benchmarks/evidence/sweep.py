@@ -74,7 +74,11 @@ def sweep(missing: list[Job], folders: Folders, at_once: int) -> list[Job]:
                 failed.append(job)
             pace = (time.perf_counter() - began) / done / 60
             told = f"[{done}/{len(missing)}] {job[0]}, seed {job[1]}: "
-            told += f"FAILED, see {log_of(job, folders)}" if job in failed else said(job, folders)
+            told += (
+                f"FAILED, see {log_of(job, folders)}"
+                if job in failed
+                else format_result(job, folders)
+            )
             print(f"{told}; {pace * (len(missing) - done):.0f} minutes left", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -99,7 +103,7 @@ def log_of(job: Job, folders: Folders) -> Path:
     return folders.work / "logs" / f"{job[0]}-seed{job[1]}.txt"
 
 
-def said(job: Job, folders: Folders) -> str:
+def format_result(job: Job, folders: Folders) -> str:
     result = json.loads(folders.result(*job).read_text())
     aps = ", ".join(f"{task} AP {ap:.1f}" for task, ap in result["ap"].items())
     return f"{aps}, {result['minutes']:.1f} minutes"

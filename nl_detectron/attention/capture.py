@@ -55,7 +55,10 @@ def record_attention(
             image,
             {k: v.to("cpu") if hasattr(v, "to") else v for k, v in found[number].items()},
             modules,
-            {n: _of_image(caught, n, number, inputs, image, mirror, divisor) for n in modules},
+            {
+                n: _inputs_of_image(caught, n, number, inputs, image, mirror, divisor)
+                for n in modules
+            },
         )
         for number, image in enumerate(images)
     ]
@@ -106,7 +109,7 @@ def _capture_inputs(model: nn.Module) -> Iterator[dict[str, tuple]]:
             handle.remove()
 
 
-def _of_image(
+def _inputs_of_image(
     caught: dict[str, tuple],
     name: str,
     number: int,

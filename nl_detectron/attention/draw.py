@@ -95,7 +95,7 @@ def panel(
     height, width = records[0].image.shape[:2]
     cell = 3.6  # inches: room for the titles
     size = (columns * cell, len(rows) * (cell * height / width + 0.9))
-    figure, grid = _figure(len(rows), columns, size)
+    figure, grid = _make_figure(len(rows), columns, size)
     for axes in grid.flat:
         axes.axis("off")
     if first is not None:
@@ -133,7 +133,7 @@ def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
     found = {block: record.summary(block) for block in blocks}
     found = {block: s for block, s in found.items() if s is not None}
     height, width = record.image.shape[:2]
-    figure, grid = _figure(
+    figure, grid = _make_figure(
         max(len(found), 1), 2, (8.4, max(len(found), 1) * (3.8 * height / width + 0.9))
     )
     for axes in grid.flat:
@@ -160,7 +160,7 @@ def _short(block: str) -> str:
     return ".".join(block.split(".")[-2:])
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+def _make_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
     """Without pyplot, whose figures stay until they are closed."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)

@@ -265,7 +265,7 @@ def build_hooks(
         return built
     if evaluated:
         built.append(BestCheckpointer(options.eval_period, checkpointer, best_metric(cfg)))
-    built.append(RunSummary(options.output_dir, **_described(cfg)))
+    built.append(RunSummary(options.output_dir, **_describe_run(cfg)))
     writers = default_writers(options.output_dir, options.max_iter)
     return [*built, hooks.PeriodicWriter(writers, period=options.log_period)]
 
@@ -315,11 +315,11 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict:
     results = test(cfg, model)
     if comm.is_main_process():
         path = os.path.join(folder, "evaluation.json")
-        write_summary(path, results, checkpoint=loaded, **_described(cfg))
+        write_summary(path, results, checkpoint=loaded, **_describe_run(cfg))
     return results
 
 
-def _described(cfg: DictConfig) -> dict[str, str]:
+def _describe_run(cfg: DictConfig) -> dict[str, str]:
     """What a summary says of the run."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")

@@ -64,7 +64,7 @@ class Pictures(HookBase):
         model = self.trainer.model
         if isinstance(model, DistributedDataParallel):
             model = model.module  # the other processes take no part
-        with _undisturbed(model):
+        with _preserve_training_mode(model):
             for number, sample in enumerate(self.samples):
                 np.random.seed(number)  # the Visualizer draws colours by lot: the same every time
                 for kind, picture in self.draw(model, sample).items():
@@ -80,7 +80,7 @@ class Pictures(HookBase):
 
         resize = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
         [record] = record_attention(model, [sample.image], resize)
-        found = _sure(record.instances, self.cfg.VISUALIZE.SCORE)
+        found = _filter_by_score(record.instances, self.cfg.VISUALIZE.SCORE)
         pictures = {"predictions": self._predictions(sample.image, found)}
         place, (x, y) = _place(sample, found)
         seen = filter(None, (record.attention(x, y, block) for block in record.blocks))
@@ -113,7 +113,7 @@ def check_pictures(cfg: CfgNode) -> None:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def _preserve_training_mode(model: nn.Module) -> Iterator[None]:
     """Afterwards the modes of all modules, and all random numbers to come, are as before."""
     modes = [(module, module.training) for module in model.modules()]
     states = random.getstate(), np.random.get_state()
@@ -146,7 +146,7 @@ def _sample(record: dict) -> Sample:
     return Sample(image, "the first annotation's box", (float(x), float(y)))
 
 
-def _sure(found: Instances, score: float) -> Instances:
+def _filter_by_score(found: Instances, score: float) -> Instances:
     return found[found.scores >= score] if found.has("scores") else found
 
 

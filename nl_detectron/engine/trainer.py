@@ -112,7 +112,7 @@ class Trainer(DefaultTrainer):
             )
         if self.cfg.VISUALIZE.PERIOD:
             others.append(Pictures(self.cfg))
-        return [*others, RunSummary(self.cfg.OUTPUT_DIR, **_described(self.cfg)), writer]
+        return [*others, RunSummary(self.cfg.OUTPUT_DIR, **_describe_run(self.cfg)), writer]
 
     def _evaluate(self) -> dict:
         self._last_eval_results = self.test(self.cfg, self.model)
@@ -146,10 +146,10 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> dict:
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         path = os.path.join(cfg.OUTPUT_DIR, "evaluation.json")
-        write_summary(path, results, checkpoint=weights, **_described(cfg))
+        write_summary(path, results, checkpoint=weights, **_describe_run(cfg))
     return results
 
 
-def _described(cfg: CfgNode) -> dict[str, str]:
+def _describe_run(cfg: CfgNode) -> dict[str, str]:
     """What a summary says of the run."""
     return {"device": cfg.MODEL.DEVICE, "config": cfg.dump()}

@@ -210,7 +210,7 @@ def test_a_file_that_does_not_run_is_not_left_there(trained, tmp_path, monkeypat
     def broken(*args):
         raise UsageError("finds nonsense")
 
-    monkeypatch.setattr(publishing, "tried", broken)
+    monkeypatch.setattr(publishing, "verify_checkpoint", broken)
     with pytest.raises(UsageError, match="finds nonsense"):
         publish(trained.folder, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -254,7 +254,7 @@ def test_a_run_that_is_not_of_the_config_is_refused_its_name(words, iterations, 
 def test_an_entry_of_the_packages_name_is_told_as_a_row_of_its_table():
     name = "COCO-Detection/faster_rcnn_R_50_FPN_nl_1x"
     entry = {"trained": {"checkpoint": "x-12345678.pth", "metrics": {"bbox/AP": 38.25}}}
-    said = publish_checkpoint.told(Path("zoo/index.yaml"), name, entry)
+    said = publish_checkpoint.format_summary(Path("zoo/index.yaml"), name, entry)
     assert f"| [faster_rcnn_R_50_FPN_nl_1x](configs/{name}.yaml) | – | [1x](https://" in said
     assert "| 38.2 ([model](x-12345678.pth)) |\n" in said
     assert "python -m nl_detectron.model_zoo.page" in said

@@ -50,11 +50,11 @@ def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
             pixels = read_image(os.path.join(folder, name), "RGB")
         except Exception:  # each format of Pillow's raises its own
             continue
-        drawn[name] = _drawn(pixels, of_image[best], metadata)
+        drawn[name] = _draw_image(pixels, of_image[best], metadata)
         unseen -= classes[best]
     if not drawn:
         raise ValueError("no annotated image can be read, so there is nothing to draw")
-    return _figure(drawn)
+    return _arrange(drawn)
 
 
 def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
@@ -84,7 +84,7 @@ def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
         yield annotation["image_id"], record
 
 
-def _drawn(pixels: np.ndarray, records: list[dict], metadata: Metadata) -> np.ndarray:
+def _draw_image(pixels: np.ndarray, records: list[dict], metadata: Metadata) -> np.ndarray:
     height, width = pixels.shape[:2]
     scale = min(WIDTH / width, HEIGHT / height)
     np.random.seed(0)  # the Visualizer varies a class's colour by lot: the same every time
@@ -99,7 +99,7 @@ def _parts(record: dict) -> tuple[str, ...]:
     return tuple(key for key in ("segmentation", "keypoints") if key in record)
 
 
-def _figure(drawn: dict[str, np.ndarray]) -> Figure:
+def _arrange(drawn: dict[str, np.ndarray]) -> Figure:
     columns = min(COLUMNS, len(drawn))
     rows = ceil(len(drawn) / columns)
     size = columns * (WIDTH + 20) / DPI, rows * (HEIGHT + 40) / DPI
