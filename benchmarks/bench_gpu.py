@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nl_detectron.layers import NonLocalBlock
-from nl_detectron.layers.choice import Sizes, fuses_attention
+from nl_detectron.layers.choice import Sizes, prefers_sdpa
 
 from . import cases, fresh
 from .fused_attention import WAYS
@@ -59,7 +59,7 @@ def block_records(quick: bool) -> Iterator[dict]:
         case |= {"images": s.b, "n": s.n, "m": s.m, "channels": s.d}
         yield _attempt(case, "benchmarks.fused_attention", WAYS, budget)
     for case in block_cases("block", quick):
-        taken = "fused" if fuses_attention(_sizes(case)) else "dense"
+        taken = "fused" if prefers_sdpa(_sizes(case)) else "dense"
         yield {**_attempt(case, __name__, WAYS, budget), "takes": taken}
     for case in block_cases("changing", quick):
         yield _changing(case, budget)
@@ -124,7 +124,7 @@ def build(way: str, *, channels: int, sizes: list[Size], mode: str, **_) -> Call
     block = NonLocalBlock(channels)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=STD)
-    block.to(cases.DEVICE).pairwise.fast = getattr(block.pairwise, way)
+    block.to(cases.DEVICE).pairwise.fused = getattr(block.pairwise, way)
     case = {"mode": mode}
     options = {"device": cases.DEVICE, "dtype": cases.dtype(case)}
     xs = [STD * torch.randn(b, channels, h, w, **options) for b, h, w in sizes]

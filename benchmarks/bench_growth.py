@@ -23,7 +23,7 @@ BUDGET = Budget(seconds=1.0)
 def records(quick: bool) -> Iterator[dict]:
     for positions in QUICK if quick else POSITIONS:
         for form in PAIRWISE:
-            for way in ("forward", "plain") if positions <= PLAIN_UP_TO else ("forward",):
+            for way in ("forward", "dense") if positions <= PLAIN_UP_TO else ("forward",):
                 case = {"form": form, "positions": positions, "channels": CHANNELS}
                 found = fresh.measure(__name__, way, case, BUDGET)
                 yield {

@@ -25,7 +25,7 @@ def records(quick: bool) -> Iterator[dict]:
         if case["shape"] != "res4" or case["mode"] not in ("forward", "train"):
             continue
         case = {**case, "square": square}
-        record = compare(__name__, case, ("sgemm", "forward", "plain"), BUDGET, memory=False)
+        record = compare(__name__, case, ("sgemm", "forward", "dense"), BUDGET, memory=False)
         work = multiply_adds(case)
         share = {
             way: {key: value * work[way] / square**3 for key, value in once.items()}
@@ -41,14 +41,19 @@ def multiply_adds(case: dict) -> dict[str, float]:
     """
     s = bench_op.sizes(case)
     pairwise = build_pairwise(case["form"], s.d)
-    train, fast = case["mode"] == "train", pairwise.takes_fast(s)
+    train, fused = case["mode"] == "train", pairwise.prefers_fused(s)
     passes = 3 if train else 1
-    plain = forward = done = passes * s.pairs * (s.d + s.e)
-    if fast and case["form"] == "dot_product":
-        forward = done = passes * pairwise.fast_cost(s).macs
-    elif fast and train:
+    dense = forward = done = passes * s.pairs * (s.d + s.e)
+    if fused and case["form"] == "dot_product":
+        forward = done = passes * pairwise.fused_cost(s).macs
+    elif fused and train:
         done += s.pairs * s.d
-    return {"takes": "fast" if fast else "plain", "plain": plain, "forward": forward, "done": done}
+    return {
+        "takes": "fused" if fused else "dense",
+        "dense": dense,
+        "forward": forward,
+        "done": done,
+    }
 
 
 ALIKE = ()  # a matrix product of its own is nobody's equal

@@ -1,4 +1,4 @@
-"""The sum alone: ``Pairwise.forward``, which chooses its way, against ``Pairwise.plain``."""
+"""The sum alone: ``Pairwise.forward``, which makes a choice, against ``Pairwise.dense``."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ from . import cases, fresh
 from .cases import DEVICE, small  # noqa: F401
 from .timing import Call, compare
 
-WAYS = ("plain", "forward")
-MATRICES = {False: 3, True: 6}  # of all pairs, that plain holds at one time; training or not
+WAYS = ("dense", "forward")
+MATRICES = {False: 3, True: 6}  # of all pairs, that dense holds at one time; training or not
 
 
 def records(quick: bool) -> Iterator[dict]:
     for case in cases.all_cases(tuple(PAIRWISE), quick):
         record = compare(__name__, case, WAYS, cases.budget(case))
-        chosen = build_pairwise(case["form"], sizes(case).d).takes_fast(sizes(case))
-        yield {**record, "takes": "fast" if chosen else "plain"}
+        chosen = build_pairwise(case["form"], sizes(case).d).prefers_fused(sizes(case))
+        yield {**record, "takes": "fused" if chosen else "dense"}
 
 
 def sizes(case: dict) -> Sizes:
@@ -56,5 +56,5 @@ def build(way: str, **case) -> Call:
 
 
 def refuse(way: str, case: dict) -> str:
-    matrices = MATRICES[cases.trains(case)] if way == "plain" else 0
+    matrices = MATRICES[cases.trains(case)] if way == "dense" else 0
     return fresh.too_large(4 * cases.pairs(case) * matrices)

@@ -24,7 +24,7 @@ from .timing import Budget, Call, compare, follow_train_net
 
 CHOICE = ROOT.parent / "nl_detectron" / "layers" / "choice.py"
 BEGIN, END = "# begin: rules\n", "# end: rules\n"
-WAYS = ("dense", "fused")
+WAYS = ("tiled", "sdpa")
 CHANNELS = (64, 128, 256, 512, 1024)
 BUDGET, QUICK_BUDGET = Budget(seconds=0.3, at_least=5), Budget(seconds=0.0, at_least=1)
 
@@ -60,7 +60,7 @@ def records(quick: bool) -> Iterator[dict]:
 
 
 def build(way: str, *, images: int, n: int, m: int, channels: int, mode: str, **_) -> Call:
-    """``way`` is a method of the softmax forms, ``dense`` or ``fused``."""
+    """``way`` is a method of the softmax forms, ``tiled`` or ``sdpa``."""
     torch.manual_seed(0)
     pairwise = EmbeddedGaussian(channels)
     pairwise.remakes_weights = True  # as in a block
@@ -99,7 +99,7 @@ def rules_from(records: Sequence[dict], measured_on: str) -> tuple[Rule, ...]:
     rules = []
     for dtypes, precisions in ((HALF, ("fp16", "bf16")), (SINGLE, ("fp32",))):
         measured = [
-            (r["case"], r["ratio"]["fused"]["median"])
+            (r["case"], r["ratio"]["sdpa"]["median"])
             for r in records
             if "ratio" in r and r["case"]["mode"].rsplit(", ")[-1] in precisions
         ]

@@ -52,12 +52,12 @@ TESTS: Columns = {
     "seconds": lambda r: f"{r['seconds']:.0f}",
 }
 DENSE_AND_FUSED: Columns = {
-    "dense": lambda r: times(r, "dense")[0],
-    "fused": lambda r: times(r, "fused")[0],
-    "dense / fused": lambda r: ratio(r, "fused"),
-    "dense, peak": lambda r: memory(r, "dense")[0],
-    "fused, peak": lambda r: memory(r, "fused")[0],
-    "fused kernels": lambda r: attention_backend(r["kernels"]["fused"]),
+    "dense": lambda r: times(r, "tiled")[0],
+    "fused": lambda r: times(r, "sdpa")[0],
+    "dense / fused": lambda r: ratio(r, "sdpa"),
+    "dense, peak": lambda r: memory(r, "tiled")[0],
+    "fused, peak": lambda r: memory(r, "sdpa")[0],
+    "fused kernels": lambda r: attention_backend(r["kernels"]["sdpa"]),
 }
 MODELS: Columns = {
     "twin": lambda r: _pace(r, "baseline"),
@@ -73,10 +73,10 @@ RELAY: Columns = {
     "minutes": lambda r: f"{r['results']['minutes']:.1f}",
 }
 CHANGING: Columns = {
-    "dense, first": lambda r: duration(r["first_seconds"]["dense"]),
-    "dense, again": lambda r: duration(r["seconds"]["dense"]),
-    "fused, first": lambda r: duration(r["first_seconds"]["fused"]),
-    "fused, again": lambda r: duration(r["seconds"]["fused"]),
+    "dense, first": lambda r: duration(r["first_seconds"]["tiled"]),
+    "dense, again": lambda r: duration(r["seconds"]["tiled"]),
+    "fused, first": lambda r: duration(r["first_seconds"]["sdpa"]),
+    "fused, again": lambda r: duration(r["seconds"]["sdpa"]),
 }
 
 

@@ -68,16 +68,16 @@ def conditions(result: dict) -> str:
 
 def op(records: list[dict]) -> Iterable[str]:
     yield "## The sum alone"
-    heads = ["", "plain", "forward", "times as fast", "plain", "forward", "takes"]
+    heads = ["", "dense", "forward", "times as fast", "dense", "forward", "takes"]
     for mode, rows in by_mode(records):
         yield f"**{mode}**: time, then peak extra memory"
         yield table(
             heads,
             rows,
             lambda r: [
-                *times(r, "plain", "forward"),
+                *times(r, "dense", "forward"),
                 ratio(r, "forward"),
-                *memory(r, "plain", "forward"),
+                *memory(r, "dense", "forward"),
                 r["takes"],
             ],
         )
@@ -115,7 +115,7 @@ def convs(records: list[dict]) -> Iterable[str]:
 
 def limit(records: list[dict]) -> Iterable[str]:
     yield "## Distance from the limit"
-    heads = ["", "time", "share of sgemm's rate", "plain's share", "done / counted", "takes"]
+    heads = ["", "time", "share of sgemm's rate", "dense's share", "done / counted", "takes"]
     for mode, rows in by_mode(records):
         yield f"**{mode}**"
         yield table(
@@ -124,7 +124,7 @@ def limit(records: list[dict]) -> Iterable[str]:
             lambda r: [
                 *times(r, "forward"),
                 spread(r["share"]["forward"]),
-                spread(r["share"]["plain"]),
+                spread(r["share"]["dense"]),
                 f"{r['macs']['done'] / r['macs']['forward']:.2f}",
                 r["macs"]["takes"],
             ],

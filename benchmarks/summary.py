@@ -42,17 +42,17 @@ def _op(records: list[dict]) -> Iterator[Line]:
     for form, at_res4, at_res3 in (("dot_product", 6, 40), ("concatenation", 6, 12)):
         for shape, aim in (("res4", at_res4), ("res3", at_res3)):
             found = _where(records, form=(form,), shape=(shape,), pooled=(False,), mode=("train",))
-            yield from _worst(f"{form} against plain, train, all", found, speed, True, aim)
+            yield from _worst(f"{form} against dense, train, all", found, speed, True, aim)
     for mode, aim in (("forward", 1.5), ("train", 1.15)):
         found = _where(records, form=SOFTMAX, shape=("res4", "res3"), pooled=(False,), mode=(mode,))
-        yield from _worst(f"softmax forms against plain, {mode}, all", found, speed, True, aim)
-    yield from _worst("every sum against plain", records, speed, True, 0.95)
+        yield from _worst(f"softmax forms against dense, {mode}, all", found, speed, True, aim)
+    yield from _worst("every sum against dense", records, speed, True, 0.95)
     found = _where(records, shape=("res3",), pooled=(False,), mode=("train",))
-    yield from _worst("peak memory of that of plain, train", found, _memory, False, 0.25)
+    yield from _worst("peak memory of that of dense, train", found, _memory, False, 0.25)
 
 
 def _memory(r: dict) -> float:
-    return r["peak_bytes"]["forward"] / r["peak_bytes"]["plain"]
+    return r["peak_bytes"]["forward"] / r["peak_bytes"]["dense"]
 
 
 def _block(records: list[dict]) -> Iterator[Line]:

@@ -60,13 +60,13 @@ class BlockAnalysis:
         name: of the module.
         channels: C of x, and D of theta, phi and g.
         pairwise: the form's name.
-        way: how the sum is taken, "fast" or "plain" (``Pairwise.takes_fast``).
+        impl: how the sum is taken, "fused" or "dense" (``Pairwise.prefers_fused``).
     """
 
     name: str
     channels: tuple[int, int]
     pairwise: str
-    way: str
+    impl: str
     figures: Figures
 
 
@@ -107,7 +107,7 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
     # non-fake inputs: the meta device's, on their way to the CPU
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device=device)
-        ways = _watch_ways(model)
+        impls = _watch_impls(model)
         unit = model.backbone.size_divisibility or 1
         size = (-(-side // unit) * unit for side in (height, width))
         image = torch.empty(1, 3, *size, device=device)
@@ -129,7 +129,7 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
             name,
             (block.in_channels, block.inner_channels),
             block.pairwise_name,
-            ways[name],
+            impls[name],
             figures[name],
         )
         for name, block in find_blocks(model).items()
@@ -209,18 +209,18 @@ def _by_block(model: nn.Module, total: Callable[[], int], run: Callable[[], obje
     return {"": total(), **added}
 
 
-def _watch_ways(model: nn.Module) -> dict[str, str]:
+def _watch_impls(model: nn.Module) -> dict[str, str]:
     """By which way each block, by name, takes its sum; known once the model has run."""
-    ways = {}
+    impls = {}
     for name, block in find_blocks(model).items():
 
         def note(pairwise, args, name=name):
             theta, _, g = args
-            fast = pairwise.takes_fast(Sizes(*theta.shape, *g.shape[1:], theta.device.type))
-            ways[name] = "fast" if fast else "plain"
+            fused = pairwise.prefers_fused(Sizes(*theta.shape, *g.shape[1:], theta.device.type))
+            impls[name] = "fused" if fused else "dense"
 
         block.pairwise.register_forward_pre_hook(note)
-    return ways
+    return impls
 
 
 def _check_kind(model: nn.Module) -> None:

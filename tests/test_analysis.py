@@ -62,7 +62,7 @@ def test_a_block_after_res4_by_hand():
     # theta, y; pooled x; phi, g; neither the pool's indices nor the weights
     assert block.figures.activations == 4 * (n * 2 * d + m * c + m * 2 * d)
     assert (block.name, block.channels) == ("backbone.bottom_up.res4.nonlocal4", (c, d))
-    assert (block.pairwise, block.way) == ("embedded_gaussian", "fast")
+    assert (block.pairwise, block.impl) == ("embedded_gaussian", "fused")
 
 
 def test_a_model_and_its_twin_differ_by_the_block_alone():
@@ -89,15 +89,15 @@ SUMS = {  # fast and plain, by hand
 }
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("pairwise", PAIRWISE)
-def test_flops_of_a_block_by_hand(pairwise, fast, monkeypatch):
+def test_flops_of_a_block_by_hand(pairwise, fused, monkeypatch):
     block = NonLocalBlock(C, pairwise=pairwise)
-    monkeypatch.setattr(block.pairwise, "takes_fast", lambda sizes: fast)
+    monkeypatch.setattr(block.pairwise, "prefers_fused", lambda sizes: fused)
     with count_flops() as total, torch.no_grad():
         block(torch.rand(B, C, H, W))
     convs = CONVS.get(pairwise, 2 * N * C * D + 2 * M * C * D)
-    assert total() == B * (convs + SUMS[pairwise][not fast])
+    assert total() == B * (convs + SUMS[pairwise][not fused])
 
 
 def test_fused_attention_counts_as_two_products():
@@ -214,7 +214,7 @@ def test_every_form_and_model_is_known(arch, task, pairwise, subsample):
     blocks = analyze(with_blocks(tiny_cfg(arch, task), ["res3.*"], head, **keys), 64, 96).blocks
     assert len(blocks) == 4 + len(head)
     for block in blocks:
-        assert block.pairwise == pairwise and block.way in ("fast", "plain")
+        assert block.pairwise == pairwise and block.impl in ("fused", "dense")
         assert min(astuple(block.figures)) > 0
 
 
@@ -283,7 +283,7 @@ def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
     assert "800 x 1344" in title and headers.split()[-3:] == ["GFLOPs", "activations,", "MB"]
     assert block.split()[:6] == [
         *("backbone.bottom_up.res4.nonlocal4", "1024", "->", "512"),
-        *("embedded_gaussian", "fast"),
+        *("embedded_gaussian", "fused"),
     ]
     assert block.split()[6:8] == ["2,099,712", "10.02"]
     assert ours.split()[:2] == ["mask_rcnn_R_50_FPN_nl_1x", "46,442,928"]

@@ -168,8 +168,8 @@ def test_a_pool_leaves_whole_windows_only():
 def test_multiply_adds_are_those_of_the_formula():
     case = {"images": 1, "channels": 8, "height": 4, "width": 4, "pooled": True, "mode": "train"}
     work = multiply_adds({**case, "form": "embedded_gaussian"})
-    assert work["plain"] == work["forward"] == 3 * 16 * 4 * (4 + 4)
-    assert work["done"] == work["forward"] * (7 / 6 if work["takes"] == "fast" else 1)
+    assert work["dense"] == work["forward"] == 3 * 16 * 4 * (4 + 4)
+    assert work["done"] == work["forward"] * (7 / 6 if work["takes"] == "fused" else 1)
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,10 @@ MADE_UP = {
     "op": [
         {
             "case": SUM,
-            "seconds": {"plain": spread_of(0.05), "forward": spread_of(0.02)},
+            "seconds": {"dense": spread_of(0.05), "forward": spread_of(0.02)},
             "ratio": {"forward": spread_of(2.5)},
-            "peak_bytes": {"plain": 3e9, "forward": 2e6},
-            "takes": "fast",
+            "peak_bytes": {"dense": 3e9, "forward": 2e6},
+            "takes": "fused",
         }
     ],
     "block": [
@@ -227,8 +227,8 @@ MADE_UP = {
         {
             "case": SUM,
             "seconds": {"forward": spread_of(0.02)},
-            "share": {"forward": spread_of(0.5), "plain": spread_of(0.4)},
-            "macs": {"takes": "fast", "plain": 6, "forward": 6, "done": 7},
+            "share": {"forward": spread_of(0.5), "dense": spread_of(0.4)},
+            "macs": {"takes": "fused", "dense": 6, "forward": 6, "done": 7},
         }
     ],
     "growth": [
@@ -238,7 +238,7 @@ MADE_UP = {
             "peak_bytes": 100 * n,
         }
         for n in (100, 200, 400)
-        for way in ("forward", "plain")
+        for way in ("forward", "dense")
     ],
     "models": [
         {
@@ -274,9 +274,9 @@ def test_a_report_is_made_from_the_results_alone(tmp_path):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     time, memory = ["50.0 (45.0 to 55.0) ms", "20.0 (18.0 to 22.0) ms"], ["3.00 GB", "2.0 MB"]
     name = "res4, pooled, gaussian"
-    assert [name, *time, "2.50 (2.25 to 2.75)", *memory, "fast"] in rows
+    assert [name, *time, "2.50 (2.25 to 2.75)", *memory, "fused"] in rows
     assert f"- RuntimeError: no: mmcv {name}, train" in text
-    assert [row[-1] for row in rows if row[:1] == ["gaussian, plain"]] == [
+    assert [row[-1] for row in rows if row[:1] == ["gaussian, dense"]] == [
         "2.00",
         "1.00",
     ]  # exponents

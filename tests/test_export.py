@@ -65,7 +65,7 @@ def test_each_form_is_the_same_at_every_size_whichever_way_it_sums(
 
     def take(fast):
         for block in blocks:
-            monkeypatch.setattr(block.pairwise, "takes_fast", lambda sizes: fast)
+            monkeypatch.setattr(block.pairwise, "prefers_fused", lambda sizes: fast)
 
     # a traced graph has the way of its example; in an exported one there is no choice
     for example in (False, True) if name == "torchscript" else (False,):

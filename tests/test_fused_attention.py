@@ -20,7 +20,7 @@ def measured(channels, precision, ratios):
         sizes = {"images": 1, "n": 2**power, "m": 1, "channels": channels}
         yield {
             "case": {**sizes, "mode": f"train, {precision}"},
-            "ratio": {"fused": {"median": ratio}},
+            "ratio": {"sdpa": {"median": ratio}},
         }
 
 
@@ -30,7 +30,7 @@ MEASURED = [
     *measured(512, "fp16", [0.8, 1.1, 1.2, 1.3]),  # a dip in the other half precision counts
     *measured(512, "bf16", [0.9, 1.1, 0.8, 1.25]),
     *measured(64, "fp32", [0.5, 0.6, 0.7, 0.8]),
-    {"case": {"mode": "train, fp32"}, "refused": {"dense": "out of memory"}},
+    {"case": {"mode": "train, fp32"}, "refused": {"tiled": "out of memory"}},
 ]
 RULES_OF_IT = [
     (128, HALF, 0, "fused is 1.02 times as fast at 1,024 pairs of 128 channels, the fewest"),

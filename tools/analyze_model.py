@@ -80,7 +80,9 @@ def table(found: dict[str, list[Analysis]], size: list[int]) -> str:
         for blocks in zip(*(a.blocks for a in analyses), strict=True):
             block, figures = blocks[0], [b.figures for b in blocks]
             channels = f"{block.channels[0]} -> {block.channels[1]}"
-            rows.append([block.name, channels, block.pairwise, block.way, *format_figures(figures)])
+            rows.append(
+                [block.name, channels, block.pairwise, block.impl, *format_figures(figures)]
+            )
         models.append([a.figures for a in analyses])
         rows.append([name, "", "", "", *format_figures(models[-1])])
     if len(models) == 2:

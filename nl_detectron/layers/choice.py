@@ -1,6 +1,6 @@
-"""Which way a sum takes: all weights at once (dense), or the same sum without them (fused).
+"""Choice between a sum over all weights at once (dense) and the same sum without them (fused).
 
-A choice is made from sizes alone, so that it costs nothing and no device is asked.
+It depends on sizes alone, so that it costs nothing and needs no device synchronisation.
 """
 
 from typing import NamedTuple
@@ -100,7 +100,7 @@ RULES = (
 # end: rules
 
 
-def fuses_attention(s: Sizes) -> bool:
+def prefers_sdpa(s: Sizes) -> bool:
     """Whether a softmax sum takes fused attention: on a GPU, by the first rule that fits."""
     if s.device != "cuda":
         return False

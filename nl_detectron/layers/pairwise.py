@@ -1,12 +1,12 @@
 """The pairwise functions f of "Non-local Neural Networks" (Wang et al., CVPR 2018), Eqs. 2-5.
 
-Each is a module with three readings of Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j):
+Each is a module with three implementations of Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j):
 
 - ``weights(theta, phi)``: f / C for every pair, the definition;
-- ``plain(theta, phi, g)``: the weights times g;
-- ``fast(theta, phi, g)``: the same sum without a matrix of all pairs.
+- ``dense(theta, phi, g)``: the weights times g;
+- ``fused(theta, phi, g)``: the same sum without a matrix of all pairs.
 
-``forward`` takes the cheaper of the last two, by ``plain_cost`` and ``fast_cost``.
+``forward`` calls the cheaper of the last two, by ``dense_cost`` and ``fused_cost``.
 
 Axes: B images or RoIs, N positions i, M positions j (fewer than N under subsampling),
 D channels of the embedding (of x itself for gaussian), E channels of g.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .choice import MOST_PAIRS, REMADE_MACS, Cost, Sizes, fuses_attention
+from .choice import MOST_PAIRS, REMADE_MACS, Cost, Sizes, prefers_sdpa
 from .layout import matmul_like, to_float32
 from .softmax_sum import softmax_sum
 from .sorted_sum import sorted_relu_sum
@@ -34,20 +34,20 @@ class Pairwise(nn.Module):
 
     Args:
         channels: D.
-        use_scale: divide theta . phi by sqrt(D); only embedded_gaussian looks at it.
+        use_scale: divide theta . phi by sqrt(D); used by embedded_gaussian only.
 
-    A subclass gives :meth:`weights`; and :meth:`fast` with its cost, where there is a better way.
-    A new one of many positions should have one: the weights of res3 have 1.1 GB. torch.export and
-    ONNX take :meth:`fast`, so what they cannot write down does :meth:`plain` there.
+    A subclass implements :meth:`weights` and, if there is a cheaper sum, :meth:`fused` and
+    :meth:`fused_cost`. It should: the weights of res3 take 1.1 GB. torch.export and ONNX call
+    :meth:`fused`; where they cannot represent it, it calls :meth:`dense`.
 
     Attributes:
-        embeddings: the 1x1 convs it wants of the block; what is not named comes as x itself.
-        memory_passes: passes over the (N,M) weights outside the matrix products of :meth:`plain`.
+        embeddings: the block's 1x1 convs that it uses; for others its input is x itself.
+        memory_passes: passes over the (N,M) weights outside the matrix products of :meth:`dense`.
         weights_sum_to_one: whether the weights sum to one over j, so that y is never larger than
             g. If not, half precision could overflow, and the sum is computed in float32.
         query_independent: f does not depend on x_i, so that y is equal for all positions i.
-        fast_is_deterministic: whether :meth:`fast` and its gradients are deterministic on a GPU.
-            If not, ``torch.use_deterministic_algorithms(True)`` selects :meth:`plain`.
+        fused_is_deterministic: whether :meth:`fused` and its gradients are deterministic on a GPU.
+            If not, ``torch.use_deterministic_algorithms(True)`` selects :meth:`dense`.
         remakes_weights: whether softmax forms compute cheap weights again in the backward pass
             instead of keeping them; set by the block.
     """
@@ -57,7 +57,7 @@ class Pairwise(nn.Module):
     weights_sum_to_one = True
     query_independent = False
     remakes_weights = False
-    fast_is_deterministic = True
+    fused_is_deterministic = True
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__()
@@ -65,35 +65,35 @@ class Pairwise(nn.Module):
         self.use_scale = use_scale
 
     def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
-        """Change what the block's convs begin with, where a form needs it."""
+        """Change the initial values of the block's convs, if a form needs it."""
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         """f(x_i, x_j) / C(x) for every pair of positions, (B,N,M)."""
         raise NotImplementedError
 
-    def plain(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    def dense(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """The sum by its definition, (B,N,E), in the layout of g."""
         return matmul_like(self.weights(theta, phi).to(g.dtype), g, like=g)
 
-    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """The same sum without the (B,N,M) weights, (B,N,E); plain, where there is no such way."""
-        return self.plain(theta, phi, g)
+    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """The same sum without the (B,N,M) weights, (B,N,E); by default :meth:`dense`."""
+        return self.dense(theta, phi, g)
 
-    def plain_cost(self, s: Sizes) -> Cost:
-        """Of :meth:`plain`: two matrix products, and the weights written and read."""
+    def dense_cost(self, s: Sizes) -> Cost:
+        """Cost of :meth:`dense`: two matrix products, and the weights written and read."""
         return Cost(macs=s.pairs * (s.d + s.e), passed=self.memory_passes * s.pairs)
 
-    def fast_cost(self, s: Sizes) -> Cost:
-        """Of :meth:`fast`."""
-        return self.plain_cost(s)
+    def fused_cost(self, s: Sizes) -> Cost:
+        """Cost of :meth:`fused`."""
+        return self.dense_cost(s)
 
-    def takes_fast(self, s: Sizes) -> bool:
-        """Whether :meth:`forward` takes :meth:`fast` for these sizes."""
+    def prefers_fused(self, s: Sizes) -> bool:
+        """Whether :meth:`forward` takes :meth:`fused` for these sizes."""
         deterministic = s.device == "cuda" and torch.are_deterministic_algorithms_enabled()
-        if deterministic and not self.fast_is_deterministic:
+        if deterministic and not self.fused_is_deterministic:
             return False
-        fast, plain = (cost.total(s.device) for cost in (self.fast_cost(s), self.plain_cost(s)))
-        return s.pairs > MOST_PAIRS or fast < plain
+        fused, dense = (cost.total(s.device) for cost in (self.fused_cost(s), self.dense_cost(s)))
+        return s.pairs > MOST_PAIRS or fused < dense
 
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
@@ -107,11 +107,13 @@ class Pairwise(nn.Module):
         device = theta.device.type
         sizes = Sizes(*theta.shape, *g.shape[1:], device, g.dtype)
         # torch.export has symbols for sizes, and one choice for all of them
-        way = self.fast if torch.compiler.is_exporting() or self.takes_fast(sizes) else self.plain
+        impl = (
+            self.fused if torch.compiler.is_exporting() or self.prefers_fused(sizes) else self.dense
+        )
         if self.weights_sum_to_one:
-            return way(theta, phi, g)
+            return impl(theta, phi, g)
         with torch.autocast(device, enabled=False):
-            y = way(*map(to_float32, (theta, phi, g)))
+            y = impl(*map(to_float32, (theta, phi, g)))
         return y if torch.is_autocast_enabled(device) else y.to(g.dtype)
 
     def _check(self, theta: Tensor, phi: Tensor, g: Tensor) -> None:
@@ -148,31 +150,31 @@ class Gaussian(Pairwise):
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return torch.softmax(self.scores(theta, phi), dim=-1)
 
-    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """:meth:`dense`, or on a GPU :meth:`fused`, by choice.py.
+    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """:meth:`tiled`, or on a GPU :meth:`sdpa`, by choice.py.
 
         Scores are float32 inside, whatever the inputs are. The CPU's fused attention is slower to
         train, and wants D = E.
         """
         # How many tiles there are depends on the sizes, so a graph has the definition instead.
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
-            return self.plain(theta, phi, g)
+            return self.dense(theta, phi, g)
         sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
-        compute = self.fused if fuses_attention(sizes) else self.dense
+        compute = self.sdpa if prefers_sdpa(sizes) else self.tiled
         return compute(theta, phi, g)
 
-    def takes_fast(self, s: Sizes) -> bool:
+    def prefers_fused(self, s: Sizes) -> bool:
         """Always: all weights may be one tile."""
         return True
 
-    def dense(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    def tiled(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """A tile of the weights at a time."""
         sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
         keep_weights = not (self.remakes_weights and sizes.pairs * sizes.d < REMADE_MACS)
         with torch.autocast(sizes.device, enabled=False):
             return softmax_sum(theta, phi, g, self.scale, keep_weights)
 
-    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    def sdpa(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """PyTorch's fused attention, which never has the weights in memory."""
         # Kernels want channels next to each other, or fall back to a slow formula: these are views
         # where the block came with its layout.
@@ -205,11 +207,11 @@ class DotProduct(Pairwise):
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return theta / phi.shape[1] @ phi.transpose(1, 2)
 
-    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """theta (phi^T g) / M: linear in positions."""
         return matmul_like(theta, phi.transpose(1, 2) @ g / phi.shape[1], like=g)
 
-    def fast_cost(self, s: Sizes) -> Cost:
+    def fused_cost(self, s: Sizes) -> Cost:
         return Cost(macs=s.b * (s.n + s.m) * s.d * s.e, passed=s.b * s.d * s.e)
 
 
@@ -222,7 +224,7 @@ class Concatenation(Pairwise):
 
     weights_sum_to_one = False
     memory_passes = 3
-    fast_is_deterministic = False  # PyTorch's scan of float numbers is not
+    fused_is_deterministic = False  # PyTorch's scan of float numbers is not
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)
@@ -230,7 +232,7 @@ class Concatenation(Pairwise):
         nn.init.normal_(self.w_f, std=0.01)
 
     def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
-        """theta's bias has a_i + b_j begin about 1: y averages g, as it does in the softmax forms.
+        """Set theta's bias so that a_i + b_j starts near 1 and y is a mean of g, like a softmax.
 
         x comes out of a ReLU, so that all pairs move together: had they begun about 0, a few steps
         could put every one below it, and no gradient would ever reach the block again.
@@ -243,16 +245,16 @@ class Concatenation(Pairwise):
         a, b = self._terms(theta, phi)
         return torch.relu(a[:, :, None] + b[:, None, :]) / phi.shape[1]
 
-    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         if torch.onnx.is_in_onnx_export():  # ONNX cannot search in what is sorted
-            return self.plain(theta, phi, g)
+            return self.dense(theta, phi, g)
         return sorted_relu_sum(*self._terms(theta, phi), g / phi.shape[1])
 
-    def fast_cost(self, s: Sizes) -> Cost:
+    def fused_cost(self, s: Sizes) -> Cost:
         prefix_sums, gathered = 10 * s.m * s.e, 8 * s.n * s.e
         return Cost(macs=0, passed=s.b * (prefix_sums + gathered + s.m * math.log2(s.m + 1)))
 
-    def plain_cost(self, s: Sizes) -> Cost:
+    def dense_cost(self, s: Sizes) -> Cost:
         return Cost(macs=s.pairs * s.e, passed=self.memory_passes * s.pairs)
 
     def _terms(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,10 +280,10 @@ class GlobalContext(Pairwise):
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return self._weights_of_one(phi).expand(-1, theta.shape[1], -1)
 
-    def fast(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         return (self._weights_of_one(phi).to(g.dtype) @ g).expand(-1, theta.shape[1], -1)
 
-    def fast_cost(self, s: Sizes) -> Cost:
+    def fused_cost(self, s: Sizes) -> Cost:
         return Cost(macs=s.b * s.m * (s.d + s.e), passed=s.b * s.m)
 
     def _weights_of_one(self, phi: Tensor) -> Tensor:

@@ -22,13 +22,13 @@ def test_block_under_autocast_is_finite_on_large_features(form, dtype):
     assert z.isfinite().all() and x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
+@pytest.mark.parametrize("fused", [False, True], ids=["dense", "fused"])
 @pytest.mark.parametrize("subsample", ["before", "after", "none"])
 @pytest.mark.parametrize("form", FORMS)
-def test_block_compiles_whole(form, subsample, fast, monkeypatch):
+def test_block_compiles_whole(form, subsample, fused, monkeypatch):
     block = NonLocalBlock(32, pairwise=form, subsample=subsample)
     torch.nn.init.normal_(block.w_z.weight, std=0.1)
-    monkeypatch.setattr(block.pairwise, "takes_fast", lambda sizes: fast)
+    monkeypatch.setattr(block.pairwise, "prefers_fused", lambda sizes: fused)
     monkeypatch.setattr(softmax_module, "TILE_PAIRS", 3000)
     monkeypatch.setattr(softmax_module, "KEPT_PAIRS", 6000)
     x = torch.randn(2, 32, 12, 10)

@@ -51,7 +51,7 @@ def test_both_ways_are_one_function(form, sizes):
     theta, phi, g = tensors = inputs(*sizes)
     pairwise = build(form, sizes[2])
     tensors = [*tensors, *pairwise.parameters()]
-    plain, fast = pairwise.plain(theta, phi, g), pairwise.fast(theta, phi, g)
+    plain, fast = pairwise.dense(theta, phi, g), pairwise.fused(theta, phi, g)
     torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
     for of_fast, of_plain in zip(gradients(fast, tensors), gradients(plain, tensors), strict=True):
         if of_plain is not None and of_fast is not None:
@@ -62,7 +62,7 @@ def test_both_ways_are_one_function(form, sizes):
 
 
 @pytest.mark.usefixtures("pieces")
-@pytest.mark.parametrize("way", ["plain", "fast"])
+@pytest.mark.parametrize("way", ["dense", "fused"])
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_of_both_ways_are_right(form, way):
     pairwise = build(form, 3)
@@ -124,11 +124,11 @@ def test_float32_is_near_float64(form, m):
     theta, phi, g = tensors = inputs(1, 40, 32, m, 16, dtype=torch.float32)
     pairwise = build(form, 32).float()
     tensors = [*tensors, *pairwise.parameters()]
-    found = pairwise.fast(theta, phi, g)
+    found = pairwise.fused(theta, phi, g)
     exact_pairwise = build(form, 32)
     exact_pairwise.load_state_dict(pairwise.state_dict())
     exact_tensors = [t.detach().double().requires_grad_() for t in (theta, phi, g)]
-    exact = exact_pairwise.plain(*exact_tensors)
+    exact = exact_pairwise.dense(*exact_tensors)
     exact_tensors = [*exact_tensors, *exact_pairwise.parameters()]
 
     def near(x, y):
@@ -139,7 +139,7 @@ def test_float32_is_near_float64(form, m):
         assert x is None or near(x, y)
 
 
-@pytest.mark.parametrize("way", ["plain", "fast", "forward"])
+@pytest.mark.parametrize("way", ["dense", "fused", "forward"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("std, tolerance", [(1, 2e-2), (8, 2e-2), (100, None)])
 @pytest.mark.parametrize("form", FORMS)
@@ -156,7 +156,7 @@ def test_half_precision_is_sound(form, std, tolerance, dtype, way):
     assert y.isfinite().all()
     if tolerance:  # at 100 the gradients themselves pass fp16's range
         assert all(t is None or t.isfinite().all() for t in gradients(y, (theta, phi, g)))
-        exact = pairwise.double().plain(theta.double(), phi.double(), g.double())
+        exact = pairwise.double().dense(theta.double(), phi.double(), g.double())
         assert (y.double() - exact).abs().max() <= tolerance * exact.abs().max()
 
 
@@ -177,35 +177,35 @@ ROIS, ROIS_POOLED = (100, 196, 256, 196, 256), (100, 196, 256, 49, 256)
 def test_the_cheaper_way_is_taken(form, fast, plain):
     pairwise = build_pairwise(form, 4)
     for sizes in fast:
-        assert pairwise.takes_fast(Sizes(*sizes)), sizes
+        assert pairwise.prefers_fused(Sizes(*sizes)), sizes
     for sizes in plain:
-        assert not pairwise.takes_fast(Sizes(*sizes)), sizes
+        assert not pairwise.prefers_fused(Sizes(*sizes)), sizes
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_huge_matrix_is_never_made(form):
-    assert build_pairwise(form, 4).takes_fast(Sizes(1, 16_800, 2048, 16_800, 8))
+    assert build_pairwise(form, 4).prefers_fused(Sizes(1, 16_800, 2048, 16_800, 8))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_choice_follows_the_costs(form):
     # many positions of few channels are worth another way, few positions of many are not
     pairwise = build_pairwise(form, 4)
-    assert pairwise.takes_fast(Sizes(1, 10_000, 64, 10_000, 64))
+    assert pairwise.prefers_fused(Sizes(1, 10_000, 64, 10_000, 64))
     always = ("gaussian", "embedded_gaussian", "global_context")
-    assert pairwise.takes_fast(Sizes(1, 16, 512, 16, 512)) == (form in always)
+    assert pairwise.prefers_fused(Sizes(1, 16, 512, 16, 512)) == (form in always)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forward_takes_the_way_that_was_chosen(form, monkeypatch):
     pairwise, tensors = build(form, 3), inputs(1, 4, 3, 5, 2)
     taken = []
-    for way in ("plain", "fast"):
+    for way in ("dense", "fused"):
         monkeypatch.setattr(pairwise, way, lambda *t, w=way: taken.append(w) or t[2])
     for fast in (True, False):
-        monkeypatch.setattr(pairwise, "takes_fast", lambda sizes, f=fast: f)
+        monkeypatch.setattr(pairwise, "prefers_fused", lambda sizes, f=fast: f)
         pairwise(*tensors)
-    assert taken == ["fast", "plain"]
+    assert taken == ["fused", "dense"]
 
 
 class Allocations(TorchDispatchMode):
@@ -227,7 +227,7 @@ def test_no_matrix_of_all_pairs(form):
     n = m = 20_000
     tensors = inputs(1, n, 8, m, 8, dtype=torch.float32)
     pairwise = build_pairwise(form, 8)
-    assert pairwise.takes_fast(Sizes(1, n, 8, m, 8))
+    assert pairwise.prefers_fused(Sizes(1, n, 8, m, 8))
     saved = {}
     with (
         Allocations() as made,

@@ -24,7 +24,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 FORMS = tuple(PAIRWISE)
 SOFTMAX = ("gaussian", "embedded_gaussian")
 # The softmax forms by the rules of choice.py, and each of their two sums whatever the rules say.
-SUMS = (*FORMS, *(f"{form}, {way}" for form in SOFTMAX for way in ("dense", "fused")))
+SUMS = (*FORMS, *(f"{form}, {way}" for form in SOFTMAX for way in ("tiled", "sdpa")))
 on_cuda = pytest.mark.gpu
 CHANNELS = (128, 256, 512, 1024)
 DEVICES_AND_CHANNELS = (
@@ -42,7 +42,7 @@ def build_block(device, inner_channels, sum_, **keys):
     with torch.device(device):
         block = NonLocalBlock(2 * inner_channels, pairwise=form, **keys)
     if way:
-        block.pairwise.fast = getattr(block.pairwise, way)
+        block.pairwise.fused = getattr(block.pairwise, way)
     return randomise(block, std=0.3 * inner_channels**-0.5)
 
 

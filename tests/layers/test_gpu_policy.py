@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nl_detectron.layers import PAIRWISE, NonLocalBlock, build_pairwise, choice
-from nl_detectron.layers.choice import RULES, Rule, Sizes, fuses_attention
+from nl_detectron.layers.choice import RULES, Rule, Sizes, prefers_sdpa
 
 FORMS = tuple(PAIRWISE)
 SOFTMAX = ("gaussian", "embedded_gaussian")
@@ -94,22 +94,22 @@ def test_the_first_rule_that_fits_decides_on_a_gpu(d, m, dtype, fused, monkeypat
     rules = [(256, choice.HALF, 0), (float("inf"), choice.HALF, 1000)]
     rules = [Rule(*rule, "") for rule in (*rules, (float("inf"), choice.SINGLE, 10_000))]
     monkeypatch.setattr(choice, "RULES", rules)
-    assert fuses_attention(Sizes(2, 5, d, m, d, "cuda", dtype)) == fused
-    assert not fuses_attention(Sizes(2, 5, d, m, d, "cpu", dtype))
+    assert prefers_sdpa(Sizes(2, 5, d, m, d, "cuda", dtype)) == fused
+    assert not prefers_sdpa(Sizes(2, 5, d, m, d, "cpu", dtype))
 
 
 def test_rules_fit_any_sum_and_have_reasons():
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        fuses_attention(Sizes(1, 10, 10_000, 10, 10, "cuda", dtype))
+        prefers_sdpa(Sizes(1, 10, 10_000, 10, 10, "cuda", dtype))
     assert all(rule.reason and 0 <= rule.pairs <= choice.KEPT_PAIRS for rule in RULES)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_deterministic_mode_takes_no_scan(form):
     pairwise, sizes = build_pairwise(form, 4), Sizes(1, 10_000, 64, 10_000, 64, "cuda")
-    assert pairwise.takes_fast(sizes)
+    assert pairwise.prefers_fused(sizes)
     torch.use_deterministic_algorithms(True)
     try:
-        assert pairwise.takes_fast(sizes) == (form != "concatenation")
+        assert pairwise.prefers_fused(sizes) == (form != "concatenation")
     finally:
         torch.use_deterministic_algorithms(False)
