@@ -155,7 +155,7 @@ def test_a_whole_detector_is_traced(config, more, outputs, words, tmp_path, caps
     assert nothing[-1].tolist() == [50, 60]
 
 
-BACKBONE = "(1, 3, H, W), multiples of 32 from 128, RGB of 0 to 255 -> p2, p3, p4, p5, p6"
+BACKBONE = "(1, 3, H, W), multiples of 32 from 128, RGB of 0 to 255 -> p3, p4, p5, p6"
 
 
 @WITH_ONNX

@@ -275,7 +275,7 @@ def test_a_finished_table_is_not_trained_again(relay, reproduced, capsys, monkey
 
 @pytest.mark.slow
 def test_a_run_of_other_settings_is_kept(relay, reproduced):
-    said = "SOLVER.BASE_LR 0.0004 there and 0.1 here"
+    said = "SOLVER.BASE_LR 0.0012 there and 0.1 here"
     with pytest.raises(UsageError, match=f"holds a run with other settings .{said}"):
         relay(reproduced.output, overrides=["SOLVER.BASE_LR", "0.1"])
 

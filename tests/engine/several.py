@@ -49,6 +49,9 @@ YAML = [
     *("MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.FPN.OUT_CHANNELS", "16"),
     *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.NORM", "FrozenBN"),
+    *("MODEL.RESNETS.OUT_FEATURES", "['res3', 'res4', 'res5']"),  # as in the LazyConfig
+    *("MODEL.FPN.IN_FEATURES", "['res3', 'res4', 'res5']"),
+    *("MODEL.ROI_HEADS.IN_FEATURES", "['p3', 'p4', 'p5']"),
     *("MODEL.FPN.NORM", "", "MODEL.ROI_BOX_HEAD.NORM", "", "MODEL.ROI_BOX_HEAD.CONV_DIM", "8"),
     *("MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.NAME", "NonLocalMaskHead"),
     *("MODEL.ROI_MASK_HEAD.NUM_CONV", "2", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8"),
@@ -88,7 +91,7 @@ def lazy_config(folder: Path) -> DictConfig:
     heads.mask_head.block = block
     heads.keypoint_in_features = heads.mask_in_features
     heads.keypoint_pooler = L(ROIPooler)(
-        output_size=7, scales=(1 / 4, 1 / 8, 1 / 16, 1 / 32), sampling_ratio=0,
+        output_size=7, scales=(1 / 8, 1 / 16, 1 / 32), sampling_ratio=0,
         pooler_type="ROIAlignV2",
     )  # fmt: skip
     heads.keypoint_head = L(NonLocalKeypointHead)(
@@ -118,7 +121,7 @@ def write_weights(folder: Path) -> None:
     ):
         pass_on(model)
         for block in find_blocks(model).values():
-            randomise(block)
+            randomise(block, std=0.03)  # a saturated softmax would amplify rounding
         torch.save({"model": model.state_dict()}, folder / f"{kind}.pth")
 
 

@@ -165,7 +165,8 @@ def test_a_panoptic_model_is_judged_by_all_that_the_set_tells(
 
 def test_a_retinanet_is_judged_by_boxes_and_pictured(tiny_config, train, tmp_path):
     unsure = ("MODEL.RETINANET.SCORE_THRESH_TEST", 0.0, "SOLVER.MAX_ITER", 1)
-    cfg = tiny_config(tmp_path, *RETINANET, *unsure, "MODEL.ROI_HEADS.NUM_CLASSES", 80)
+    anchors = ("MODEL.ANCHOR_GENERATOR.SIZES", "[[16], [32], [64], [128], [256]]")
+    cfg = tiny_config(tmp_path, *RETINANET, *unsure, *anchors, "MODEL.ROI_HEADS.NUM_CLASSES", 80)
     train(cfg)
     assert {key.split("/")[0] for key in results(tmp_path)} == {"bbox"}
     assert (tmp_path / "model_best.pth").exists()
