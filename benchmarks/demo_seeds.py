@@ -161,7 +161,8 @@ def page(have: dict[Job, dict]) -> str:
         f"`python -m benchmarks.demo_seeds` trains the relay demo from seeds {SEEDS[0]} to "
         f"{SEEDS[-1]}, which no setting was chosen on (those were 1 to 20), with one thread and "
         "with two, and its twin without a block. Box / mask AP on the far validation images. "
-        f"A run has learned when every AP is at least {LEAST:.0f}. No run is left out.",
+        f"A run has learned when every AP is at least {LEAST:.0f}. No run is left out. Minutes are "
+        "wall-clock time on two cores that other work shared.",
         *section(have, "relay_mask_rcnn", SEEDS),
         "## Keypoints",
         "Box / keypoint AP. Each run starts from the Mask R-CNN above of its seed and number of "
