@@ -15,7 +15,7 @@ from layouts import channels_last, contiguous
 
 from benchmarks.timing import attention_backend, attention_kernels
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
-from nl_detectron.layers.choice import Sizes, fuses_attention
+from nl_detectron.layers.choice import Sizes, prefers_sdpa
 from nl_detectron.modeling import build_model
 
 # Deterministic mode wants it, and cuBLAS reads it once, when it starts.
@@ -120,7 +120,7 @@ def test_rules_decide_which_attention_runs_and_it_is_never_cudnns(
     d = channels if form == "embedded_gaussian" else block.in_channels
     n = space[0] * space[1]
     expected = {"none"}
-    if fuses_attention(Sizes(1, n, d, n, channels, device, dtype)):
+    if prefers_sdpa(Sizes(1, n, d, n, channels, device, dtype)):
         flash = dtype != torch.float32 and d == channels <= 256
         expected = {"flash"} if flash else {"memory-efficient"}
         if d > 192:  # some cards have no backward pass of FlashAttention from there on
