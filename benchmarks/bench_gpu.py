@@ -87,7 +87,7 @@ def model_records(quick: bool) -> Iterator[dict]:
 
 
 def _sizes(case: dict) -> Sizes:
-    """Of the sum in a block that pools x."""
+    """Sizes of the sum in a block that pools x."""
     ((b, h, w),), d = case["sizes"], case["channels"] // 2
     return Sizes(b, h * w, d, (h // 2) * (w // 2), d, "cuda", cases.dtype(case))
 

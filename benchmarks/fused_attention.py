@@ -121,7 +121,7 @@ def rules_from(records: Sequence[dict], measured_on: str) -> tuple[Rule, ...]:
 
 
 def _limit(speeds: list[tuple[int, float]], channels: int) -> tuple[int, str]:
-    """The most pairs at which dense is faster, and the reason that tells by how much.
+    """Return the largest number of pairs at which dense is faster, and by how much, as a reason.
 
     Args:
         speeds: numbers of pairs, each with the time of dense over that of fused.

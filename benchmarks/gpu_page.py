@@ -119,5 +119,5 @@ def label(case: dict) -> str:
 
 
 def name(case: dict) -> str:
-    """Of a case among those of its part; "" for the only one."""
+    """Label of a case that tells it from the others of its part; "" if it is the only one."""
     return f"{case['what']}, {label(case)}" if "what" in case else label(case)

@@ -311,6 +311,9 @@ def plot(records: list[dict], path: Path) -> None:
                 label=f"{form}, {way}",
             )
         axis.set(xlabel="positions (N = M)", title=title)
+        ticks = sorted({_positions(r) for r in records})
+        axis.set_xticks(ticks, [f"{n:,}" for n in ticks], fontsize=8)
+        axis.set_xticks([], minor=True)  # their labels would overlap
         axis.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=110)

@@ -27,10 +27,10 @@ GRADIENT_TOLERANCE = 1e-2  # of norms: a ReLU's gradient jumps where rounding mo
 
 
 class Budget(NamedTuple):
-    """Of turns: at least so many, then more until the seconds are spent.
+    """Number of turns: ``at_least``, then more until ``seconds`` are spent, up to ``at_most``.
 
-    With ``within`` more still, until the quartiles of the ratio of any call to the last one are no
-    further from their median than that share of it.
+    With ``within``, turns also continue until the quartiles of every call's ratio to the last call
+    differ from the median by at most this share of it.
     """
 
     seconds: float = 1.5

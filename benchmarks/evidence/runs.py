@@ -100,8 +100,10 @@ def register(data: Relay, split: str) -> str:
 
 @cache
 def fingerprint(data: Relay) -> str:
-    """Of the first images of both splits and of how many there are: of what a generator gives,
-    whatever its code and the names of its settings."""
+    """Hash of the first images of both splits and of the numbers of images.
+
+    It depends on the generated images, not on the generator's code or the names of its settings.
+    """
     known = sha256(f"{data.train} {data.val}".encode())
     for split in SPLITS:
         for number in range(8 if getattr(data, split) else 0):  # training images are of two kinds

@@ -73,13 +73,11 @@ def sweep(missing: list[Job], folders: Folders, at_once: int) -> list[Job]:
             if future.result():
                 failed.append(job)
             pace = (time.perf_counter() - began) / done / 60
-            told = f"[{done}/{len(missing)}] {job[0]}, seed {job[1]}: "
-            told += (
-                f"FAILED, see {log_of(job, folders)}"
-                if job in failed
-                else format_result(job, folders)
-            )
-            print(f"{told}; {pace * (len(missing) - done):.0f} minutes left", flush=True)
+            name = f"[{done}/{len(missing)}] {job[0]}, seed {job[1]}"
+            failure = f"FAILED, see {log_of(job, folders)}"
+            result = failure if job in failed else format_result(job, folders)
+            left = f"{pace * (len(missing) - done):.0f} minutes left"
+            print(f"{name}: {result}; {left}", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
     return failed
