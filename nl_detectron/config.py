@@ -37,6 +37,8 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
 
     # the blocks' learning rate over that of all the rest
     cfg.SOLVER.NONLOCAL_LR_FACTOR = 1.0
+    # times that, for what weighs positions: theta, phi and the pairwise function's own parameters
+    cfg.SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR = 1.0
     # SGD is Detectron2's; AdamW suits short runs from scratch (the Demo configs)
     cfg.SOLVER.OPTIMIZER = "SGD"
 

@@ -143,6 +143,11 @@ CHOICES = {
     "norm_GN": {"NORM": "GN"},
     "init_he": {"build": "he_nonlocal"},
 }
+# Of the block, over the model's; the default's is 1, and 0.1 for theta and phi.
+RATES = {
+    "pairwise_rate_1": ("SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR", "1.0"),
+    "block_rate_3": ("SOLVER.NONLOCAL_LR_FACTOR", "3.0"),
+}
 
 
 def _runs() -> Iterator[Run]:
@@ -155,8 +160,8 @@ def _runs() -> Iterator[Run]:
         yield Run(name, nonlocal_(after))
     for name, keys in CHOICES.items():
         yield Run(name, nonlocal_(**keys))
-    for rate in ("1", "3"):
-        yield Run(f"rate_{rate}", (*nonlocal_(), "SOLVER.NONLOCAL_LR_FACTOR", f"{rate}.0"))
+    for name, rate in RATES.items():
+        yield Run(name, (*nonlocal_(), *rate))
     yield Run("no_warmup", nonlocal_(), schedule=changed(s.MASKS, warmup=0))
     # A model with a block in its backbone starts from the mask model that has one, too.
     for place, data in (("far", s.KEYPOINTS_FAR), ("end", s.KEYPOINTS_END)):
@@ -193,13 +198,13 @@ HEADS = {
 }
 STAGES = {"res2": "res2", "res3": "res3", "res4": "embedded_gaussian", "res5": "res5"}
 COUNTS = {"1": "embedded_gaussian", "5": "5_blocks", "10": "10_blocks"}
-DEFAULT = {"before, scale, no norm, 0.01, rate 0.25": "embedded_gaussian"}
+DEFAULT = {"before, scale, no norm, 0.01, rate 1, of theta and phi 0.1": "embedded_gaussian"}
 # by letter: rows by label, each a run's name and its seeds
 TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "A": {**_rows(TWINS, s.TEN), **_rows(OTHERS, s.FIVE)},
     "B": _rows(STAGES, s.THREE),
     "C": _rows(COUNTS, s.THREE),
-    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, "rate_1", "rate_3", "no_warmup")}, s.FIVE),
+    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, *RATES, "no_warmup")}, s.FIVE),
     "E-far": _rows(HEADS, s.TEN, "keypoints_far_"),
     "E-end": _rows(HEADS, s.TEN, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.THREE, "distance_"),

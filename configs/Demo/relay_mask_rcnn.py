@@ -8,7 +8,8 @@ from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 from torch.optim import AdamW
 
-from nl_detectron.engine.lazy import clipped, scale_block_rate
+from nl_detectron.engine.lazy import clipped
+from nl_detectron.engine.learning_rates import scale_block_rate
 
 from ..common.run import evaluator, train
 
@@ -70,7 +71,7 @@ dataloader.evaluator = evaluator("bbox", "segm")
 optimizer = get_config("common/optim.py").AdamW
 optimizer.update(_target_=clipped, optimizer=AdamW, norm=5.0)
 optimizer.update(lr=0.0012, weight_decay=0.0001, fused=True)
-optimizer.params.lr_factor_func = L(scale_block_rate)(factor=0.25)
+optimizer.params.lr_factor_func = L(scale_block_rate)(pairwise_factor=0.1)
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
     warmup_method="linear",

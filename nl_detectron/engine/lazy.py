@@ -8,7 +8,7 @@ import copy
 import os
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +212,6 @@ def clipped(
     clip = {"ENABLED": True, "CLIP_TYPE": "norm", "CLIP_VALUE": norm, "NORM_TYPE": 2.0}
     cfg = CfgNode({"SOLVER": {"CLIP_GRADIENTS": clip}})
     return maybe_add_gradient_clipping(cfg, optimizer(params, **options))
-
-
-def scale_block_rate(factor: float) -> Callable[[str], float]:
-    """For ``optimizer.params.lr_factor_func``: the rate of non-local blocks over that of all the
-    rest, as by SOLVER.NONLOCAL_LR_FACTOR of a YAML.
-
-    Parameters of blocks are recognised by their module's name, ``nonlocal`` and a number.
-    """
-    return lambda name: factor if ".nonlocal" in f".{name}" else 1.0
 
 
 def train(cfg: DictConfig, resume: bool = False) -> SimpleTrainer:

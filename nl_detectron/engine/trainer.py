@@ -26,6 +26,7 @@ from .checkpoint import Checkpointer, load_trained
 from .distributed import distribute_model
 from .evaluation import best_metric, build_evaluator
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
+from .learning_rates import scale_block_rate
 from .mixed_precision import MixedPrecisionTrainer
 from .pictures import Pictures
 
@@ -64,18 +65,20 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SOLVER.OPTIMIZER over Detectron2's parameter groups, and the blocks' by themselves where
-        SOLVER.NONLOCAL_LR_FACTOR is not 1."""
+        """SOLVER.OPTIMIZER over Detectron2's parameter groups, with learning rates of their own
+        for the blocks (SOLVER.NONLOCAL_LR_FACTOR) and what weighs positions in them
+        (SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR)."""
         check_optimizer(cfg)
         solver = cfg.SOLVER
-        blocks = tuple(f"{name}." for name in find_blocks(model))
         groups = get_default_optimizer_params(
             model,
             base_lr=solver.BASE_LR,
             weight_decay_norm=solver.WEIGHT_DECAY_NORM,
             bias_lr_factor=solver.BIAS_LR_FACTOR,
             weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-            lr_factor_func=lambda name: solver.NONLOCAL_LR_FACTOR if name.startswith(blocks) else 1,
+            lr_factor_func=scale_block_rate(
+                solver.NONLOCAL_LR_FACTOR, solver.NONLOCAL_PAIRWISE_LR_FACTOR, find_blocks(model)
+            ),
         )
         both = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
         if solver.OPTIMIZER == "SGD":  # as Detectron2's build_optimizer
@@ -121,14 +124,15 @@ class Trainer(DefaultTrainer):
 
 def check_optimizer(cfg: CfgNode) -> None:
     """Raises UsageError for an optimizer that there is not, or blocks that would not learn."""
-    name, factor = cfg.SOLVER.OPTIMIZER, cfg.SOLVER.NONLOCAL_LR_FACTOR
+    name = cfg.SOLVER.OPTIMIZER
     if name not in OPTIMIZERS:
         raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")
-    if factor <= 0:
-        raise UsageError(
-            f"SOLVER.NONLOCAL_LR_FACTOR: expected a number above 0, got {factor}; to keep a block "
-            "as it is, call its freeze()"
-        )
+    for key in ("NONLOCAL_LR_FACTOR", "NONLOCAL_PAIRWISE_LR_FACTOR"):
+        if cfg.SOLVER[key] <= 0:
+            raise UsageError(
+                f"SOLVER.{key}: expected a number above 0, got {cfg.SOLVER[key]}; to keep a block "
+                "as it is, call its freeze()"
+            )
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> dict:

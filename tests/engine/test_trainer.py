@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.evaluation.testing import flatten_results_dict
 
 from nl_detectron.engine import Trainer, evaluate, load_config
+from nl_detectron.engine.learning_rates import scale_block_rate
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 
@@ -152,22 +153,41 @@ def test_gradients_are_clipped_as_the_config_says(tiny_config, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
-def test_blocks_may_have_a_rate_of_their_own(tiny_config, tmp_path, name):
-    keys = ("SOLVER.OPTIMIZER", name, "SOLVER.NONLOCAL_LR_FACTOR", 3.0, "SOLVER.BASE_LR", 0.125)
-    cfg = tiny_config(tmp_path, *keys)
+def test_blocks_and_what_weighs_positions_in_them_have_rates_of_their_own(
+    tiny_config, tmp_path, name
+):
+    factors = ("SOLVER.NONLOCAL_LR_FACTOR", 3.0, "SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR", 0.5)
+    form = ("MODEL.NONLOCAL.PAIRWISE", "concatenation")
+    cfg = tiny_config(tmp_path, "SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.125, *factors, *form)
     model = build_model(cfg)
     groups = Trainer.build_optimizer(cfg, model).param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    blocks = {id(p) for block in find_blocks(model).values() for p in block.parameters()}
-    assert blocks
-    for parameter in model.parameters():
-        assert rates[id(parameter)] == (0.375 if id(parameter) in blocks else 0.125)
+    (block,) = find_blocks(model).values()
+    of_block = {name: rates[id(p)] for name, p in block.named_parameters()}
+    weighing = ("theta.weight", "theta.bias", "phi.weight", "phi.bias", "pairwise.w_f")
+    assert {of_block.pop(name) for name in weighing} == {0.1875}
+    assert of_block and set(of_block.values()) == {0.375}
+    inside = {id(p) for p in block.parameters()}
+    assert {rates[id(p)] for p in model.parameters() if id(p) not in inside} == {0.125}
 
 
+def test_a_lazy_configs_blocks_are_recognised_by_name():
+    factor = scale_block_rate(3.0, pairwise_factor=0.5)
+    names = {
+        "backbone.bottom_up.res4.nonlocal4.theta.weight": 1.5,
+        "nonlocal4.pairwise.w": 1.5,
+        "roi_heads.mask_head.nonlocal2.g.weight": 3.0,
+        "backbone.bottom_up.res4.4.conv1.weight": 1.0,
+        "nonlocality.theta.weight": 1.0,
+    }
+    assert {name: factor(name) for name in names} == names
+
+
+@pytest.mark.parametrize("key", ["NONLOCAL_LR_FACTOR", "NONLOCAL_PAIRWISE_LR_FACTOR"])
 @pytest.mark.parametrize("factor", [0.0, -1.0])
-def test_blocks_that_would_not_learn_are_refused(tiny_config, tmp_path, factor):
-    cfg = tiny_config(tmp_path, "SOLVER.NONLOCAL_LR_FACTOR", factor)
-    with pytest.raises(UsageError, match=r"NONLOCAL_LR_FACTOR.*above 0.*freeze"):
+def test_blocks_that_would_not_learn_are_refused(tiny_config, tmp_path, key, factor):
+    cfg = tiny_config(tmp_path, f"SOLVER.{key}", factor)
+    with pytest.raises(UsageError, match=rf"{key}.*above 0.*freeze"):
         Trainer.build_optimizer(cfg, torch.nn.Linear(1, 1))
 
 
