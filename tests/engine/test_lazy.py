@@ -168,7 +168,7 @@ def test_blocks_have_the_same_rate():
         groups = build(config, model).param_groups
         rates.append({names[id(p)]: group["lr"] for group in groups for p in group["params"]})
     assert rates[0] == pytest.approx(rates[1])
-    assert sorted(set(rates[0].values())) == pytest.approx([0.0003, 0.0012])
+    assert sorted(set(rates[0].values())) == pytest.approx([0.00012, 0.0012])
 
 
 @pytest.mark.parametrize("name", TWINS)
