@@ -47,7 +47,7 @@ class Schedule:
 
 
 MASKS = Schedule()
-MATCHING = Schedule(iterations=900, rate=6e-4, warmup=50, every=150)
+MATCHING = Schedule(iterations=900, warmup=50, every=150)
 MATCHING_LONG = changed(MATCHING, iterations=2700, every=300)
 KEYPOINTS = Schedule(iterations=400, warmup=20)
 QUICK = {"iterations": 300, "every": 75, "watched": 20}
@@ -66,10 +66,7 @@ def has_learned(ap: float, located: float, kind: str) -> bool:
 
 # over configs/Demo: fewer detections, which an image of one object, or of four, does not miss
 DETECTIONS = 20
-PAIRS_OPTS = (
-    *("TEST.DETECTIONS_PER_IMAGE", "30", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16"),
-    *("SOLVER.NONLOCAL_LR_FACTOR", "1.0"),
-)
+PAIRS_OPTS = ("TEST.DETECTIONS_PER_IMAGE", "30", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16")
 KEYPOINT_DETECTIONS = 5
 KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after every one
 
