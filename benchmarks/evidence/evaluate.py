@@ -17,7 +17,7 @@ from detectron2.evaluation import inference_on_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
-from torchvision.ops import box_convert, nms
+from torchvision.ops import box_convert, box_iou, nms
 
 from nl_detectron.engine import Trainer
 
@@ -49,6 +49,31 @@ class Found:
         if self.sigmas is not None:
             return {"keypoint": self._keypoint_ap_either_way_up()}
         return self._ap(self.once, images, classes=False)
+
+    def right(self) -> float:
+        """Share of the objects that are recognised: the surest detection on an object has its
+        class, or head and tail each nearer to its own end than to the other's."""
+        by_image = defaultdict(list)
+        for detection in sorted(self.all, key=lambda d: -d["score"]):
+            by_image[detection["image_id"]].append(detection)
+        objects = self.truth.anns.values()
+        recognised = [self._recognises(by_image[a["image_id"]], a) for a in objects]
+        return round(statistics.mean(recognised), 4)
+
+    def _recognises(self, detections: list[dict], annotation: dict) -> bool:
+        box = torch.tensor([annotation["bbox"]], dtype=torch.float)
+        for detection in detections:
+            other = torch.tensor([detection["bbox"]], dtype=torch.float)
+            if box_iou(*(box_convert(b, "xywh", "xyxy") for b in (box, other))) < 0.5:
+                continue
+            if self.sigmas is None:
+                return detection["category_id"] == annotation["category_id"]
+            points, upright = (
+                np.reshape(a["keypoints"], (-1, 3))[:, :2] for a in (detection, annotation)
+            )
+            errors = [np.square(way - points).sum() for way in (upright, upright[::-1])]
+            return bool(errors[0] < errors[1])
+        return False
 
     def _keypoint_ap_either_way_up(self) -> float:
         """Keypoint AP where head and tail of each object may be exchanged, as the surest detection

@@ -19,7 +19,7 @@ from .figures import CURVES, DISTANCE, draw
 from .pace import RESULT as PACE
 from .real import TWINS as TWINS_ON_PHOTOGRAPHS
 from .receptive import receptive_fields
-from .results import Results, aps, bands, half_way, hardest, learned, load, row, spread
+from .results import Results, aps, bands, half_way, learned, load, row, spread
 from .runs import ROOT, RUNS, TABLES, jobs
 from .sweep import state
 from .train import FULL, QUICK
@@ -102,8 +102,8 @@ def table(results: Results, pace: Pace, letter: str) -> str:
 
 
 def share_learned(found: list[dict]) -> str:
-    """How many of the runs learned; those of earlier settings may not tell."""
-    known = [result for result in found if hardest(result) in result.get("located", {})]
+    """How many of the runs learned; those of earlier settings do not say."""
+    known = [result for result in found if "right" in result]
     return f"{sum(learned(known))} of {len(known)}" if known else "–"
 
 

@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .runs import RUNS, TABLES
-from .settings import has_learned
+from .runs import TABLES
+from .settings import LEARNED
 
 Results = dict[str, dict[int, dict]]  # by the run's name and seed
 
@@ -36,13 +36,8 @@ def aps(found: list[dict], task: str, kind: str = "ap") -> list[float]:
 
 
 def learned(found: list[dict]) -> list[bool]:
-    """Whether each run learned what only a signal can tell: see ``settings.has_learned``."""
-    outcomes = []
-    for result in found:
-        task = hardest(result)
-        kind = "pairs" if RUNS[result["run"]].data.pairs > 1 else task
-        outcomes.append(has_learned(result["ap"][task], result["located"][task], kind))
-    return outcomes
+    """Whether each run learned what only a signal can tell: see ``settings.LEARNED``."""
+    return [result["right"] >= LEARNED for result in found]
 
 
 def hardest(result: dict) -> str:

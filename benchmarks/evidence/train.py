@@ -71,7 +71,7 @@ def perform(run: Run, seed: int, folders: Folders) -> dict:
     result |= train(cfg, model, seed, run.schedule, register(run.watched, "val"))
     result["ap"] = evaluate(cfg, model, cfg.DATASETS.TEST[0])
     found = Found(cfg, cfg.DATASETS.TEST[0])
-    result["located"] = found.located()
+    result |= {"located": found.located(), "right": found.right()}
     if cfg.MODEL.MASK_ON:
         result["bands"] = found.by_distance(run.bands)
     figures = analyze(cfg, run.data.height, run.data.width).figures

@@ -30,7 +30,7 @@ def made_up(name, seed, ap):
         }
         for i, part in points
     ]
-    result["located"] = dict.fromkeys(tasks, 90.0)
+    result |= {"located": dict.fromkeys(tasks, 90.0), "right": ap / 90}
     if "mask" in tasks:
         result["bands"] = [
             {

@@ -34,15 +34,6 @@ def test_the_demo_configs_have_the_same_schedule_over_more_iterations():
     assert solver.WARMUP_ITERS == plan.warmup and solver.WARMUP_METHOD == "linear"
 
 
-@pytest.mark.parametrize(
-    ("kind", "guess", "learned"),
-    [("mask", 20, 41), ("keypoint", 30, 46), ("pairs", 35.4, 48)],
-)
-def test_a_run_has_learned_that_is_nearer_to_knowing_than_to_guessing(kind, guess, learned):
-    assert s.GUESSES[kind] * 60 == pytest.approx(guess)
-    assert s.has_learned(learned, 60, kind) and not s.has_learned(learned - 2, 60, kind)
-
-
 def test_no_table_shows_a_seed_that_settings_were_chosen_on():
     assert min(seed for _, seed in jobs()) > 20
 

@@ -117,6 +117,7 @@ def test_bands_tell_near_from_far(tmp_path):
     assert near["ap"]["box"] == 100 and near["ap"]["mask"] > 95
     assert far["ap"]["box"] < 1 and far["ap"]["mask"] < 1
     assert far["located"]["box"] == 100 and found.located()["mask"] > 95
+    assert found.right() == near["images"] / 40
 
 
 def test_chance_is_the_ap_of_classes_that_images_have_exchanged(tmp_path):
@@ -132,9 +133,12 @@ def test_chance_is_the_ap_of_classes_that_images_have_exchanged(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("turned", "found"), [([], 100), ([0, 1, 2, 3], 100), (range(8), 100), (None, 0)]
+    ("turned", "located", "right"),
+    [([], 100, 1), ([0, 1, 2, 3], 100, 0.5), (range(8), 100, 0), (None, 0, None)],
 )
-def test_keypoints_are_located_whichever_end_is_taken_for_the_head(tmp_path, turned, found):
+def test_keypoints_are_located_whichever_end_is_taken_for_the_head(
+    tmp_path, turned, located, right
+):
     relay = Relay(keypoints=True, height=64, width=256, signal=24, train=0, val=8)
     name = register(relay, "val")
     DatasetCatalog.get(name)
@@ -153,13 +157,15 @@ def test_keypoints_are_located_whichever_end_is_taken_for_the_head(tmp_path, tur
     cfg = RUNS["keypoints_far_baseline"].config(1).clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = str(tmp_path)
-    assert Found(cfg, name).located() == {"keypoint": found}
+    found = Found(cfg, name)
+    assert found.located() == {"keypoint": located}
+    assert right is None or found.right() == right
 
 
 def test_finding_nothing_is_an_ap_of_zero(tmp_path):
     found = found_on(ANY, tmp_path, lambda a: 1)
     found.all = found.once = []
-    assert found.located() == {"box": 0, "mask": 0}
+    assert found.located() == {"box": 0, "mask": 0} and found.right() == 0
     assert found.by_distance((0, 400))[0]["ap"] == {"box": 0, "mask": 0}
 
 
