@@ -129,7 +129,7 @@ def test_a_config_is_found_by_its_name(suffix):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        (f"{MASK}_nl_2x.yaml", f"near it: {MASK}_nl_"),
+        (f"{MASK}_nl_2x.yaml", f"did you mean {MASK}_nl_"),
         ("nothing/of_the_kind", "'nothing/of_the_kind' is no config of the model zoo$"),
     ],
 )
@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_model_is_refused(own_index, tmp_path):
     [
         ("- a list", "expected entries by the name of a config"),
         ("name: no entry", "expected entries by the name of a config"),
-        ("a: b: c", "is no YAML: mapping values are not allowed here"),
+        ("a: b: c", "is not YAML: mapping values are not allowed here"),
     ],
 )
 def test_what_is_no_index_is_told(own_index, text, said):
