@@ -23,7 +23,7 @@ from nl_detectron.engine import Checkpointer
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
-COUNTERS = "counters of training batches, which no output depends on"
+COUNTERS = "counters of training batches, which do not affect any output"
 TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"
 SLOWFAST = {"pairwise": EMBEDDED, "pool": (1, 2, 2)}
 CAFFE2 = {"pairwise": EMBEDDED, "subsample": "before", "scale": "divided"}
@@ -187,7 +187,7 @@ def test_caffe2s_pickle_goes_into_a_baselines_checkpoint(tool, tmp_path, capsys)
     )
     table, fragment = capsys.readouterr().out.split("\n\n")
     assert "backbone.bottom_up.res4.nonlocal5, 128 -> 64 channels" in table
-    assert "left: its first max pool is not padded" in table and "names of no block" in table
+    assert "left: its first max pool is not padded" in table and "names of no known block" in table
     cfg = tiny_cfg()
     cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(fragment)))
     checkpointer = Checkpointer(build_model(cfg))
