@@ -156,7 +156,10 @@ TRAIN = "Train it: python train_net.py --config-file configs/"
     ("name", "said"),
     [
         (f"{MASK}_nl_1x", [f"{TRAIN}{MASK}_nl_1x.yaml", "_1x/137260431/", "FPN_nl_finetune.yaml"]),
-        ("COCO-Detection/faster_rcnn_R_50_FPN_nl_3x", ["_3x/137849458/", "MODEL.WEIGHTS and that"]),
+        (
+            "COCO-Detection/faster_rcnn_R_50_FPN_nl_3x",
+            ["_3x/137849458/", "the same with that URL as MODEL.WEIGHTS"],
+        ),
         (f"{MASK}_nl_finetune", [f"{TRAIN}{MASK}_nl_finetune", "which starts from", "/137849600/"]),
         ("COCO-InstanceSegmentation/mask_rcnn_X_152_32x8d_FPN_nl_1x", [f"{TRAIN}COCO", "gpus 8$"]),
         ("Demo/relay_mask_rcnn_nl", [f"{TRAIN}Demo/relay_mask_rcnn_nl.yaml --num-gpus 8$"]),
