@@ -1,10 +1,11 @@
-"""What a model costs: parameters, FLOPs and activation memory, of each non-local block and in all.
+"""Counts parameters, FLOPs and activation memory of a model and of each of its non-local blocks.
 
-A FLOP is one multiply-add of a convolution or a matrix product (fused attention is two), as the
-paper and Detectron2 count. Sums, norms, softmax, pooling, sorting and gathering are not counted.
-Detectron2's own counter runs the model, passes fused attention over and stops at a product with a
-vector; torch's, here, knows both. Tensors are fake, with shapes and no memory, so that nothing is
-computed: they go the way they would in float32 on a CPU or, where there need be none, on a GPU.
+A FLOP is one multiply-add of a convolution or a matrix product (fused attention has two products),
+as in the paper and in Detectron2. Sums, norms, softmax, pooling, sorting and gathering are not
+counted. Detectron2's own counter runs the model, ignores fused attention and fails at a product
+with a vector; PyTorch's counter, used here, supports both. Tensors are fake: they have shapes but
+no memory, and nothing is computed. They take the same path as float32 tensors on a CPU or a GPU,
+and the GPU need not exist.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,19 +30,20 @@ from .errors import UsageError
 from .layers.choice import Sizes
 from .modeling import find_blocks
 
-SMALLEST = 32  # pixels a side: less leaves nothing of res5
+SMALLEST = 32  # pixels per side; smaller images leave no positions in res5
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of a block or a model, on one image.
+    """Figures of a block or a model, on one image.
 
     Attributes:
-        parameters: trained or frozen.
-        flops: of inference.
+        parameters: number of parameters, trained or frozen.
+        flops: FLOPs of inference.
         activations: bytes that the forward pass of training keeps for the backward pass, each
-            storage once, parameters not among them. Of a block: what it keeps itself. Not x, which
-            the layer before keeps anyway, nor z, which the layer after keeps: the model's, too.
+            storage once, without parameters. For a block, only what it keeps itself: neither x,
+            which the previous layer keeps anyway, nor z, which the next layer keeps. The model's
+            figure includes both.
     """
 
     parameters: int
@@ -54,13 +56,13 @@ class Figures:
 
 @dataclass
 class BlockAnalysis:
-    """One non-local block.
+    """Figures of one non-local block.
 
     Attributes:
-        name: of the module.
+        name: the module's name.
         channels: C of x, and D of theta, phi and g.
-        pairwise: the form's name.
-        impl: how the sum is taken, "fused" or "dense" (``Pairwise.prefers_fused``).
+        pairwise: the pairwise function's name.
+        impl: implementation of the sum, "fused" or "dense" (``Pairwise.prefers_fused``).
     """
 
     name: str
@@ -72,39 +74,41 @@ class BlockAnalysis:
 
 @dataclass
 class Analysis:
-    """A whole model, and each of its non-local blocks."""
+    """Figures of a whole model and of each of its non-local blocks."""
 
     figures: Figures
     blocks: list[BlockAnalysis]
 
 
 def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "cpu") -> Analysis:
-    """Count the model of a config on one image, without weights and without computing.
+    """Count the figures of a config's model on one image, without weights and without computing.
 
-    How many boxes a detector finds depends on its weights and the image. Here the heads see as
-    many as they may: in inference POST_NMS_TOPK_TEST proposals, DETECTIONS_PER_IMAGE of them with
-    a mask or keypoints; in training BATCH_SIZE_PER_IMAGE, of which POSITIVE_FRACTION are objects.
-    A model and its twin thus differ by their blocks alone. The losses, and the choice of
-    proposals and detections, are left out.
+    The number of boxes that a detector finds depends on its weights and the image. Here the heads
+    get the largest possible number: in inference POST_NMS_TOPK_TEST proposals, and
+    DETECTIONS_PER_IMAGE of them with a mask or keypoints; in training BATCH_SIZE_PER_IMAGE, of
+    which POSITIVE_FRACTION are objects. A model and its baseline thus differ by their blocks only.
+    Losses and the selection of proposals and detections are not counted.
 
     Args:
-        device: cpu or cuda, for which no GPU need be there: it decides how sums are taken, and so
-            what is kept for the backward pass.
+        cfg: config of the model.
+        height, width: image size in pixels, padded to the backbone's ``size_divisibility``.
+        device: cpu or cuda. It decides how sums are computed and thus what is kept for the backward
+            pass. With cuda, no GPU is needed.
 
     Raises:
-        UsageError: a config that describes no model, or one other than Faster, Mask, Keypoint or
-            Cascade R-CNN, Panoptic FPN or RetinaNet; an image too small for it.
+        UsageError: the config describes no model, or another one than Faster, Mask, Keypoint or
+            Cascade R-CNN, Panoptic FPN or RetinaNet, or the image is too small.
     """
     if min(height, width) < SMALLEST:
         raise UsageError(
-            f"image: expected at least {SMALLEST} pixels a side, got {height} x {width}"
+            f"image: expected at least {SMALLEST} pixels per side, got {height} x {width}"
         )
     model = build_on_meta(cfg)
     _check_kind(model)
     tested = cfg.MODEL.RPN.POST_NMS_TOPK_TEST, cfg.TEST.DETECTIONS_PER_IMAGE
     trained = cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
     objects = int(trained * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION)
-    # non-fake inputs: the meta device's, on their way to the CPU
+    # the non-fake inputs are those on the meta device, which are moved to ``device``
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device=device)
         impls = _watch_impls(model)
@@ -118,7 +122,7 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
                 saved = _by_block(
                     model, total, lambda: _forward(model.train(), image, trained, objects)
                 )
-        except ValueError as error:  # a block that is left too few positions
+        except ValueError as error:  # a block has too few positions
             raise UsageError(f"image of {height} x {width}: {error}") from error
     figures = {
         name: Figures(_parameters(model.get_submodule(name)), flops[name], saved[name])
@@ -139,8 +143,8 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
 
 @contextmanager
 def count_flops() -> Iterator[Callable[[], int]]:
-    """Gives a function that tells the multiply-adds since the start."""
-    # torch's counter counts a multiply-add as two, and knows all products but these
+    """Context that yields a function for the number of multiply-adds so far."""
+    # PyTorch's counter counts a multiply-add as two, and supports all products except these
     products = {
         torch.ops.aten.baddbmm_: lambda out, a, b, **_: bmm_flop(a, b),
         torch.ops.aten.mv: lambda matrix, _, **__: 2 * matrix[0] * matrix[1],
@@ -153,8 +157,10 @@ def count_flops() -> Iterator[Callable[[], int]]:
 
 
 class FusedAttention(TorchFunctionMode):
-    """Fused attention as a GPU has it: where there is none, PyTorch takes the plain formula even
-    for fake tensors of CUDA, and keeps all weights."""
+    """Uses the GPU's fused attention for fake CUDA tensors.
+
+    Without a GPU, PyTorch uses the plain formula for them and keeps all weights.
+    """
 
     def __init__(self, device: str):
         super().__init__()
@@ -170,16 +176,16 @@ class FusedAttention(TorchFunctionMode):
 
 @contextmanager
 def count_saved(module: nn.Module) -> Iterator[Callable[[], int]]:
-    """Gives a function that tells the bytes that autograd has saved since the start.
+    """Context that yields a function for the number of bytes that autograd has saved so far.
 
-    Each storage counts once; those of the module's parameters and buffers do not.
+    Each storage counts once. The module's parameters and buffers do not count.
     """
 
     def key(tensor: Tensor) -> int:
         return tensor.untyped_storage()._cdata  # a fake tensor's data_ptr is 0
 
     own = {key(t) for t in (*module.parameters(), *module.buffers())}
-    kept = {}  # holds the tensors, so that no storage takes the key of another
+    kept = {}  # keeps the tensors alive, so that no storage gets the key of another
 
     def pack(tensor: Tensor) -> Tensor:
         if key(tensor) not in own:
@@ -191,7 +197,7 @@ def count_saved(module: nn.Module) -> Iterator[Callable[[], int]]:
 
 
 def _by_block(model: nn.Module, total: Callable[[], int], run: Callable[[], object]) -> dict:
-    """What ``run`` adds to a total: by each block's name, and by "" for all of it."""
+    """What ``run`` adds to a total, by each block's name, and by "" for the whole model."""
     added, handles = {}, []
     for name, block in find_blocks(model).items():
         added[name] = 0
@@ -210,7 +216,7 @@ def _by_block(model: nn.Module, total: Callable[[], int], run: Callable[[], obje
 
 
 def _watch_impls(model: nn.Module) -> dict[str, str]:
-    """By which way each block, by name, takes its sum; known once the model has run."""
+    """Record the implementation of the sum by each block's name, when the model runs."""
     impls = {}
     for name, block in find_blocks(model).items():
 
@@ -237,9 +243,13 @@ def _check_kind(model: nn.Module) -> None:
 
 
 def _forward(model: GeneralizedRCNN | RetinaNet, image: Tensor, boxes: int, objects: int) -> None:
-    """Every layer of a detector, with so many boxes for its box head, and objects for the others.
+    """Run every layer of a detector.
 
-    What RoIAlign gives is made up: it has no multiply-adds and saves boxes only.
+    Args:
+        boxes: number of RoIs of the box head.
+        objects: number of RoIs of the mask and keypoint heads.
+
+    RoIAlign's output is replaced by empty tensors: it has no multiply-adds and saves boxes only.
     """
     features = model.backbone(image)
     if isinstance(model, RetinaNet):
@@ -260,7 +270,7 @@ def _forward(model: GeneralizedRCNN | RetinaNet, image: Tensor, boxes: int, obje
         heads.box_predictor(x.mean(dim=[2, 3]))
         if heads.mask_on and model.training:  # the same features
             heads.mask_head.layers(x[:objects])
-        elif heads.mask_on:  # those of the detections, anew
+        elif heads.mask_on:  # pooled again, at the detections
             heads.mask_head.layers(heads.res5(pooled(heads.pooler, heads.in_features, objects)))
         return
     box_heads, box_predictors = heads.box_head, heads.box_predictor

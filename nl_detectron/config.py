@@ -1,4 +1,4 @@
-"""Every config key of the package, once, with its choices."""
+"""All config keys of the package, with their choices."""
 
 from typing import Any
 
@@ -11,52 +11,55 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # gaussian (Eq. 2), embedded_gaussian (Eq. 3), dot_product (Eq. 4), concatenation (Eq. 5),
     # global_context (Cao et al. 2019)
     node.PAIRWISE = "embedded_gaussian"
-    # channels of x over channels of theta, phi and g (Sec. 3.3: 2)
+    # channels of x divided by channels of theta, phi and g (Sec. 3.3: 2)
     node.REDUCTION = 2
     # before: pool x, then phi and g (released code); after: phi and g, then pool (Sec. 3.3); none
     node.SUBSAMPLE = "before"
-    # divide theta . phi by the root of its channels, in embedded_gaussian only (released code)
+    # divide theta . phi by the square root of its channels, in embedded_gaussian only (released
+    # code)
     node.USE_SCALE = True
-    # after W_z: "" (W_z starts at zero) or BN, SyncBN, naiveSyncBN, naiveSyncBN_N, GN, LN (scale
-    # starts at zero)
+    # norm after W_z: "" (W_z starts at zero), or BN, SyncBN, naiveSyncBN, naiveSyncBN_N, GN, LN
+    # (the norm's scale starts at zero)
     node.NORM = ""
-    # keep only x of a block for the backward pass, and compute the rest again there
+    # keep only the input of a block for the backward pass and compute the rest again
     node.CHECKPOINT = False
 
     node.BACKBONE = CfgNode()
-    # after which residual blocks: "res4.-2" (last but one of res4), "res3.*" (every one), "res3.1"
+    # residual blocks to insert a block after: "res4.-2" (last but one of res4), "res3.*" (all),
+    # "res3.1"
     node.BACKBONE.AFTER = []
 
     node.KEYPOINT_HEAD = CfgNode()
-    # after which of the head's convs, counted from 1: [2, 4, 6, 8] is Table 6's head
+    # convs of the head to insert a block after, counted from 1: [2, 4, 6, 8] is Table 6's head
     node.KEYPOINT_HEAD.AFTER = []
 
     node.MASK_HEAD = CfgNode()
-    # after which of the head's convs, counted from 1: [2, 4] is after every 2 of FPN's 4
+    # convs of the head to insert a block after, counted from 1: [2, 4] is after every second of
+    # FPN's four
     node.MASK_HEAD.AFTER = []
 
-    # the blocks' learning rate over that of all the rest
+    # learning rate of the blocks, relative to that of all other parameters
     cfg.SOLVER.NONLOCAL_LR_FACTOR = 1.0
-    # times that, for what weighs positions: theta, phi and the pairwise function's own parameters
+    # a further factor for theta, phi and the pairwise function's own parameters
     cfg.SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR = 1.0
-    # SGD is Detectron2's; AdamW suits short runs from scratch (the Demo configs)
+    # SGD (Detectron2's), or AdamW for short runs from scratch (the Demo configs)
     cfg.SOLVER.OPTIMIZER = "SGD"
 
-    # of mixed precision, with SOLVER.AMP.ENABLED: float16 (Detectron2's) or bfloat16
+    # dtype of mixed precision (SOLVER.AMP.ENABLED): float16 (Detectron2's) or bfloat16
     cfg.SOLVER.AMP.DTYPE = "float16"
 
-    # pictures of validation images for TensorBoard: what is found, and where the blocks look from
+    # TensorBoard pictures of validation images: detections and attention maps
     node = cfg.VISUALIZE = CfgNode()
-    # iterations from one set of pictures to the next; 0: none
+    # iterations between two sets of pictures; 0 draws none
     node.PERIOD = 0
-    # how many images: the first of DATASETS.TEST[0]
+    # number of images, the first ones of DATASETS.TEST[0]
     node.IMAGES = 4
-    # the least score of a detection that is drawn
+    # lowest score of a detection to draw
     node.SCORE = 0.5
 
 
 def block_options(cfg: CfgNode) -> dict[str, Any]:
-    """MODEL.NONLOCAL as the keyword arguments that all blocks of a model share."""
+    """Keyword arguments of ``make_block`` from MODEL.NONLOCAL, shared by all blocks of a model."""
     node = cfg.MODEL.NONLOCAL
     return {
         "pairwise": node.PAIRWISE,
@@ -69,17 +72,17 @@ def block_options(cfg: CfgNode) -> dict[str, Any]:
 
 
 def default_block() -> dict[str, Any]:
-    """Those of a config that says nothing of its blocks: what a LazyConfig starts from."""
+    """Block options with their default values, for a LazyConfig."""
     cfg = get_cfg()
     add_nonlocal_config(cfg)
     return block_options(cfg)
 
 
 def detector_section(cfg: CfgNode) -> CfgNode:
-    """Where a detector's NUM_CLASSES and SCORE_THRESH_TEST are."""
+    """Section of MODEL with the detector's NUM_CLASSES and SCORE_THRESH_TEST."""
     return cfg.MODEL[detector_section_name(cfg)]
 
 
 def detector_section_name(cfg: CfgNode) -> str:
-    """Of that section of MODEL."""
+    """Name of the section that :func:`detector_section` returns."""
     return "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"

@@ -324,7 +324,7 @@ def test_overrides_reach_both_but_for_those_of_blocks(tool):
     [
         (["nothing.yaml"], "config file 'nothing.yaml' does not exist"),
         ([WITH_BLOCK, "--compare", "nothing.yaml"], "'nothing.yaml' does not exist"),
-        ([WITH_BLOCK, "--size", 16, 64], "at least 32 pixels a side, got 16 x 64"),
+        ([WITH_BLOCK, "--size", 16, 64], "at least 32 pixels per side, got 16 x 64"),
         ([WITH_BLOCK, "--json", "no/folder.json"], "expected a file in a folder that exists"),
         ([WITH_BLOCK, "--json", "."], "expected a file in a folder that exists"),
         ([WITH_BLOCK, "MODEL.NONLOCAL"], "KEY VALUE pairs, got 1 words"),

@@ -129,7 +129,7 @@ def test_a_config_is_found_by_its_name(suffix):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        (f"{MASK}_nl_2x.yaml", f"near it: {MASK}_nl_"),
+        (f"{MASK}_nl_2x.yaml", f"did you mean {MASK}_nl_"),
         ("nothing/of_the_kind", "'nothing/of_the_kind' is no config of the model zoo$"),
     ],
 )
@@ -156,7 +156,10 @@ TRAIN = "Train it: python train_net.py --config-file configs/"
     ("name", "said"),
     [
         (f"{MASK}_nl_1x", [f"{TRAIN}{MASK}_nl_1x.yaml", "_1x/137260431/", "FPN_nl_finetune.yaml"]),
-        ("COCO-Detection/faster_rcnn_R_50_FPN_nl_3x", ["_3x/137849458/", "MODEL.WEIGHTS and that"]),
+        (
+            "COCO-Detection/faster_rcnn_R_50_FPN_nl_3x",
+            ["_3x/137849458/", "the same with that URL as MODEL.WEIGHTS"],
+        ),
         (f"{MASK}_nl_finetune", [f"{TRAIN}{MASK}_nl_finetune", "which starts from", "/137849600/"]),
         ("COCO-InstanceSegmentation/mask_rcnn_X_152_32x8d_FPN_nl_1x", [f"{TRAIN}COCO", "gpus 8$"]),
         ("Demo/relay_mask_rcnn_nl", [f"{TRAIN}Demo/relay_mask_rcnn_nl.yaml --num-gpus 8$"]),
@@ -226,7 +229,7 @@ def test_a_checkpoint_of_another_model_is_refused(own_index, tmp_path):
     [
         ("- a list", "expected entries by the name of a config"),
         ("name: no entry", "expected entries by the name of a config"),
-        ("a: b: c", "is no YAML: mapping values are not allowed here"),
+        ("a: b: c", "is not YAML: mapping values are not allowed here"),
     ],
 )
 def test_what_is_no_index_is_told(own_index, text, said):

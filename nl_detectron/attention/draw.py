@@ -15,16 +15,16 @@ from matplotlib.image import AxesImage
 from .metrics import mean_distance, share, strongest
 from .record import Attention, AttentionRecord, Summary, holds
 
-POINT = "#D55E00"  # vermilion: stands out of greys and of both colour maps
-FAINT = 0.55  # how much of the heat hides the image
-MOST_WIDTH, LEAST_WIDTH = 4.0, 0.5  # of arrows, in points
+POINT = "#D55E00"  # vermilion, visible on greys and on both colour maps
+FAINT = 0.55  # opacity of the heat map over the image
+MOST_WIDTH, LEAST_WIDTH = 4.0, 0.5  # largest and smallest width of arrows, in points
 ARROWS = 20  # as in Figure 3
 
 
 def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
-    """Weights over the image in grey, in multiples of the uniform weight 1/M, with a colour bar.
+    """Draw the weights over the grey image, as multiples of the uniform weight 1/M.
 
-    Signed weights have a diverging map with zero in its middle.
+    Signed weights use a diverging colour map centred at zero. A colour bar shows the scale.
     """
     even = attention.weights.size * attention.weights
     if attention.signed:
@@ -34,18 +34,18 @@ def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
         cmap, norm = "cividis", Normalize(0, max(even.max(), 1e-12))
     shown = _over(axes, image, even, attention.grid.box, _flipped(attention), cmap, norm)
     _mark(axes, attention)
-    _scale(axes, shown, "weight / even weight")
+    _scale(axes, shown, "weight / uniform weight")
 
 
 def likeness(axes: Axes, image: np.ndarray, attention: Attention) -> None:
-    """Scores of a softmax form over the image in grey, log f(x_i, x_j), lowest to highest.
+    """Draw the scores log f(x_i, x_j) of a softmax function over the grey image.
 
     Raises:
-        ValueError: another form, which has none.
+        ValueError: the pairwise function is not a softmax and has no scores.
     """
     if attention.scores is None:
         raise ValueError(f"expected a softmax form, which has scores, got {attention.form}")
-    low, high = np.percentile(attention.scores, (1, 99.5))  # x_i itself would outshine all others
+    low, high = np.percentile(attention.scores, (1, 99.5))  # x_i itself would dominate the scale
     norm = Normalize(low, max(high, low + 1e-12))
     grid = attention.grid
     shown = _over(axes, image, attention.scores, grid.box, _flipped(attention), "cividis", norm)
@@ -54,11 +54,14 @@ def likeness(axes: Axes, image: np.ndarray, attention: Attention) -> None:
 
 
 def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARROWS) -> None:
-    """From x_i to the x_j of the greatest weights, the wider the greater; negative ones dashed."""
+    """Draw arrows from x_i to the x_j with the largest weights.
+
+    Larger weights have wider arrows, negative weights dotted ones.
+    """
     _image(axes, image)
     found = strongest(attention, count)
     most = max(abs(weight) for *_, weight in found) or 1.0
-    for x, y, weight in reversed(found):  # the greatest on top
+    for x, y, weight in reversed(found):  # the largest on top
         axes.annotate(
             "",
             (x, y),
@@ -82,14 +85,15 @@ def panel(
     first: np.ndarray | None = None,
     scores: bool = False,
 ) -> Figure:
-    """A row for each record, or for one record's point; a pair of pictures for each attention.
+    """Make a figure with one row per record or point and two pictures per attention.
 
     Args:
-        rows: attentions by the block's name, as many in each; None where a head has no RoI.
-        records: one for each row.
-        titles: one for each row: what differs (a model, a form, a point).
-        first: an RGB picture to begin the first row with, such as that of the detections.
-        scores: of forms that have them, show those (:func:`likeness`) in place of the weights.
+        rows: attentions by the block's name, equally many in each row; None if no RoI of a head
+            contains the point.
+        records: one record per row.
+        titles: one title per row, for what differs: a model, a pairwise function or a point.
+        first: an RGB picture at the start of the first row, such as the detections.
+        scores: show the scores (:func:`likeness`) instead of the weights where there are any.
     """
     columns = 2 * max(len(row) for row in rows) + (first is not None)
     height, width = records[0].image.shape[:2]
@@ -107,7 +111,7 @@ def panel(
         for block, attention in row.items():
             left, right = next(cells), next(cells)
             if attention is None:
-                left.set_title(f"{title}\n{_short(block)}: no RoI holds this point", fontsize=8)
+                left.set_title(f"{title}\n{_short(block)}: no RoI contains this point", fontsize=8)
                 continue
             alike = scores and attention.scores is not None
             (likeness if alike else heat)(left, record.image, attention)
@@ -118,8 +122,10 @@ def panel(
 
 
 def facts(record: AttentionRecord, attention: Attention) -> str:
-    """How far the look goes, and how much of it leaves the object: the surest detection that holds
-    the point."""
+    """Mean distance, and the share of the weights outside the object.
+
+    The object is the highest-scoring detection that contains the point.
+    """
     told = f"mean distance {mean_distance(attention):.0f} px"
     for box in record.instances.pred_boxes.tensor.tolist() if len(record.instances) else []:
         if holds(box, *attention.point):
@@ -129,7 +135,10 @@ def facts(record: AttentionRecord, attention: Attention) -> str:
 
 
 def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
-    """For each block, the mean weight that positions receive and the entropy of their own look."""
+    """Make a figure with the mean weight that positions receive and the entropy of their weights.
+
+    It has one row per block.
+    """
     found = {block: record.summary(block) for block in blocks}
     found = {block: s for block, s in found.items() if s is not None}
     height, width = record.image.shape[:2]
@@ -140,10 +149,10 @@ def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
         axes.axis("off")
     for (received, entropy), (block, s) in zip(grid, found.items(), strict=False):
         _summary(received, record.image, s.received * s.received.size, s, "received_grid", None)
-        received.set_title(f"{_short(block)}\nmean weight received / even weight", fontsize=8)
+        received.set_title(f"{_short(block)}\nmean weight received / uniform weight", fontsize=8)
         most = float(np.log(s.received.size))
         _summary(entropy, record.image, s.entropy, s, "entropy_grid", most)
-        entropy.set_title(f"entropy of each look, nats; even: {most:.1f}", fontsize=8)
+        entropy.set_title(f"entropy of the weights, nats; uniform: {most:.1f}", fontsize=8)
     return figure
 
 
@@ -156,12 +165,12 @@ def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
 
 
 def _short(block: str) -> str:
-    """The last two parts of a module's name: where in the model, and which."""
+    """The last two parts of a module's name, such as res4.nonlocal4."""
     return ".".join(block.split(".")[-2:])
 
 
 def _make_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    """Without pyplot, whose figures stay until they are closed."""
+    """Make a figure without pyplot, which would keep it until it is closed."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -175,7 +184,7 @@ def _summary(axes: Axes, image: np.ndarray, values, s: Summary, grid: str, most)
 
 
 def _over(axes: Axes, image: np.ndarray, values: np.ndarray, box, flipped, cmap, norm):
-    """A map over the image in grey; what lies on padding, outside the image, is cut off."""
+    """Draw a map over the grey image, without the part on padding."""
     grey = image.mean(axis=2)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, image.shape[1], image.shape[0], 0))
     if flipped[0]:
@@ -191,7 +200,7 @@ def _over(axes: Axes, image: np.ndarray, values: np.ndarray, box, flipped, cmap,
 
 
 def _scale(axes: Axes, shown: AxesImage, label: str = "") -> None:
-    """Beside the picture and as high."""
+    """Add a colour bar beside the picture, with the same height."""
     bar = axes.figure.colorbar(shown, cax=axes.inset_axes((1.02, 0, 0.03, 1)))
     bar.set_label(label, fontsize=7)
     bar.ax.tick_params(labelsize=7)

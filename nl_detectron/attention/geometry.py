@@ -25,36 +25,36 @@ class Grid:
 
     @classmethod
     def over(cls, box: Sequence[float], shape: tuple[int, int]) -> "Grid":
-        """Cells that divide a box (x0, y0, x1, y1)."""
+        """A grid whose cells divide a box (x0, y0, x1, y1)."""
         x0, y0, x1, y1 = map(float, box)
         return cls((x0, y0), ((x1 - x0) / shape[1], (y1 - y0) / shape[0]), shape)
 
     def pooled(self, shape: tuple[int, int]) -> "Grid":
-        """After a 2x2 pool into ``shape``, which leaves out an odd last row and column."""
+        """The grid after a 2x2 pool to ``shape``, which drops an odd last row and column."""
         rows, columns = (max(n // m, 1) for n, m in zip(self.shape, shape, strict=True))
         return Grid(self.origin, (self.step[0] * columns, self.step[1] * rows), shape)
 
     def mapped(self, scale: Sequence[float], shift: Sequence[float] = (0, 0)) -> "Grid":
-        """In coordinates ``scale * (x, y) + shift``."""
+        """The grid in coordinates ``scale * (x, y) + shift``."""
         origin = tuple(s * o + t for s, o, t in zip(scale, self.origin, shift, strict=True))
         return Grid(origin, tuple(s * d for s, d in zip(scale, self.step, strict=True)), self.shape)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 around all cells, the smaller first."""
+        """x0, y0, x1, y1 around all cells, with x0 < x1 and y0 < y1."""
         ends = [o + d * n for o, d, n in zip(self.origin, self.step, self.shape[::-1], strict=True)]
         low, high = (tuple(map(f, zip(self.origin, ends, strict=True))) for f in (min, max))
         return (*low, *high)
 
     def centres(self) -> np.ndarray:
-        """x, y of every position, (rows, columns, 2)."""
+        """x, y of the centre of every cell, (rows, columns, 2)."""
         rows, columns = self.shape
         x = self.origin[0] + self.step[0] * (np.arange(columns) + 0.5)
         y = self.origin[1] + self.step[1] * (np.arange(rows) + 0.5)
         return np.stack(np.meshgrid(x, y), axis=-1)
 
     def nearest(self, x: float, y: float) -> tuple[int, int]:
-        """Row and column of the position nearest to a point, which may lie outside."""
+        """Row and column of the cell nearest to a point, which may lie outside the grid."""
         found = [(at - o) // d for at, o, d in zip((x, y), self.origin, self.step, strict=True)]
         column, row = (
             int(np.clip(i, 0, n - 1)) for i, n in zip(found, self.shape[::-1], strict=True)
@@ -62,7 +62,7 @@ class Grid:
         return row, column
 
     def covered(self, box: Sequence[float]) -> np.ndarray:
-        """Share of each cell's area inside a box (x0, y0, x1, y1): (rows, columns), 0 to 1."""
+        """Share of each cell's area inside a box (x0, y0, x1, y1), (rows, columns), 0 to 1."""
         x0, y0, x1, y1 = box
         parts = []
         for axis, (low, high) in enumerate(((x0, x1), (y0, y1))):

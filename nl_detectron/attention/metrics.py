@@ -10,7 +10,7 @@ from torch import Tensor
 from ..layers import NonLocalBlock
 from .record import Attention
 
-LEAST = 1e-3  # of the largest weight: smaller ones are left out
+LEAST = 1e-3  # of the largest weight; smaller weights are omitted
 Box = Sequence[float]  # x0, y0, x1, y1 in pixels of the image
 
 
@@ -39,7 +39,7 @@ def mean_distance(attention: Attention) -> float:
 def strongest(attention: Attention, count: int = 20) -> list[tuple[float, float, float]]:
     """x, y and weight of the positions with the largest absolute weights, in descending order.
 
-    Weights below a thousandth of the largest are left out.
+    Weights below a thousandth of the largest are omitted.
     """
     sizes = np.abs(attention.weights)
     order = np.argsort(-sizes, axis=None, kind="stable")[:count]
@@ -52,13 +52,13 @@ def strongest(attention: Attention, count: int = 20) -> list[tuple[float, float,
 
 @contextmanager
 def mask_positions(block: NonLocalBlock, left_out: np.ndarray | Tensor) -> Iterator[None]:
-    """Context in which a block sums over the other positions alone, with C(x) computed from them.
+    """Context in which a block sums over the other positions only, with C(x) computed from them.
 
     Args:
         left_out: bool (M,), or in the shape of a map.
 
     Raises:
-        ValueError: every position is left out.
+        ValueError: every position is left out, or the number of positions differs.
     """
     keep = ~torch.as_tensor(left_out, dtype=torch.bool).flatten()
     if not keep.any():

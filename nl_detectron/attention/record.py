@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..layers import NonLocalBlock, Pairwise, build_pairwise
 from .geometry import Grid
 
-ROWS_AT_ONCE = 256  # of a whole matrix of weights
-SAME_EMBEDDINGS = ("embedded_gaussian", "dot_product")  # both are of theta . phi
+ROWS_AT_ONCE = 256  # rows of the matrix of weights that are computed at once
+SAME_EMBEDDINGS = ("embedded_gaussian", "dot_product")  # both use theta . phi
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class AttentionRecord:
 
     def _check(self, block: str) -> None:
         if block not in self._seen:
-            there = ", ".join(self._seen) or "none: this model has no non-local blocks"
+            there = ", ".join(self._seen) or "none, as this model has no non-local blocks"
             raise ValueError(f"there is no block {block!r} here; there are: {there}")
 
 

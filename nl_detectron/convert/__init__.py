@@ -1,6 +1,7 @@
-"""Weights from elsewhere into the names here, and the config words that make them compute the same.
+"""Converts weights of other projects to this package's names, with a config that computes the same.
 
-What is known not to be exact is refused, and what tensors do not show is asked for.
+Conversions that are known to be inexact are refused. Properties that tensors do not show must be
+given as arguments.
 """
 
 from .block import convert_block

@@ -1,4 +1,4 @@
-"""One non-local block: its tensors in the names here, and the arguments that make it the same."""
+"""Converts the tensors of one non-local block and determines the arguments of the equal block."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ..errors import UsageError
 from .sources import SOURCES, Source, renamed
 
 Tensors = dict[str, Tensor]
-GROUPS = 32  # of a GroupNorm here: Detectron2's get_norm
+GROUPS = 32  # of a GroupNorm in Detectron2's get_norm
 
 
 def convert_block(
@@ -25,37 +25,40 @@ def convert_block(
     scale: str | None = None,
     groups: int | None = None,
 ) -> tuple[Tensors, dict[str, Any]]:
-    """The tensors and arguments of the ``NonLocalBlock`` whose outputs are equal in evaluation.
+    """Convert the tensors of a block, so that a ``NonLocalBlock`` has equal outputs in evaluation.
 
-    A bias before a batch norm goes into its running mean, a scale and shift without statistics
-    (Caffe2's affine layer) into W_z.
+    A bias before a batch norm is folded into its running mean. A scale and shift without statistics
+    (Caffe2's affine layer) is folded into W_z.
 
     Args:
-        tensors: of the block, by their names behind its own: ``conv_theta.weight``.
+        tensors: tensors of the block by name, without the block's own name: ``conv_theta.weight``.
         source: a key of ``SOURCES``.
-        ndim: of the block to be. Two, from a block of videos: an image gives what a video of this
-            one frame gave.
-        pairwise, subsample: as ``NonLocalBlock`` has them.
-        pool: kernel of the source's max pool in (T,H,W), instead of ``subsample`` where its config
-            names one.
-        scale: of theta . phi in ``embedded_gaussian``: ``divided`` by sqrt(D), ``multiplied`` or
-            ``none``.
-        groups: of a GroupNorm.
+        ndim: dimensions of the new block. With 2 and a block for videos, an image gives what a
+            video of this single frame gave.
+        pairwise, subsample: as in ``NonLocalBlock``.
+        pool: kernel (T,H,W) of the source's max pool, instead of ``subsample`` if the source's
+            config states a kernel.
+        scale: scale of theta . phi in ``embedded_gaussian``: ``divided`` by sqrt(D),
+            ``multiplied`` or ``none``.
+        groups: number of groups of a GroupNorm.
 
-    These arguments are needed where tensors do not show what the block computes. Two things can be
-    neither seen nor given: an eps of the norm other than 1e-5, and for ``ndim=3`` SlowFast's
-    NONLOCAL.GROUP, which splits a video into parts before the block sees it.
+    These arguments are needed where tensors do not show what the block computes. Two properties can
+    neither be seen nor given: an eps of the norm other than 1e-5, and for ``ndim=3`` SlowFast's
+    NONLOCAL.GROUP, which splits a video into parts before the block.
+
+    Returns:
+        The state dict and the keyword arguments of the ``NonLocalBlock``.
 
     Raises:
-        UsageError: tensors of no such block, an argument that is missing, or one that does not
-            hold of this block or of any block here.
+        UsageError: the tensors are not a block of this source, an argument is missing, or an
+            argument contradicts this block or is not supported.
     """
     table = source_of(source)
     block = {}
     for name, tensor in tensors.items():
         ours = renamed(name, table.block)
         if ours is None:
-            raise UsageError(f"{name!r} is no tensor of a non-local block of {source}'s")
+            raise UsageError(f"{name!r} is no tensor of a non-local block of {source}")
         block[ours] = tensor
     channels, inner = _checked_channels(block)
     possible = {
@@ -66,7 +69,7 @@ def convert_block(
         "groups": (GROUPS,) if (norm := _norm(block, table)) == "GN" else (),
     }
     if "embedded_gaussian" not in possible["pairwise"] or pairwise == "dot_product":
-        possible["scale"] = ()  # the other forms have none
+        possible["scale"] = ()  # the other pairwise functions have none
     given = dict(pairwise=pairwise, subsample=subsample, scale=scale, groups=groups)
     settled = _settled(possible, given | {"pool": pool and tuple(pool)}, table)
     options = {
@@ -94,14 +97,14 @@ def convert_block(
 
 
 def source_of(name: str) -> Source:
-    """Raises UsageError for one that is not known."""
+    """The source called ``name``; raises UsageError if it is unknown."""
     if name not in SOURCES:
         raise UsageError(f"source: expected one of {', '.join(SOURCES)}, got {name!r}")
     return SOURCES[name]
 
 
 def _checked_channels(block: Tensors) -> tuple[int, int]:
-    """C and D, of tensors that fit together."""
+    """C and D; raises UsageError if shapes do not match."""
     _check_has(block, "g.weight", "w_z.weight")
     if "theta.weight" in block or "phi.weight" in block or "pairwise.w_f" in block:
         _check_has(block, "theta.weight", "phi.weight")
@@ -119,7 +122,7 @@ def _checked_channels(block: Tensors) -> tuple[int, int]:
 def _check_has(block: Tensors, *names: str) -> None:
     lacking = [name for name in names if name not in block]
     if lacking:
-        raise UsageError(f"the block lacks what here is {' and '.join(lacking)}")
+        raise UsageError(f"the block lacks the tensors for {' and '.join(lacking)}")
 
 
 def _forms(block: Tensors, table: Source) -> tuple[str, ...]:
@@ -143,12 +146,12 @@ def _norm(block: Tensors, table: Source) -> str:
     if "norm.running_mean" in block:
         return "BN"
     if "norm.weight" in block and not table.without_statistics:
-        raise UsageError("its norm has no running statistics; a batch norm's are expected")
+        raise UsageError("its norm has no running statistics, but a batch norm is expected")
     return "GN" if "norm.weight" in block and table.without_statistics == "GN" else ""
 
 
 def _settled(possible: dict[str, tuple], given: dict[str, Any], table: Source) -> dict[str, Any]:
-    """A value, or None, for each fact; all that are missing are asked for at once."""
+    """A value or None for each property; one error lists all that are missing."""
     settled, asked = {}, []
     for fact, choices in possible.items():
         value, remark = given[fact], f" ({table.told_by[fact]})" if fact in table.told_by else ""
@@ -159,7 +162,7 @@ def _settled(possible: dict[str, tuple], given: dict[str, Any], table: Source) -
         elif not choices:
             facts = ", ".join(fact for fact in possible if possible[fact])
             raise UsageError(
-                f"{fact}: got {_text(value)}, but what this block can be given is {facts}"
+                f"{fact}: got {_text(value)}, but the options of this block are {facts}"
             )
         elif value not in choices:
             expected = " or ".join(map(_text, choices))
@@ -168,17 +171,19 @@ def _settled(possible: dict[str, tuple], given: dict[str, Any], table: Source) -
             )
         settled[fact] = value
     if asked:
-        raise UsageError(f"the tensors do not show all of it; give {', and '.join(asked)}")
+        raise UsageError(
+            f"the tensors do not show all that the block computes; give {', and '.join(asked)}"
+        )
     return settled
 
 
 def _text(value: Any) -> str:
-    """As the command line has it: 1,2,2 for a tuple."""
+    """A value as on the command line: 1,2,2 for a tuple."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _last_layers(block: Tensors, norm: str, table: Source) -> Tensors:
-    """W_z and what follows it."""
+    """Tensors of W_z and of the norm after it."""
     weight, bias = block["w_z.weight"], block.get("w_z.bias")
     if norm:
         _check_has(block, "norm.weight", "norm.bias", *["norm.running_var"] * (norm == "BN"))
@@ -188,13 +193,13 @@ def _last_layers(block: Tensors, norm: str, table: Source) -> Tensors:
             if bias is not None:
                 state["norm.running_mean"] = state["norm.running_mean"] - bias
         elif bias is not None:
-            raise UsageError("W_z has a bias before its GroupNorm; here it would have none")
+            raise UsageError("W_z has a bias before its GroupNorm, which is not supported")
         return {"w_z.weight": weight, **state}
     if bias is None:
         if table.out_bias:
             raise UsageError(
-                "W_z has no bias, so that a norm follows it, of which there are no tensors; such a "
-                "norm cannot be taken over"
+                "W_z has no bias, so a norm follows it, but the norm has no tensors; such a norm "
+                "cannot be converted"
             )
         bias = weight.new_zeros(len(weight))
     if "norm.weight" in block:  # scale and shift

@@ -1,4 +1,4 @@
-"""Reading checkpoints of others, running nothing that is in them."""
+"""Reads checkpoints of other projects without executing code in them."""
 
 import os
 import pickle
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 
-# of a Caffe2 pickle
+# what a Caffe2 pickle of arrays needs
 ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -31,20 +31,20 @@ PICKLE_ADVICE = "pickle.dump(pickle.load(FILE, encoding='latin1')['blobs'], OTHE
 
 
 class Arrays(pickle.Unpickler):
-    """Of a pickle, containers and arrays alone: a pickle could run anything."""
+    """Unpickles containers and arrays only, because a pickle can execute any code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy.core", "numpy._core")  # as NumPy 1 called it
+        module = module.replace("numpy.core", "numpy._core")  # its name in NumPy 1
         if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is no array")
         return super().find_class(module, name)
 
 
 def read_tensors(path: str) -> dict[str, Tensor]:
-    """The tensors by name of a file of ``torch.save`` or of a Caffe2 pickle, without momenta.
+    """Read the tensors by name from a file of ``torch.save`` or a Caffe2 pickle, without momenta.
 
     Raises:
-        UsageError: no such file, one that cannot be read, or one without tensors.
+        UsageError: the file does not exist, cannot be read, or has no tensors.
     """
     if not os.path.isfile(path):
         raise UsageError(f"there is no file {path!r}")
@@ -55,10 +55,10 @@ def read_tensors(path: str) -> dict[str, Tensor]:
                 loaded = Arrays(file, encoding="latin1").load()
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch each raise their own
+    except Exception as error:  # zip, pickle and torch raise different types
         raise UsageError(
             f"{path!r} cannot be read ({type(error).__name__}: {_first_sentence(error)}). If it is "
-            "whole, holds more than tensors and is of people you trust, keep its tensors alone: "
+            "complete, contains more than tensors and you trust its source, keep only its tensors: "
             + (PICKLE_ADVICE if is_pickle else TORCH_ADVICE)
         ) from error
     tensors = {
@@ -72,13 +72,13 @@ def read_tensors(path: str) -> dict[str, Tensor]:
 
 
 def _first_sentence(error: Exception) -> str:
-    """The reason alone: torch.load puts a page about its options before it, with colour codes."""
+    """Only the reason, without torch.load's page about its options and its colour codes."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error.__context__ or error)).strip()
     return re.split(r"\.\s|\n", text)[0][:200]
 
 
 def _by_name(loaded: Any) -> dict[str, Any]:
-    """OpenMMLab's files have a state_dict, SlowFast's a model_state, Caffe2's blobs."""
+    """The dict of tensors in OpenMMLab's, SlowFast's and Caffe2's files."""
     if not isinstance(loaded, dict):
         return {}
     inner = (loaded.get(key) for key in ("model", "state_dict", "model_state", "blobs"))

@@ -1,4 +1,4 @@
-"""A whole checkpoint: where its blocks stand, its ResNet, and what is left."""
+"""Converts a whole checkpoint: its blocks with their places, and its ResNet."""
 
 import re
 from collections import Counter
@@ -12,14 +12,14 @@ from .sources import SOURCES, Source, renamed
 
 @dataclass(frozen=True)
 class Converted:
-    """A checkpoint in the names here.
+    """A converted checkpoint.
 
     Attributes:
-        model: the tensors, by their names in Mask R-CNN.
-        config: the words of a config, nested as YAML is.
-        blocks: the names of blocks there, and here.
-        resnet: the names of the ResNet's tensors there, and here.
-        left: the names of what was not taken over, and why.
+        model: tensors by their names in Mask R-CNN.
+        config: config keys that compute the same, nested as in YAML.
+        blocks: names of the blocks in this package, by their original names.
+        resnet: names of the ResNet's tensors in Detectron2, by their original names.
+        left: reasons, by the names of the tensors that were not converted.
     """
 
     model: Tensors
@@ -37,27 +37,27 @@ def convert(
     fpn: bool = True,
     **given: Any,
 ) -> Converted:
-    """The non-local blocks of a model, and its ResNet where Detectron2's computes the same.
+    """Convert the blocks of a model, and its ResNet if Detectron2's computes the same.
 
     Args:
-        tensors: all of a checkpoint's, by name.
+        tensors: all tensors of a checkpoint by name.
         source: a key of ``SOURCES``.
-        places: names of blocks there (``""``: the only one), and the residual blocks here that
-            they are to follow, ``res4.4``; no others are then taken over. By default all are, at
-            the places that their names tell.
-        fpn: they are for a model with an FPN; else for a C4 or a DC5.
-        given: what tensors do not show, as :func:`convert_block` has it.
+        places: for each block to convert, by its original name (``""`` for the only one), the
+            residual block that it follows, such as ``res4.4``. By default all blocks are
+            converted, at the places that their names show.
+        fpn: whether the model has an FPN; C4 and DC5 have none.
+        given: properties that tensors do not show, as in :func:`convert_block`.
 
     Raises:
-        UsageError: no block, one whose place is not known or not to be had here, blocks that no
-            one config describes, or any error of :func:`convert_block`.
+        UsageError: there is no block, the place of a block is unknown or does not exist, no single
+            config describes all blocks, or any error of :func:`convert_block`.
     """
     table = source_of(source)
     found = find_blocks(tensors, table)
     if not found:
         raise UsageError(
-            f"there is no non-local block of {source}'s among {len(tensors)} tensors (such as "
-            f"{', '.join(list(tensors)[:3])}); the sources known are {', '.join(SOURCES)}"
+            f"there is no non-local block of {source} among {len(tensors)} tensors (such as "
+            f"{', '.join(list(tensors)[:3])}); known sources are {', '.join(SOURCES)}"
         )
     places = _places(found, table, places)
     backbone = "backbone.bottom_up" if fpn else "backbone"
@@ -71,7 +71,7 @@ def convert(
         model |= {f"{blocks[name]}.{key}": tensor for key, tensor in block.items()}
 
     block_of = {_of(name, table) + key: name for name, block in found.items() for key in block}
-    left = {key: "not named by --place" for key, name in block_of.items() if name not in places}
+    left = {key: "not selected by --place" for key, name in block_of.items() if name not in places}
     rest = {name: tensor for name, tensor in tensors.items() if name not in block_of}
     resnet, reason = _resnet(rest, table)
     for name, tensor in rest.items():
@@ -83,7 +83,7 @@ def convert(
 
 
 def find_blocks(tensors: Tensors, table: Source) -> dict[str, Tensors]:
-    """The tensors of each block, by the block's name and their names behind it."""
+    """The tensors of each block by the block's name, then by their names within the block."""
     parts = {}
     for name in tensors:
         for pattern, ours in table.block.items():
@@ -102,14 +102,14 @@ def find_blocks(tensors: Tensors, table: Source) -> dict[str, Tensors]:
 
 
 def _of(block: str, table: Source) -> str:
-    """What the names of a block's tensors begin with."""
+    """Prefix of the names of a block's tensors."""
     return block + table.separator if block else ""
 
 
 def _places(
     found: dict[str, Tensors], table: Source, named: dict[str, str] | None
 ) -> dict[str, str]:
-    """The residual block that each block is to follow, in the order of the network."""
+    """The residual block that each block follows, in the order of the network."""
     if named is None:
         places = {block: renamed(block, table.place) for block in found}
     elif set(named) == {""} and len(found) == 1:
@@ -119,16 +119,16 @@ def _places(
     for block, place in places.items():
         if block not in found:
             raise UsageError(
-                f"--place: there is no block {block!r}; those of the file are {', '.join(found)}"
+                f"--place: there is no block {block!r}; the file has {', '.join(found)}"
             )
         for pattern, why in table.inside.items():
             if re.fullmatch(pattern, block):
-                raise UsageError(f"{block} cannot be taken over: {why}")
+                raise UsageError(f"{block} cannot be converted: {why}")
         if place is None:
             example = "res4.4" if len(found) == 1 else f"{block}=res4.4"
             raise UsageError(
-                f"the name {block!r} does not tell where the block stands; name the residual block "
-                f"that it is to follow, such as --place {example}"
+                f"the name {block!r} does not show where the block belongs; name the residual "
+                f"block that it follows, such as --place {example}"
             )
         if not re.fullmatch(r"res[2-5]\.\d+", place):
             raise UsageError(
@@ -136,13 +136,13 @@ def _places(
             )
     twice = [place for place, count in Counter(places.values()).items() if count > 1]
     if twice:
-        raise UsageError(f"--place: more than one block is to follow {', '.join(twice)}")
+        raise UsageError(f"--place: more than one block follows {', '.join(twice)}")
     numbers = {block: [int(n) for n in re.findall(r"\d+", p)] for block, p in places.items()}
     return {block: places[block] for block in sorted(places, key=numbers.get)}
 
 
 def _resnet(tensors: Tensors, table: Source) -> tuple[dict[str, str], str]:
-    """A ResNet's names there and in Detectron2: of all its tensors, or of none, and why."""
+    """Detectron2's names for a ResNet's tensors, all or none of them, and the reason for none."""
     trunk = {
         name: tensor
         for name, tensor in tensors.items()
@@ -153,9 +153,9 @@ def _resnet(tensors: Tensors, table: Source) -> tuple[dict[str, str], str]:
     names = {name: renamed(name, table.resnet) for name in trunk}
     for name, tensor in trunk.items():
         if names[name] is None:
-            return {}, f"Detectron2's ResNet has nothing like {name}, so none of it is taken over"
+            return {}, f"Detectron2's ResNet has nothing like {name}, so none of it is converted"
         if tensor.dim() == 5 and tensor.shape[2] > 1:
-            return {}, f"{name} is a kernel over {tensor.shape[2]} frames, and an image has one"
+            return {}, f"{name} is a kernel over {tensor.shape[2]} frames, but an image has one"
     return names, ""
 
 
@@ -163,19 +163,19 @@ def _why_left(name: str, of_resnet: str, table: Source) -> str:
     if of_resnet and re.match(table.trunk, name):
         return of_resnet
     if name.endswith("num_batches_tracked"):
-        return "counters of training batches, which no output depends on"
-    return "names of no block and no ResNet that is known here"
+        return "counters of training batches, which do not affect any output"
+    return "names of no known block or ResNet"
 
 
 def _config(options: dict[str, dict], places: dict[str, str], fpn: bool) -> dict[str, Any]:
-    """MODEL.NONLOCAL is one for all blocks."""
+    """Config keys of all blocks, which share one MODEL.NONLOCAL."""
     words = {}
     for name, of_block in options.items():
         channels, inner = of_block["in_channels"], of_block["inner_channels"]
         if inner > channels or channels // (channels // inner) != inner:
             raise UsageError(
-                f"block {name!r}: {inner} inner channels of {channels} are no whole part of them, "
-                "so that no MODEL.NONLOCAL.REDUCTION describes it"
+                f"block {name!r}: {inner} inner channels of {channels} are not a whole fraction, "
+                "so no MODEL.NONLOCAL.REDUCTION describes the block"
             )
         words[name] = {
             "PAIRWISE": of_block["pairwise"],
@@ -188,7 +188,7 @@ def _config(options: dict[str, dict], places: dict[str, str], fpn: bool) -> dict
     if any(other != first for other in others):
         differ = "; ".join(f"{name}: {of_block}" for name, of_block in words.items())
         raise UsageError(
-            f"one config is for all blocks, and these differ ({differ}); choose with --place"
+            f"one config describes all blocks, but these differ ({differ}); select with --place"
         )
     return {
         "MODEL": {

@@ -1,7 +1,8 @@
-"""How others name a non-local block, and what they compute: a table for each source.
+"""How other projects name and compute a non-local block: one table per source.
 
-A table's keys are patterns of their names, its values the names here. All of them compute Eq. 6 of
-Wang et al. with norms of eps 1e-5; where they differ is in the fields of :class:`Source`.
+The keys of a table are patterns of the source's names, the values are this package's names. All
+sources compute Eq. 6 of Wang et al. with an eps of 1e-5 in norms. The fields of :class:`Source`
+describe their differences.
 """
 
 import re
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 Table = dict[str, str | Callable[[re.Match], str]]
 
-ALIKE = ("embedded_gaussian", "dot_product")  # of the same tensors
+ALIKE = ("embedded_gaussian", "dot_product")  # which have the same tensors
 STATISTICS = "(weight|bias|running_mean|running_var)"
 
 
@@ -19,20 +20,23 @@ class Source:
     """A codebase that blocks come from.
 
     Attributes:
-        block: names behind the block's own, and ours in ``NonLocalBlock``.
-        place: names of blocks that tell the residual block before them, and that one's: ``res4.4``.
-        inside: names of blocks that stand where a model of ours has no place, and why.
-        pairwise, subsample: what it can compute.
-        pools: where its config names the pool, those of (T,H,W) that there are here, and their
-            ``subsample``.
-        scale: theta . phi before the softmax, ``divided`` or ``multiplied`` by sqrt(D), or neither.
-        told_by: where its config tells what its tensors do not.
-        pooled: the name that a tensor of a subsampling block has, if names tell.
-        out_bias: the last conv lacks a bias only where a norm follows.
-        without_statistics: what a norm of scale and shift alone is: ``GN`` or ``affine``.
-        trunk: names of its ResNet's tensors, blocks apart.
-        resnet: those, and Detectron2's; empty where ``resnet_differs`` says why.
-        resnet_told_by: where its config tells what the ResNet's tensors do not.
+        block: names in ``NonLocalBlock``, by names within the source's block.
+        place: residual blocks such as ``res4.4``, by the names of the blocks that follow them.
+        told_by: by property, where the source's config states what its tensors do not show.
+        trunk: pattern of the names of its ResNet's tensors, without blocks.
+        inside: reasons, by the names of blocks that have no place in a model of this package.
+        separator: between the names of a block and of its tensors.
+        pairwise, subsample: what the source can compute.
+        pools: ``subsample`` by supported kernels (T,H,W), for sources whose config states a kernel.
+        scale: scale of theta . phi before the softmax: ``divided`` or ``multiplied`` by sqrt(D), or
+            ``none``.
+        pooled: pattern of a name that only a subsampling block has, if there is one.
+        out_bias: whether the last conv lacks a bias only if a norm follows.
+        without_statistics: meaning of a norm with scale and shift only, ``GN`` or ``affine``.
+        resnet: Detectron2's names, by the names of the ResNet's tensors; empty if
+            ``resnet_differs`` gives the reason.
+        resnet_differs: why the ResNet cannot be converted.
+        resnet_told_by: where the source's config states what the ResNet's tensors do not show.
     """
 
     block: dict[str, str]
@@ -54,7 +58,7 @@ class Source:
 
 
 def renamed(name: str, table: Table) -> str | None:
-    """Our name of a name, if the table has it."""
+    """This package's name for a source's name, or None if the table has none."""
     for pattern, ours in table.items():
         if match := re.fullmatch(pattern, name):
             return ours(match) if callable(ours) else match.expand(ours)
@@ -62,13 +66,13 @@ def renamed(name: str, table: Table) -> str | None:
 
 
 def _of_layer(rest: str) -> Callable[[re.Match], str]:
-    """torchvision's and OpenMMLab's layer1 is res2."""
+    """Map layerN of torchvision and OpenMMLab to res(N+1)."""
     return lambda match: f"res{int(match[1]) + 1}." + match.expand(rest)
 
 
 # open-mmlab/mmcv: mmcv/cnn/bricks/non_local.py (NonLocal1d to NonLocal3d), conv_module.py, norm.py.
 # open-mmlab/mmdetection's own block before its #1528 (mmdet/models/plugins/non_local.py), which
-# GCNet copied, has the same names and multiplies by sqrt(D) where use_scale divides today.
+# GCNet copied, has the same names and multiplies by sqrt(D) where use_scale divides now.
 MMCV = Source(
     block={
         r"(theta|phi|g)(?:\.0)?\.conv\.(weight|bias)": r"\1.\2",  # .0: before a pool
@@ -84,8 +88,8 @@ MMCV = Source(
     },
     inside={
         # open-mmlab/mmdetection: mmdet/models/backbones/resnet.py, plugins
-        r"(?:.+\.)?layer\d\.\d+\.nonlocal_block\w*": "it is a plugin of mmdetection's, inside a "
-        "residual block and before the shortcut is added; blocks here follow residual blocks",
+        r"(?:.+\.)?layer\d\.\d+\.nonlocal_block\w*": "it is an mmdetection plugin inside a "
+        "residual block, before the shortcut is added; blocks here follow residual blocks",
         # mmdet/models/necks/bfp.py
         r"(?:.+\.)?neck\.(?:\d+\.)?refine": "it is the refinement of Libra R-CNN's BFP, which sees "
         "the mean of all levels of the pyramid; there is no such place here",
@@ -129,8 +133,8 @@ SLOWFAST = Source(
     scale=("divided",),
     told_by={
         "pairwise": "NONLOCAL.INSTANTIATION: softmax is embedded_gaussian",
-        "pool": "NONLOCAL.POOL, PyTorchVideo's pool_size, where None is 1,1,1; there is no other "
-        "pool here",
+        "pool": "NONLOCAL.POOL, or PyTorchVideo's pool_size, where None is 1,1,1; other pools are "
+        "not supported",
     },
     trunk=r"s\d+(_fuse)?\.",
     resnet={
@@ -159,8 +163,8 @@ SLOWFAST = Source(
 
 # facebookresearch/video-nonlocal-net, the authors' own: lib/models/nonlocal_helper.py,
 # resnet_helper.py, model_builder_video.py. The names are those of SlowFast's older files too.
-# _bn_riv is the running variance and no inverse: lib/utils/bn_helper.py. Its eps, 1.0000001e-5 for
-# cuDNN's sake, differs by less than float32 resolves.
+# _bn_riv is the running variance and not its inverse: lib/utils/bn_helper.py. Its eps, 1.0000001e-5
+# because of cuDNN, differs by less than the resolution of float32.
 CAFFE2 = Source(
     block={
         r"(theta|phi|g)_w": r"\1.weight",
@@ -184,8 +188,8 @@ CAFFE2 = Source(
     },
     trunk=r"(t_)?(conv1|res_conv1|res\d)_",
     # lib/models/resnet_video.py
-    resnet_differs="its first max pool is not padded, Detectron2's is, so that its features would "
-    "not be the same",
+    resnet_differs="its first max pool is not padded and Detectron2's is, so its features would "
+    "differ",
 )
 
 SOURCES = {"mmcv": MMCV, "slowfast": SLOWFAST, "caffe2": CAFFE2}

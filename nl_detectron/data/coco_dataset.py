@@ -23,13 +23,14 @@ class DatasetInfo:
     """Contents of a data set.
 
     Attributes:
-        classes: names in the order of the categories' ids, which is that of the model's classes.
+        classes: names in the order of the categories' ids, which is the order of the model's
+            classes.
         keypoints: names in order; empty if no class has keypoints.
-        skeleton: pairs of keypoints to join, counted from 1.
+        skeleton: pairs of keypoints to connect, counted from 1.
         masks: whether any annotation has a mask.
         rle: whether any annotation but a crowd has an RLE mask, which needs INPUT.MASK_FORMAT
             bitmask.
-        images, annotations: their numbers.
+        images, annotations: numbers of images and annotations.
         errors: issues of severity "error" in the annotation file; image files are not checked.
     """
 
@@ -47,8 +48,8 @@ class DatasetInfo:
 class CocoDataset:
     """A data set: its name in configs, its annotation file and its image folder.
 
-    The annotation file is read once. Pickling keeps the result, so that worker processes do not
-    read it again.
+    The annotation file is read once. Pickling includes the result, so worker processes do not read
+    it again.
     """
 
     name: str
@@ -57,10 +58,10 @@ class CocoDataset:
 
     @classmethod
     def parse(cls, word: str) -> "CocoDataset":
-        """From ``NAME=ANNOTATIONS.json:IMAGE_FOLDER``; paths may have colons.
+        """Parse ``NAME=ANNOTATIONS.json:IMAGE_FOLDER``; paths may contain colons.
 
         Raises:
-            ValueError: another form.
+            ValueError: the text has another form.
         """
         found = WORD.fullmatch(word)
         if not found:

@@ -1,4 +1,4 @@
-"""The non-local operation and block: torch and ``detectron2.layers``, nothing else."""
+"""The non-local operation and block. Imports torch and ``detectron2.layers`` only."""
 
 from .nonlocal_block import NORMS, SUBSAMPLES, NonLocalBlock
 from .pairwise import PAIRWISE, Pairwise, build_pairwise

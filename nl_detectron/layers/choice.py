@@ -1,34 +1,35 @@
-"""Choice between a sum over all weights at once (dense) and the same sum without them (fused).
+"""Choice between the dense sum, with all weights in memory, and the fused sum without them.
 
-It depends on sizes alone, so that it costs nothing and needs no device synchronisation.
+The choice depends on sizes only, so it needs no device synchronisation.
 """
 
 from typing import NamedTuple
 
 import torch
 
-# An element read or written outside a matrix product takes as long as this many multiply-adds
-# inside one, by device. CPU: measured (benchmarks/README.md says how). CUDA: an H100's 3.35 TB/s
-# against its 67 TFLOP/s in float32; with TF32 and in half precision matrix products are several
-# times faster, which moves the choice further to the dense side, by less than its factor of two.
+# Reading or writing an element outside a matrix product takes as long as this many multiply-adds
+# inside one, by device. CPU: measured (see benchmarks/README.md). CUDA: the ratio of an H100's
+# 67 TFLOP/s in float32 to its 3.35 TB/s. With TF32 and in half precision, matrix products are
+# several times faster. This would favour the dense sum more, by less than a factor of two.
 PASS = {"cpu": 40, "cuda": 40}
 
-# Weights of more pairs than these (32 MiB in float32) are not made at once, however cheap they
-# look: no cache holds them, and the C library fetches such memory from the system each time.
+# Weights of more pairs than this (32 MiB in float32) are never computed at once, whatever their
+# cost: no cache holds them, and the C library requests such memory from the system each time.
 MOST_PAIRS = 2**23
 
-# The softmax forms' tiles of weights on the CPU, and what is kept of them for the backward pass
-# (256 MiB): less for the cache would make the matrix products small and slow.
+# Pairs in a tile of the softmax functions, and pairs whose weights are kept for the backward pass
+# (256 MiB). Smaller tiles would fit the cache better but make the matrix products slow.
 TILE_PAIRS = MOST_PAIRS
 KEPT_PAIRS = 2**26
 
-# Inside a block, weights that take fewer multiply-adds than these are made again in the backward
-# pass: 0.5 % of a training step of Mask R-CNN R50-FPN on an 800x1344 image, 3 x 270 GMACs.
+# Inside a block, weights that take fewer multiply-adds than this are computed again in the
+# backward pass: 0.5 % of a training step of Mask R-CNN R50-FPN on an 800x1344 image, which takes
+# 3 x 270 GMACs.
 REMADE_MACS = 4e9
 
 
 class Sizes(NamedTuple):
-    """Sizes of one sum, and where it is computed.
+    """Sizes of one sum, and its device and dtype.
 
     B images, N positions i, D channels of theta, M positions j, E channels of g.
     """
@@ -47,7 +48,7 @@ class Sizes(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Multiply-adds in matrix products, and elements passed through memory outside of them."""
+    """Multiply-adds in matrix products, and elements read or written outside of them."""
 
     macs: float
     passed: float
@@ -57,9 +58,9 @@ class Cost(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """From more than ``pairs`` pairs of positions on a softmax sum takes fused attention on a GPU.
+    """A softmax sum over more than ``pairs`` pairs of positions uses fused attention on a GPU.
 
-    It holds for embeddings of up to ``channels`` channels in one of ``dtypes``.
+    The rule applies to embeddings of up to ``channels`` channels in one of ``dtypes``.
     """
 
     channels: float
@@ -71,8 +72,8 @@ class Rule(NamedTuple):
 HALF = (torch.float16, torch.bfloat16)
 SINGLE = (torch.float32, torch.float64)
 
-# The first row that fits decides. `python -m benchmarks.fused_attention --write` measures the
-# limits on the GPU at hand and replaces what is between the markers.
+# The first rule that applies decides. `python -m benchmarks.fused_attention --write` measures the
+# limits on this machine's GPU and replaces the lines between the markers.
 # begin: rules
 RULES = (
     Rule(
@@ -101,7 +102,7 @@ RULES = (
 
 
 def prefers_sdpa(s: Sizes) -> bool:
-    """Whether a softmax sum takes fused attention: on a GPU, by the first rule that fits."""
+    """Whether a softmax sum uses fused attention: on a GPU, by the first rule that applies."""
     if s.device != "cuda":
         return False
     fitting = (rule for rule in RULES if s.d <= rule.channels and s.dtype in rule.dtypes)

@@ -21,22 +21,23 @@ NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "GN", "LN")
 class NonLocalBlock(CNNBlockBase):
     """z = W_z y + x (Eq. 6) with y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1).
 
-    It starts as the identity: W_z is zero, or the norm after it starts with scale zero (Sec. 4.1).
+    The block starts as the identity: W_z is zero or, with a norm, the norm's scale is (Sec. 4.1).
 
     Args:
-        in_channels: C, of x and z.
-        inner_channels: D, of theta, phi and g; half of C by default (Sec. 3.3).
+        in_channels: C, the channels of x and z.
+        inner_channels: D, the channels of theta, phi and g; half of C by default (Sec. 3.3).
         pairwise: f, one of ``gaussian``, ``embedded_gaussian``, ``dot_product``,
             ``concatenation`` (Eqs. 2-5), ``global_context`` (Cao et al. 2019).
         subsample: ``before`` pools x, then computes phi and g (the released code), ``after`` pools
             phi and g (the text of Sec. 3.3), ``none`` keeps every position.
         use_scale: divide theta . phi by sqrt(D), in ``embedded_gaussian`` only.
-        norm: after W_z, one of ``NORMS``; "" is none.
-        checkpoint: keep only x for the backward pass, and compute the rest again there.
-        ndim: 1, 2 or 3 dimensions after (B,C): a sequence, an image, a video (T,H,W).
+        norm: the norm after W_z, one of ``NORMS``; "" is none.
+        checkpoint: keep only x for the backward pass and compute the rest again.
+        ndim: number of dimensions after (B,C): 1 for a sequence, 2 for an image (H,W), 3 for a
+            video (T,H,W).
 
     Raises:
-        ValueError: an argument outside these choices.
+        ValueError: an argument is not one of these choices.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class NonLocalBlock(CNNBlockBase):
         self.ndim = ndim
         self.checkpoint = checkpoint
 
-        # gaussian compares x with itself: its embedding is x, of all C channels
+        # gaussian compares x with itself, so its embedding has all C channels
         embeds = pairwise != "gaussian"
         self.pairwise = build_pairwise(pairwise, inner if embeds else in_channels, use_scale)
         self.pairwise.remakes_weights = True
@@ -82,7 +83,7 @@ class NonLocalBlock(CNNBlockBase):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Gaussian of std 0.01 (released code); the last layer zero, so that z = x (Sec. 4.1)."""
+        """Normal with std 0.01 (released code), and zero in the last layer, so z = x (Sec. 4.1)."""
         for module in self.children():
             if isinstance(module, tuple(POINTWISE_CONVS.values())):
                 nn.init.normal_(module.weight, std=0.01)
@@ -92,25 +93,25 @@ class NonLocalBlock(CNNBlockBase):
         nn.init.zeros_(self.w_z.weight if self.norm is None else self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B,C,S) to z (B,C,S), S of ``ndim`` dimensions.
+        """Compute z (B,C,S) from x (B,C,S), where S has ``ndim`` dimensions.
 
         Raises:
-            ValueError: x of another shape, or smaller than the pool.
+            ValueError: x has another shape, or is smaller than the pool.
         """
         self._check_input(x)
-        if self.checkpoint and torch.is_grad_enabled():  # nothing in it draws random numbers
+        if self.checkpoint and torch.is_grad_enabled():  # the block draws no random numbers
             z = checkpoint(self._w_z_y, x, use_reentrant=False, preserve_rng_state=False)
         else:
             z = self._w_z_y(x)
         if self.norm is not None:
             z = self._apply_norm(z.expand_as(x))
-        # Sums and norms in float32 end here, so that the next convs find x's dtype.
+        # z may be float32; the following convs get the dtype of x.
         return x + z.to(x.dtype)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """theta (B,N,D), phi (B,M,D) and g (B,M,E) of x (B,C,S), a row for each position.
+        """Compute theta (B,N,D), phi (B,M,D) and g (B,M,E) from x (B,C,S), one row per position.
 
-        ``self.pairwise.weights`` of the first two is what the block weighs g with.
+        ``self.pairwise.weights(theta, phi)`` are the block's weights.
         """
         x_hat = self.pool(x) if self.subsample == "before" else x
         theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
@@ -119,28 +120,27 @@ class NonLocalBlock(CNNBlockBase):
         return to_rows(theta), to_rows(phi), to_rows(g)
 
     def _w_z_y(self, x: Tensor) -> Tensor:
-        """W_z y, (B,C,S); or (B,C,1,...), where all positions share one y."""
+        """W_z y, (B,C,S), or (B,C,1,...) if all positions share one y."""
         theta, phi, g = self.embed(to_block_layout(x))
         if self.pairwise.query_independent:
             theta = phi[:, :1]
         y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
         space = [1] * self.ndim if self.pairwise.query_independent else x.shape[2:]
-        # a sum in float32 under autocast may pass what half precision holds
+        # under autocast, a sum in float32 may exceed the range of half precision
         halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_sum_to_one
         with torch.autocast(x.device.type, enabled=halves):
             return self.w_z(to_image(y, space))
 
     def _apply_norm(self, z: Tensor) -> Tensor:
-        """Norms of images serve every ndim: positions become the one row of an image.
+        """Apply the 2-D norm for any ``ndim``: other positions become one row of an image.
 
-        As its one column they would do as well, were it not for PyTorch's batch norm on the CPU:
-        (B,C,N,1) with channels next to each other has strides that fit two layouts, and its
-        backward pass takes the gradient for the wrong one
-        (tests/layers/test_block_gradients.py has the smallest example).
+        They must not become a column. With contiguous channels, the strides of (B,C,N,1) match two
+        memory layouts, and the backward pass of PyTorch's batch norm on the CPU assumes the wrong
+        one (tests/layers/test_block_gradients.py has a minimal example).
         """
         image = z if self.ndim == 2 else z.flatten(2).unsqueeze(2)
         if type(self.norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
-            image = to_float32(image)  # others square half-precision values, which could overflow
+            image = to_float32(image)  # the others would square half-precision values and overflow
         with torch.autocast(z.device.type, enabled=False):
             return self.norm(image).reshape(z.shape)
 
@@ -153,7 +153,7 @@ class NonLocalBlock(CNNBlockBase):
             )
         if self.subsample != "none" and min(x.shape[2:][-2:]) < 2:
             raise ValueError(
-                f"expected at least 2 positions a side for the 2x2 pool, got {tuple(x.shape)}; "
+                f"expected at least 2 positions per side for the 2x2 pool, got {tuple(x.shape)}; "
                 "use subsample='none' or larger inputs"
             )
 
@@ -169,8 +169,8 @@ def _check_choice(name: str, value: object, choices: tuple) -> None:
 def _check_norm(norm: str) -> None:
     if norm == "FrozenBN":
         raise ValueError(
-            "norm: FrozenBN after W_z would start with scale zero and stay there, so no gradient "
-            "would ever reach the block; use '' (W_z starts at zero) or one of "
+            "norm: FrozenBN after W_z starts with scale zero and never changes, so no gradient "
+            "would reach the block; use '' (W_z starts at zero) or one of "
             f"{', '.join(NORMS[1:])}"
         )
     _check_choice("norm", norm, NORMS)

@@ -1,12 +1,12 @@
 """The pairwise functions f of "Non-local Neural Networks" (Wang et al., CVPR 2018), Eqs. 2-5.
 
-Each is a module with three implementations of Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j):
+Each is a module that computes Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j), and has three methods:
 
-- ``weights(theta, phi)``: f / C for every pair, the definition;
+- ``weights(theta, phi)``: f / C for every pair, by definition;
 - ``dense(theta, phi, g)``: the weights times g;
 - ``fused(theta, phi, g)``: the same sum without a matrix of all pairs.
 
-``forward`` calls the cheaper of the last two, by ``dense_cost`` and ``fused_cost``.
+``forward`` calls the cheaper one of ``dense`` and ``fused``, by ``dense_cost`` and ``fused_cost``.
 
 Axes: B images or RoIs, N positions i, M positions j (fewer than N under subsampling),
 D channels of the embedding (of x itself for gaussian), E channels of g.
@@ -24,8 +24,8 @@ from .layout import matmul_like, to_float32
 from .softmax_sum import softmax_sum
 from .sorted_sum import sorted_relu_sum
 
-# cuDNN's is left out: it builds a plan for every new shape, and shapes change all the time here,
-# with the sizes of images and the numbers of RoIs.
+# Without cuDNN's attention: it builds a plan for every new shape, and shapes change constantly with
+# the sizes of images and the numbers of RoIs.
 SDPA_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -37,19 +37,20 @@ class Pairwise(nn.Module):
         use_scale: divide theta . phi by sqrt(D); used by embedded_gaussian only.
 
     A subclass implements :meth:`weights` and, if there is a cheaper sum, :meth:`fused` and
-    :meth:`fused_cost`. It should: the weights of res3 take 1.1 GB. torch.export and ONNX call
-    :meth:`fused`; where they cannot represent it, it calls :meth:`dense`.
+    :meth:`fused_cost`. A cheaper sum matters: the weights of res3 take 1.1 GB. torch.export and
+    ONNX always call :meth:`fused`, which calls :meth:`dense` where they cannot represent it.
 
     Attributes:
-        embeddings: the block's 1x1 convs that it uses; for others its input is x itself.
+        embeddings: those of the block's 1x1 convs theta and phi that it uses; in place of the
+            others it receives x itself.
         memory_passes: passes over the (N,M) weights outside the matrix products of :meth:`dense`.
-        weights_sum_to_one: whether the weights sum to one over j, so that y is never larger than
-            g. If not, half precision could overflow, and the sum is computed in float32.
-        query_independent: f does not depend on x_i, so that y is equal for all positions i.
+        weights_sum_to_one: whether the weights sum to one over j, so that y never exceeds g. If
+            not, half precision could overflow, and the sum is computed in float32.
+        query_independent: whether f does not depend on x_i, so that y is equal for all i.
         fused_is_deterministic: whether :meth:`fused` and its gradients are deterministic on a GPU.
             If not, ``torch.use_deterministic_algorithms(True)`` selects :meth:`dense`.
-        remakes_weights: whether softmax forms compute cheap weights again in the backward pass
-            instead of keeping them; set by the block.
+        remakes_weights: whether the softmax functions compute cheap weights again in the backward
+            pass instead of keeping them. The block sets it.
     """
 
     embeddings: tuple[str, ...] = ("theta", "phi")
@@ -65,14 +66,14 @@ class Pairwise(nn.Module):
         self.use_scale = use_scale
 
     def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
-        """Change the initial values of the block's convs, if a form needs it."""
+        """Change the initial values of the block's convs, if the function needs it."""
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         """f(x_i, x_j) / C(x) for every pair of positions, (B,N,M)."""
         raise NotImplementedError
 
     def dense(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """The sum by its definition, (B,N,E), in the layout of g."""
+        """The sum by definition, (B,N,E), in the layout of g."""
         return matmul_like(self.weights(theta, phi).to(g.dtype), g, like=g)
 
     def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ class Pairwise(nn.Module):
         return self.dense(theta, phi, g)
 
     def dense_cost(self, s: Sizes) -> Cost:
-        """Cost of :meth:`dense`: two matrix products, and the weights written and read."""
+        """Cost of :meth:`dense`: two matrix products, and writing and reading the weights."""
         return Cost(macs=s.pairs * (s.d + s.e), passed=self.memory_passes * s.pairs)
 
     def fused_cost(self, s: Sizes) -> Cost:
@@ -88,7 +89,7 @@ class Pairwise(nn.Module):
         return self.dense_cost(s)
 
     def prefers_fused(self, s: Sizes) -> bool:
-        """Whether :meth:`forward` takes :meth:`fused` for these sizes."""
+        """Whether :meth:`forward` uses :meth:`fused` for these sizes."""
         deterministic = s.device == "cuda" and torch.are_deterministic_algorithms_enabled()
         if deterministic and not self.fused_is_deterministic:
             return False
@@ -98,15 +99,15 @@ class Pairwise(nn.Module):
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
 
-        In the dtype of g; under autocast float32 unless ``weights_sum_to_one``.
+        The result has the dtype of g, or float32 under autocast unless ``weights_sum_to_one``.
 
         Raises:
-            ValueError: shapes that do not fit together.
+            ValueError: the shapes do not match.
         """
         self._check(theta, phi, g)
         device = theta.device.type
         sizes = Sizes(*theta.shape, *g.shape[1:], device, g.dtype)
-        # torch.export has symbols for sizes, and one choice for all of them
+        # torch.export has symbolic sizes, so it needs one choice for all of them
         impl = (
             self.fused if torch.compiler.is_exporting() or self.prefers_fused(sizes) else self.dense
         )
@@ -134,7 +135,7 @@ class Pairwise(nn.Module):
 
 
 class Gaussian(Pairwise):
-    """exp(x_i . x_j), normalised over j (Eq. 2): no theta, no phi, no scale."""
+    """exp(x_i . x_j), normalised over j (Eq. 2), without theta, phi and scale."""
 
     embeddings = ()
     memory_passes = 3
@@ -142,8 +143,8 @@ class Gaussian(Pairwise):
     scale = 1.0
 
     def scores(self, theta: Tensor, phi: Tensor) -> Tensor:
-        """log f(x_i, x_j), (B,N,M), whose softmax over j the weights are."""
-        # x_i . x_j passes fp16's 65,504, so scores are float32 at least
+        """log f(x_i, x_j), (B,N,M); the weights are its softmax over j."""
+        # x_i . x_j exceeds fp16's 65,504, so scores are at least float32
         with torch.autocast(theta.device.type, enabled=False):
             return self._scaled(theta) @ to_float32(phi).transpose(1, 2)
 
@@ -151,12 +152,12 @@ class Gaussian(Pairwise):
         return torch.softmax(self.scores(theta, phi), dim=-1)
 
     def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """:meth:`tiled`, or on a GPU :meth:`sdpa`, by choice.py.
+        """:meth:`tiled`, or on a GPU :meth:`sdpa`, as choice.py decides.
 
-        Scores are float32 inside, whatever the inputs are. The CPU's fused attention is slower to
-        train, and wants D = E.
+        Scores are float32 inside, for inputs of any dtype. The CPU's fused attention is not used:
+        it trains more slowly and needs D = E.
         """
-        # How many tiles there are depends on the sizes, so a graph has the definition instead.
+        # The number of tiles depends on the sizes, so a graph uses the dense sum instead.
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
             return self.dense(theta, phi, g)
         sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
@@ -164,26 +165,26 @@ class Gaussian(Pairwise):
         return compute(theta, phi, g)
 
     def prefers_fused(self, s: Sizes) -> bool:
-        """Always: all weights may be one tile."""
+        """Always true: one tile may hold all weights."""
         return True
 
     def tiled(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """A tile of the weights at a time."""
+        """The sum, one tile of the weights at a time."""
         sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
         keep_weights = not (self.remakes_weights and sizes.pairs * sizes.d < REMADE_MACS)
         with torch.autocast(sizes.device, enabled=False):
             return softmax_sum(theta, phi, g, self.scale, keep_weights)
 
     def sdpa(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        """PyTorch's fused attention, which never has the weights in memory."""
-        # Kernels want channels next to each other, or fall back to a slow formula: these are views
-        # where the block came with its layout.
+        """The sum by PyTorch's fused attention, which never stores the weights."""
+        # The kernels need contiguous channels and otherwise fall back to a slow formula. These
+        # are views if the inputs have the block's layout.
         theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))
         with sdpa_kernel(SDPA_BACKENDS):
             return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)[:, 0]
 
     def _scaled(self, theta: Tensor) -> Tensor:
-        """In float32 at least; theta is smaller than the scores."""
+        """theta times the scale, at least in float32. Scaling the scores would cost more."""
         theta = to_float32(theta)
         return theta if self.scale == 1 else theta * self.scale
 
@@ -195,7 +196,7 @@ class EmbeddedGaussian(Gaussian):
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)
-        # the released code's, not the paper's
+        # as in the released code; the paper has no scale
         self.scale = 1 / math.sqrt(channels) if use_scale else 1.0
 
 
@@ -218,13 +219,12 @@ class DotProduct(Pairwise):
 class Concatenation(Pairwise):
     """ReLU(w_f . [theta(x_i), phi(x_j)]), divided by the number of positions j (Eq. 5).
 
-    w_f . [theta, phi] = w_theta . theta + w_phi . phi = a_i + b_j, so that no (2D,N,M) tensor is
-    needed.
+    w_f . [theta, phi] = w_theta . theta + w_phi . phi = a_i + b_j, so no (2D,N,M) tensor is needed.
     """
 
     weights_sum_to_one = False
     memory_passes = 3
-    fused_is_deterministic = False  # PyTorch's scan of float numbers is not
+    fused_is_deterministic = False  # PyTorch's cumsum of floats is not, on CUDA
 
     def __init__(self, channels: int, use_scale: bool = True):
         super().__init__(channels, use_scale)
@@ -234,8 +234,8 @@ class Concatenation(Pairwise):
     def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
         """Set theta's bias so that a_i + b_j starts near 1 and y is a mean of g, like a softmax.
 
-        x comes out of a ReLU, so that all pairs move together: had they begun about 0, a few steps
-        could put every one below it, and no gradient would ever reach the block again.
+        x is the output of a ReLU, so all pairs move together. If they started near 0, a few steps
+        could move all of them below 0, and no gradient would reach the block any more.
         """
         w_theta, _ = self.w_f.detach().split(self.channels)
         with torch.no_grad():
@@ -246,7 +246,7 @@ class Concatenation(Pairwise):
         return torch.relu(a[:, :, None] + b[:, None, :]) / phi.shape[1]
 
     def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        if torch.onnx.is_in_onnx_export():  # ONNX cannot search in what is sorted
+        if torch.onnx.is_in_onnx_export():  # ONNX has no searchsorted
             return self.dense(theta, phi, g)
         return sorted_relu_sum(*self._terms(theta, phi), g / phi.shape[1])
 
@@ -264,9 +264,9 @@ class Concatenation(Pairwise):
 
 
 class GlobalContext(Pairwise):
-    """exp(w . phi(x_j)), normalised over j: the same for every i.
+    """exp(w . phi(x_j)), normalised over j, the same for every i.
 
-    The query-independent simplification of Cao et al., "GCNet", ICCV Workshops 2019.
+    This is the query-independent simplification of Cao et al., "GCNet", ICCV Workshops 2019.
     """
 
     embeddings = ("phi",)
@@ -287,7 +287,7 @@ class GlobalContext(Pairwise):
         return Cost(macs=s.b * s.m * (s.d + s.e), passed=s.b * s.m)
 
     def _weights_of_one(self, phi: Tensor) -> Tensor:
-        """(B,1,M), in float32 at least."""
+        """The weights of one position i, (B,1,M), at least in float32."""
         with torch.autocast(phi.device.type, enabled=False):
             scores = _dot(to_float32(phi), to_float32(self.w))
         return torch.softmax(scores, dim=-1)[:, None]
@@ -296,7 +296,8 @@ class GlobalContext(Pairwise):
 def _dot(rows: Tensor, w: Tensor) -> Tensor:
     """rows (B,N,D) times w (D), (B,N).
 
-    As a matrix of one column: onnxruntime 1.32 multiplies transposed rows with a vector wrongly.
+    w is a matrix of one column, because onnxruntime 1.32 wrongly multiplies transposed rows with a
+    vector.
     """
     return (rows @ w[:, None]).squeeze(2)
 
@@ -311,7 +312,7 @@ PAIRWISE: dict[str, type[Pairwise]] = {
 
 
 def build_pairwise(name: str, channels: int, use_scale: bool = True) -> Pairwise:
-    """The pairwise function called ``name``.
+    """Build the pairwise function called ``name``.
 
     Args:
         name: a key of ``PAIRWISE``.
@@ -319,7 +320,7 @@ def build_pairwise(name: str, channels: int, use_scale: bool = True) -> Pairwise
         use_scale: divide theta . phi by sqrt(D), in embedded_gaussian only.
 
     Raises:
-        ValueError: an unknown name or fewer than one channel.
+        ValueError: the name is unknown, or there is less than one channel.
     """
     if name not in PAIRWISE:
         raise ValueError(f"pairwise: expected one of {', '.join(PAIRWISE)}, got {name!r}")

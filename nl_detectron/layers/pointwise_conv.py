@@ -1,7 +1,7 @@
-"""1x1 convs in 1-D, 2-D and 3-D, which are one matrix product for every image.
+"""1x1 convs in 1-D, 2-D and 3-D, computed as one matrix product per image.
 
-On the CPU oneDNN's conv reorders a contiguous image for its backward pass, which takes up to half
-as long again as the products themselves; so there, and there alone, BLAS computes them.
+On the CPU, oneDNN's conv reorders a contiguous image for its backward pass. This takes up to half
+as long as the products themselves, so in this case only, BLAS computes them.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 
 class _Pointwise:
-    """Before a conv of PyTorch: its 1x1 case, by BLAS on contiguous images on the CPU."""
+    """Mixin for PyTorch's convs of size 1: uses BLAS for contiguous images on the CPU."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         in_graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
@@ -54,7 +54,7 @@ class _MatrixOnPositions(torch.autograd.Function):
             dx = weight.t().expand(len(x), -1, -1) @ dy
         if ctx.needs_input_grad[1]:
             dweight = torch.zeros_like(weight)
-            for x_of_image, dy_of_image in zip(x, dy, strict=True):  # without a sum of B matrices
+            for x_of_image, dy_of_image in zip(x, dy, strict=True):  # avoids storing B matrices
                 dweight.addmm_(dy_of_image, x_of_image.t())
         if ctx.needs_input_grad[2]:
             dbias = dy.sum(dim=(0, 2))

@@ -1,8 +1,8 @@
-"""The softmax forms' sum over pairs, a tile of the weights at a time.
+"""The sum of the softmax functions, one tile of the weights at a time.
 
-A tile stays in the cache, and its memory serves the next one. For the backward pass the weights of
-the first ``KEPT_PAIRS`` pairs are kept, which costs memory, or none; those of the others are made
-again, which costs one matrix product more to the six of the dense sum.
+A tile stays in the cache, and the next tile reuses its memory. For the backward pass, the weights
+of the first ``KEPT_PAIRS`` pairs may be kept, which costs memory. The other weights are computed
+again, which costs one matrix product in addition to the six of the dense sum.
 """
 
 import math
@@ -15,23 +15,24 @@ from torch.autograd.function import once_differentiable
 from .choice import KEPT_PAIRS, TILE_PAIRS
 from .layout import empty_like, has_channels_first, to_float32
 
-Tile = tuple[slice, slice]  # which images, and which of their positions i
+Tile = tuple[slice, slice]  # images, and positions i
 
 
 def softmax_sum(
     theta: Tensor, phi: Tensor, g: Tensor, scale: float = 1.0, keep_weights: bool = True
 ) -> Tensor:
-    """sum_j softmax_j(scale theta_i . phi_j) g_j, with gradients to theta, phi and g.
+    """sum_j softmax_j(scale theta_i . phi_j) g_j, differentiable in theta, phi and g.
 
-    The result has the dtype of g and its layout; scores, weights and sums are float32 at least.
-    It cannot be differentiated twice.
+    The result has the dtype and the layout of g. Scores, weights and sums are at least float32. The
+    function cannot be differentiated twice.
 
     Args:
         theta: (B,N,D).
         phi: (B,M,D).
         g: (B,M,E).
-        scale: of the scores.
-        keep_weights: for the backward pass, up to ``KEPT_PAIRS``; else all are made again.
+        scale: factor of the scores.
+        keep_weights: keep up to ``KEPT_PAIRS`` weights for the backward pass; otherwise it computes
+            all of them again.
 
     Returns:
         (B,N,E).
@@ -62,7 +63,7 @@ class _SoftmaxSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: checkpointing allows no second look
+        saved = ctx.saved_tensors  # read once: checkpointing allows no second access
         tensors, kept = saved[:3], saved[3:]
         theta, phi, g, dy = map(to_float32, (*tensors, dy))
         dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi), torch.zeros_like(g)
@@ -84,8 +85,8 @@ class _SoftmaxSum(torch.autograd.Function):
 
 
 def _multiply(a: Tensor, b: Tensor, out: Tensor, scale: float = 1.0, add: bool = False) -> None:
-    """``out`` becomes scale a b, or has it added."""
-    if has_channels_first(out):  # batches of products want rows
+    """Write the product scale a b to ``out``, or add it."""
+    if has_channels_first(out):  # batched products need contiguous rows
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
     out.baddbmm_(a, b, beta=int(add), alpha=scale)
 
@@ -98,16 +99,16 @@ def _tiles(theta: Tensor, phi: Tensor) -> Iterator[Tile]:
 
 
 def _tile_size(theta: Tensor, phi: Tensor) -> tuple[int, int]:
-    """Some whole images, or one image and some of its positions i."""
+    """Number of images and of positions i: several whole images, or a part of one."""
     (b, n, _), m = theta.shape, phi.shape[1]
     if n * m <= TILE_PAIRS:
         return max(min(TILE_PAIRS // (n * m), b), 1), n
     parts = math.ceil(n * m / TILE_PAIRS)
-    return 1, math.ceil(n / parts)  # even ones: a matrix product of few rows is slow
+    return 1, math.ceil(n / parts)  # of equal size: a matrix product of few rows is slow
 
 
 def _buffer(theta: Tensor, phi: Tensor) -> Tensor:
-    """Memory for the weights of one tile."""
+    """Uninitialised memory for the weights of one tile."""
     images, rows = _tile_size(theta, phi)
     return theta.new_empty(images * rows * phi.shape[1])
 

@@ -1,11 +1,12 @@
-"""The concatenation form's sum over pairs without the pairs.
+"""The sum of the concatenation function without a matrix of all pairs.
 
-y_i = sum_j ReLU(a_i + b_j) g_j. With the positions j in descending order of b, those that position
-i sees are the first k_i, so that y_i = a_i G[k_i] + H[k_i], where G and H are the prefix sums of g
-and of b g: O(M log M + (N + M) E) in time and O((N + M) E) in memory, for N x M pairs.
+y_i = sum_j ReLU(a_i + b_j) g_j. With the positions j in descending order of b, those with a
+positive a_i + b_j are the first k_i. Hence y_i = a_i G[k_i] + H[k_i], where G and H are the prefix
+sums of g and of b g. For N x M pairs this takes O(M log M + (N + M) E) time and O((N + M) E)
+memory.
 
-The backward pass is the same sum with i and j exchanged, dg_j = sum_i ReLU(a_i + b_j) dy_i, so that
-nothing is scattered, and no atomic addition makes its result depend on the order of threads.
+The backward pass is the same sum with i and j exchanged, dg_j = sum_i ReLU(a_i + b_j) dy_i. It
+needs no scatter operation, and no atomic addition makes its result depend on the order of threads.
 """
 
 import math
@@ -17,13 +18,14 @@ from torch.nn import functional as F
 
 from .layout import has_channels_first
 
-BLOCK = 32  # rows that one matrix product sums, at most
+BLOCK = 32  # largest number of rows that one matrix product sums
 
 
 def sorted_relu_sum(a: Tensor, b: Tensor, g: Tensor) -> Tensor:
-    """sum_j ReLU(a_i + b_j) g_j, exactly, with gradients to a, b and g, in the layout of g.
+    """sum_j ReLU(a_i + b_j) g_j, exactly, differentiable in a, b and g, in the layout of g.
 
-    Where a_i + b_j is zero the gradient is zero, as ReLU's. It cannot be differentiated twice.
+    Where a_i + b_j is zero, the gradient is zero, like ReLU's. The function cannot be
+    differentiated twice.
 
     Args:
         a: (B,N).
@@ -55,7 +57,8 @@ class _SortedReluSum(torch.autograd.Function):
 
 def _relu_sum(a: Tensor, b: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     """sum_j ReLU(a_i + b_j) g_j, and the sum of those g_j with a_i + b_j > 0: (B,N,E) each."""
-    # a + b stays as it is; a part that a and b share would cancel in a G + H at the cost of digits
+    # Centred, with a + b unchanged: an offset of opposite sign in a and b would cancel in a G + H
+    # and cost precision.
     centre = b.mean(dim=1, keepdim=True)
     sum_of_g, sum_of_bg = _sum_seen(a, b, g, (b - centre)[:, :, None] * g)
     y = (a + centre)[:, :, None] * sum_of_g + sum_of_bg
@@ -63,9 +66,9 @@ def _relu_sum(a: Tensor, b: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sum_seen(a: Tensor, b: Tensor, *values: Tensor) -> list[Tensor]:
-    """For each of the values (B,M,E) its sum over the j with a_i + b_j > 0, (B,N,E)."""
+    """For each of the values (B,M,E), its sum over the j with a_i + b_j > 0, (B,N,E)."""
     ordered, order = b.sort(dim=1, descending=True)
-    seen = torch.searchsorted(-ordered, a.contiguous())  # k_i: how many b_j > -a_i
+    seen = torch.searchsorted(-ordered, a.contiguous())  # k_i, the number of b_j > -a_i
     sums = []
     for value in values:
         if value.is_cuda or has_channels_first(
@@ -86,7 +89,7 @@ def _take_columns(x: Tensor, index: Tensor) -> Tensor:
 
 
 def _take_rows(x: Tensor, index: Tensor) -> Tensor:
-    """x (B,M,E) at index (B,N), (B,N,E): an embedding's look-up, which copies whole rows."""
+    """x (B,M,E) at index (B,N), (B,N,E), by an embedding look-up, which copies whole rows."""
     first_row = torch.arange(x.shape[0])[:, None] * x.shape[1]
     return F.embedding(index + first_row, x.flatten(0, 1))
 
@@ -94,13 +97,13 @@ def _take_rows(x: Tensor, index: Tensor) -> Tensor:
 def _prefix_sums(x: Tensor) -> Tensor:
     """Sums of the first 1, 2, ... M rows of x (B,M,E).
 
-    Rows are summed by matrix products within blocks, several times as fast as PyTorch's scan.
+    Within blocks of rows, a matrix product computes the sums, several times as fast as cumsum.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # how many blocks depends on M
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # the number of blocks depends on M
         return x.cumsum(dim=1)
     rows = x.shape[1]
     blocks = math.ceil(rows / BLOCK)
-    block = math.ceil(rows / blocks)  # even ones, so that little is padded
+    block = math.ceil(rows / blocks)  # of equal size, so that little is padded
     lower = x.new_ones(block, block).tril()
     padded = F.pad(x, (0, 0, 0, blocks * block - rows))
     sums = lower @ padded.unflatten(1, (blocks, block))

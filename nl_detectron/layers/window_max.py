@@ -1,7 +1,7 @@
 """The block's 2x2 max pool, which keeps its input for the backward pass instead of int64 indices.
 
-The block keeps that input anyway, for its convs, so that pooling costs no memory; the indices are
-found again in the backward pass.
+The block keeps this input for its convs anyway, so pooling needs no additional memory. The backward
+pass computes the indices again.
 """
 
 from functools import reduce
@@ -13,15 +13,15 @@ from torch.nn import functional as F
 
 
 class WindowMax(nn.Module):
-    """The largest value of every two positions of a sequence, or every 2x2 of space.
+    """The maximum over every two positions of a sequence, or every 2x2 positions of an image.
 
-    A video keeps its frames (Sec. 3.3). An odd last row or column is dropped.
+    A video keeps all frames (Sec. 3.3). An odd last row or column is dropped.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B,C,W), (B,C,H,W) or (B,C,T,H,W) to the same with half of W and H."""
+        """Pool x (B,C,W), (B,C,H,W) or (B,C,T,H,W) to half of W and H."""
         if torch.jit.is_tracing() or torch.compiler.is_compiling():
-            return _max_pool(x)  # one operation of a graph
+            return _max_pool(x)  # a single operation in a graph
         return _WindowMax.apply(x)
 
 
@@ -29,7 +29,7 @@ class _WindowMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        # PyTorch's own is a loop without vector instructions on a contiguous image on the CPU
+        # For a contiguous image on the CPU, PyTorch's pool uses no vector instructions.
         slow = x.device.type == "cpu" and x.dim() > 3 and x.is_contiguous()
         return _max_of_corners(x) if slow else _max_pool(x)
 
@@ -47,7 +47,7 @@ def _max_pool(x: Tensor) -> Tensor:
         return F.max_pool1d(x, 2)
     if x.dim() == 4:
         return F.max_pool2d(x, 2)
-    # Frame by frame: PyTorch's 3-D pool has no deterministic backward pass on CUDA.
+    # Frame by frame, because PyTorch's 3-D pool has no deterministic backward pass on CUDA.
     if x.is_contiguous():
         return F.max_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])
     frames = F.max_pool2d(x.transpose(1, 2).flatten(0, 1), 2)

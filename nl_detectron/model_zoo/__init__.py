@@ -1,4 +1,4 @@
-"""The configs and checkpoints of this package by name, with Detectron2's own verbs.
+"""Configs and checkpoints of this package by name, like ``detectron2.model_zoo``.
 
 >>> from nl_detectron import model_zoo
 >>> model = model_zoo.get("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml")

@@ -1,4 +1,4 @@
-"""What the model zoo knows of each config: this package's index.yaml, and an index of your own."""
+"""The model zoo's entries: this package's index.yaml, and an index of your own."""
 
 import os
 from functools import cache
@@ -11,7 +11,7 @@ from ..errors import UsageError
 
 SHIPPED = Path(__file__).with_name("index.yaml")
 OWN = "NL_DETECTRON_ZOO"  # the environment variable that names an index of your own
-Index = dict[str, dict[str, Any]]  # entries by the config's name; their keys are told in index.yaml
+Index = dict[str, dict[str, Any]]  # entries by the config's name; index.yaml describes their keys
 
 
 @cache
@@ -21,10 +21,10 @@ def shipped() -> Index:
 
 
 def entries() -> Index:
-    """The entries of this package, those of the index that NL_DETECTRON_ZOO names laid over them.
+    """The entries of this package, updated with the index that NL_DETECTRON_ZOO names.
 
     Raises:
-        UsageError: of :func:`read`.
+        UsageError: as in :func:`read`.
     """
     file = os.environ.get(OWN)
     own = read(Path(file)) if file else {}
@@ -32,10 +32,10 @@ def entries() -> Index:
 
 
 def read(file: Path) -> Index:
-    """The entries of an index; paths in it are relative to its folder, and absolute here.
+    """Read the entries of an index and make the paths in it, relative to its folder, absolute.
 
     Raises:
-        UsageError: of :func:`parsed`.
+        UsageError: as in :func:`parsed`.
     """
     index = parsed(file)
     for entry in index.values():
@@ -46,10 +46,10 @@ def read(file: Path) -> Index:
 
 
 def parsed(file: Path) -> Index:
-    """The entries of an index as they are written.
+    """Read the entries of an index without changes.
 
     Raises:
-        UsageError: no such file, or no index.
+        UsageError: the file does not exist or is not an index.
     """
     try:
         index = yaml.safe_load(file.read_text())
@@ -58,10 +58,10 @@ def parsed(file: Path) -> Index:
         raise UsageError(f"index {str(file)!r} of a model zoo cannot be read: {reason}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"index {str(file)!r} of a model zoo is no YAML: {reason}") from error
+        raise UsageError(f"index {str(file)!r} of a model zoo is not YAML: {reason}") from error
     if not isinstance(index, dict) or not all(isinstance(e, dict) for e in index.values()):
         raise UsageError(
             f"index {str(file)!r} of a model zoo: expected entries by the name of a config, as "
-            "tools/publish_checkpoint.py writes them"
+            "written by tools/publish_checkpoint.py"
         )
     return index

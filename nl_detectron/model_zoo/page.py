@@ -1,4 +1,4 @@
-"""Makes the tables of MODEL_ZOO.md from the index: ``python -m nl_detectron.model_zoo.page``."""
+"""Writes the tables of MODEL_ZOO.md from the index: ``python -m nl_detectron.model_zoo.page``."""
 
 import re
 import sys
@@ -10,14 +10,14 @@ from .zoo import baseline_url
 
 PAGE = Path(__file__).parents[2] / "MODEL_ZOO.md"  # in a clone
 NOTHING = "–"
-# COCO's tasks: what is compared, and the key of Detectron2's results that has it
+# by COCO's tasks: the metric that is compared, and its key in Detectron2's results
 TASKS = {
     "bbox": ("box AP", "bbox/AP"),
     "segm": ("mask AP", "segm/AP"),
     "keypoints": ("keypoint AP", "keypoints/AP"),
     "panoptic_seg": ("PQ", "panoptic_seg/PQ"),
 }
-TABLES = {  # by the index's name: the tasks of its models
+TABLES = {  # tasks of the models, by the table's name in the index
     "detection": ("bbox",),
     "instances": ("bbox", "segm"),
     "more": ("bbox", "segm"),
@@ -25,7 +25,7 @@ TABLES = {  # by the index's name: the tasks of its models
     "panoptic": ("bbox", "segm", "panoptic_seg"),
     "ablations": ("bbox", "segm"),
 }
-Columns = dict[str, Callable[[str, dict], str]]  # a cell of a name and its entry, by the heading
+Columns = dict[str, Callable[[str, dict], str]]  # by heading: a cell from a name and its entry
 
 
 def main() -> None:
@@ -36,11 +36,14 @@ def main() -> None:
 
 
 def render(page: str, texts: Iterable[tuple[str, str]]) -> str:
-    """The page with every part made anew, between its two markers, ``<!-- begin: NAME -->`` and
-    ``<!-- end: NAME -->``.
+    """Replace each part of a page between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``.
+
+    Args:
+        page: the text of the page.
+        texts: name and new text of each part.
 
     Raises:
-        ValueError: a part that the page lacks.
+        ValueError: the page lacks the markers of a part.
     """
     for name, text in texts:
         markers = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
@@ -52,7 +55,7 @@ def render(page: str, texts: Iterable[tuple[str, str]]) -> str:
 
 
 def parts(index: Index) -> Iterator[tuple[str, str]]:
-    """Of MODEL_ZOO.md, by their markers."""
+    """Name and text of each part of MODEL_ZOO.md."""
     yield "state", state(index)
     for table in TABLES:
         lines = [line(name, entry) for name, entry in index.items() if entry["table"] == table]
@@ -60,7 +63,7 @@ def parts(index: Index) -> Iterator[tuple[str, str]]:
 
 
 def state(index: Index) -> str:
-    """How many models have been trained."""
+    """A sentence on how many models have been trained."""
     if trained := sum("trained" in entry for entry in index.values()):
         return f"Trained: {trained} of these {len(index)} configs."
     return (
@@ -75,7 +78,7 @@ def head(table: str) -> list[str]:
 
 
 def line(name: str, entry: dict) -> str:
-    """A config's row in its table."""
+    """The row of a config in its table."""
     cells = [cell(name, entry) for cell in columns(entry["table"]).values()]
     return f"| {' | '.join(cells)} |"
 
@@ -102,7 +105,7 @@ def columns(table: str) -> Columns:
 
 
 def ours(entry: dict, tasks: Iterable[str] = tuple(TASKS)) -> str:
-    """The results of an entry's checkpoint, in those of ``tasks`` that it has."""
+    """The results of an entry's checkpoint for those of ``tasks`` that it has."""
     if "trained" not in entry:
         return "not trained yet"
     metrics = entry["trained"]["metrics"]
@@ -111,7 +114,7 @@ def ours(entry: dict, tasks: Iterable[str] = tuple(TASKS)) -> str:
 
 
 def _slashed(figures: Iterable[float | None]) -> str:
-    """With one decimal; None is Detectron2's NaN of a model that found nothing."""
+    """Figures with one decimal; None stands for the NaN of a model that found nothing."""
     return " / ".join(NOTHING if f is None else f"{f:.1f}" for f in figures) or NOTHING
 
 
@@ -120,7 +123,7 @@ def _kinetics(name: str, entry: dict) -> str:
 
 
 def _start(name: str, entry: dict) -> str:
-    """The baseline's checkpoint, by its schedule."""
+    """Link to the baseline's checkpoint, named by its schedule."""
     if "baseline" not in entry:
         return NOTHING
     return f"[{entry['baseline'].rpartition('_')[2]}]({baseline_url(entry)})"

@@ -1,8 +1,8 @@
-"""Detectron2's model_zoo verbs for the configs and checkpoints of this package, and your own.
+"""The functions of ``detectron2.model_zoo`` for the configs and checkpoints of this package.
 
-A name is a config's path below configs/, with or without ``.yaml``. What
-``tools/publish_checkpoint.py`` has written is found here too, where the environment variable
-NL_DETECTRON_ZOO names its index.
+A name is a config's path below configs/, with or without ``.yaml``. Models published by
+``tools/publish_checkpoint.py`` are included if the environment variable NL_DETECTRON_ZOO names
+their index.
 """
 
 import difflib
@@ -21,19 +21,19 @@ from ..modeling import build_model
 from .index import entries, shipped
 
 PACKAGE = Path(__file__).parents[1]
-# A wheel has them in the package (setup.py), a clone beside it.
+# Inside the package in a wheel (setup.py), beside it in a clone.
 CONFIGS = next(f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir())
 TRAIN = "python train_net.py --config-file configs/{}.yaml --num-gpus 8"
 
 
 def get_config_file(config_path: str) -> str:
-    """The file of a config.
+    """Path of a config file.
 
     Args:
-        config_path: such as "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml".
+        config_path: name such as "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml".
 
     Raises:
-        UsageError: no such config.
+        UsageError: there is no such config.
     """
     name = _name(config_path)
     suffix = config_path.removeprefix(name) or ".yaml"
@@ -43,20 +43,20 @@ def get_config_file(config_path: str) -> str:
     if not file.is_file():
         there = {_name(f.relative_to(CONFIGS).as_posix()) for f in CONFIGS.rglob(f"*{suffix}")}
         near = difflib.get_close_matches(name, there | entries().keys(), n=3)
-        hint = f"; near it: {', '.join(near)}" if near else ""
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"{config_path!r} is no config of the model zoo{hint}")
     return str(file)
 
 
 def get_checkpoint_url(config_path: str) -> str:
-    """Address or path of the checkpoint that was trained with a config.
+    """URL or path of the checkpoint that was trained with a config.
 
-    A config that Detectron2's zoo has as well, under the same name and with the same values, has
-    Detectron2's checkpoint as long as there is none of ours.
+    A config that Detectron2's zoo has under the same name, with the same values, uses Detectron2's
+    checkpoint until this package has one.
 
     Raises:
-        UsageError: no such config, or one that nobody has trained: how to train it, and where to
-            start from.
+        UsageError: there is no such config, or nobody has trained it. The message says how to train
+            it and where to start from.
     """
     get_config_file(config_path)
     name = _name(config_path)
@@ -69,15 +69,15 @@ def get_checkpoint_url(config_path: str) -> str:
 
 
 def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
-    """A config, which may be changed.
+    """Load a config, not frozen.
 
     Args:
         config_path: as in :func:`get_config_file`.
-        trained: its MODEL.WEIGHTS (train.init_checkpoint) are :func:`get_checkpoint_url`'s; else
-            those that it starts to train from.
+        trained: set MODEL.WEIGHTS (train.init_checkpoint of a LazyConfig) to the checkpoint of
+            :func:`get_checkpoint_url`; otherwise it is the one that training starts from.
 
     Raises:
-        UsageError: of the other verbs and of ``load_config``.
+        UsageError: as in :func:`get_config_file`, :func:`get_checkpoint_url` and ``load_config``.
     """
     file = get_config_file(config_path)
     weights = get_checkpoint_url(config_path) if trained else None
@@ -92,15 +92,15 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
 
 
 def get(config_path: str, trained: bool = False, device: str | None = None) -> nn.Module:
-    """A model with the weights of :func:`get_config`, in training mode.
+    """Build a model and load the weights of :func:`get_config`; the model is in training mode.
 
     Args:
         config_path, trained: as in :func:`get_config`.
-        device: instead of the config's; without CUDA the default is the CPU.
+        device: replaces the config's device; without CUDA the default is the CPU.
 
     Raises:
-        UsageError: of :func:`get_config`, weights that cannot be read, or a checkpoint that is not
-            of this model.
+        UsageError: as in :func:`get_config`, or the weights cannot be read or belong to another
+            model.
     """
     cfg = get_config(config_path, trained)
     if isinstance(cfg, CfgNode):
@@ -114,13 +114,13 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
     if trained and checkpointer.fresh:
         raise UsageError(
             f"checkpoint {weights!r} is not one of {config_path}: it lacks "
-            f"{len(checkpointer.fresh)} of its tensors, such as {checkpointer.fresh[0]}"
+            f"{len(checkpointer.fresh)} of the model's tensors, such as {checkpointer.fresh[0]}"
         )
     return model
 
 
 def baseline_url(entry: dict) -> str:
-    """Address of the checkpoint of an entry's baseline, in Detectron2's zoo."""
+    """URL of the checkpoint of an entry's baseline in Detectron2's zoo."""
     return detectron2_zoo.get_checkpoint_url(f"{entry['baseline']}.yaml")
 
 
@@ -129,7 +129,7 @@ def _name(config_path: str) -> str:
 
 
 def _untrained(name: str, entry: dict) -> str:
-    """What to do about a model that there is no checkpoint of."""
+    """Message for a model without a checkpoint: how to get one."""
     told = f"nobody has trained {name} yet. Train it: {TRAIN.format(name)}"
     if "baseline" not in entry:
         return told
@@ -137,5 +137,5 @@ def _untrained(name: str, entry: dict) -> str:
     if finetune == name:
         return f"{told}, which starts from Detectron2's baseline {baseline_url(entry)}"
     short = finetune in shipped()
-    command = TRAIN.format(finetune) if short else "the same with MODEL.WEIGHTS and that address"
+    command = TRAIN.format(finetune) if short else "the same with that URL as MODEL.WEIGHTS"
     return f"{told}, or start from Detectron2's baseline {baseline_url(entry)}: {command}"

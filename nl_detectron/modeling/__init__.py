@@ -1,4 +1,4 @@
-"""Where blocks stand: Detectron2's own backbones and heads, with non-local blocks added by name."""
+"""Detectron2's own backbones and heads with non-local blocks inserted by name."""
 
 from .backbone import (
     add_backbone_blocks,

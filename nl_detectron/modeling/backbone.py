@@ -45,25 +45,35 @@ def _with_blocks(cfg: CfgNode, backbone: FPN | ResNet) -> FPN | ResNet:
 def nonlocal_backbone(
     backbone: FPN | ResNet, *, after: Sequence[str], block: dict[str, Any]
 ) -> FPN | ResNet:
-    """The backbone itself, with the blocks of :func:`add_backbone_blocks` in its ResNet: what a
-    LazyConfig calls. ``block`` holds ``make_block``'s keyword arguments."""
+    """Add blocks to the ResNet of a backbone, in place, and return the backbone.
+
+    This is the function that a LazyConfig calls.
+
+    Args:
+        backbone: a ResNet, or an FPN over one.
+        after: places, as in :func:`add_backbone_blocks`.
+        block: keyword arguments of ``make_block``.
+
+    Raises:
+        ValueError: as in :func:`add_backbone_blocks`.
+    """
     add_backbone_blocks(getattr(backbone, "bottom_up", backbone), after, **block)
     return backbone
 
 
 def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None:
-    """Add a block behind each named residual block of a ResNet, in place.
+    """Add a block after each named residual block of a ResNet, in place.
 
-    The block behind ``res4.4`` becomes ``res4.nonlocal4``. Blocks are added after FREEZE_AT has
-    done its work, so one in a frozen stage stays trainable.
+    The block after ``res4.4`` is called ``res4.nonlocal4``. Blocks are added after FREEZE_AT has
+    been applied, so a block in a frozen stage stays trainable.
 
     Args:
-        resnet: Detectron2's, any depth.
+        resnet: a ResNet of Detectron2, of any depth.
         after: places such as ``"res4.-2"``, ``"res3.*"``, ``"res3.1"``.
-        options: ``make_block``'s keyword arguments.
+        options: keyword arguments of ``make_block``.
 
     Raises:
-        ValueError: no place, a place that does not exist, or one named twice.
+        ValueError: there is no place, a place does not exist, or a place is named twice.
     """
     lengths = {
         name: len(stage) for name, stage in zip(resnet.stage_names, resnet.stages, strict=True)
@@ -79,10 +89,14 @@ def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None
 
 
 def parse_places(after: Sequence[str], lengths: dict[str, int]) -> list[tuple[str, int]]:
-    """``["res3.*", "res4.-2"]`` with ``{"res3": 2, "res4": 6}`` to (stage, index) pairs, in order.
+    """Parse places into pairs of stage and index, in order.
+
+    Args:
+        after: places such as ``["res3.*", "res4.-2"]``.
+        lengths: number of residual blocks by stage, such as ``{"res3": 4, "res4": 6}``.
 
     Raises:
-        ValueError: see :func:`add_backbone_blocks`.
+        ValueError: as in :func:`add_backbone_blocks`.
     """
     exist = ", ".join(f"{stage}.0 to {stage}.{n - 1}" for stage, n in lengths.items())
     if not after:
@@ -99,11 +113,11 @@ def parse_places(after: Sequence[str], lengths: dict[str, int]) -> list[tuple[st
         if not n or not all(-n <= i < n for i in found):
             raise ValueError(
                 f"{KEY}: there is no {place!r}; this backbone has {exist} (negative numbers count "
-                f"from the end, {next(iter(lengths))}.* is every one; OUT_FEATURES decides which "
+                f"from the end, {next(iter(lengths))}.* means all; OUT_FEATURES decides which "
                 "stages are built)"
             )
         places += [(stage, i % n) for i in found]
     twice = sorted({f"{stage}.{i}" for stage, i in places if places.count((stage, i)) > 1})
     if twice:
-        raise ValueError(f"{KEY}: {', '.join(twice)} named more than once in {list(after)}")
+        raise ValueError(f"{KEY}: {list(after)} names {', '.join(twice)} more than once")
     return places

@@ -1,4 +1,4 @@
-"""Building a whole model and holding it against its config."""
+"""Builds a whole model and checks that it has the blocks that its config names."""
 
 from operator import attrgetter
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from ..layers import NonLocalBlock
 
-# By section of MODEL.NONLOCAL: whose name its blocks bear, and what other keys must be for them.
+# By section of MODEL.NONLOCAL: a part of the names of its blocks, and the keys that it requires.
 PARTS = {
     "BACKBONE": (
         "backbone.",
@@ -32,16 +32,16 @@ PARTS = {
 
 
 def find_blocks(model: nn.Module) -> dict[str, NonLocalBlock]:
-    """Every non-local block of a model by its module name, in order."""
+    """All non-local blocks of a model by module name, in order."""
     return {n: m for n, m in model.named_modules() if isinstance(m, NonLocalBlock)}
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """Detectron2's ``build_model``, refusing blocks that the config names and the model lacks.
+    """Build a model with Detectron2's ``build_model`` and check its blocks.
 
     Raises:
-        ValueError: an AFTER list whose backbone or head is not a non-local one, so that a
-            baseline cannot pass for a non-local model; or any error of the blocks themselves.
+        ValueError: an AFTER list names places, but the backbone or head is not a non-local one, so
+            the model would be a baseline; or any error of the blocks themselves.
     """
     model = detectron2.modeling.build_model(cfg)
     blocks = find_blocks(model)
@@ -50,13 +50,13 @@ def build_model(cfg: CfgNode) -> nn.Module:
         if after and not any(owner in name for name in blocks):
             raise ValueError(
                 f"MODEL.NONLOCAL.{section}.AFTER is {list(after)}, but {_reason(cfg, section)}, "
-                "which places no block; set that, or empty the list"
+                "which places no block; change that, or empty the list"
             )
     return model
 
 
 def _reason(cfg: CfgNode, section: str) -> str:
-    """Why a model has no blocks in a part."""
+    """Why a model has no blocks in a section."""
     wrong = []
     for key, expected in PARTS[section][1].items():
         value = attrgetter(key)(cfg)

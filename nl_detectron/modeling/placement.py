@@ -1,7 +1,7 @@
-"""Placing blocks inside an ``nn.Sequential`` that already stands, every existing name kept.
+"""Inserts blocks into an existing ``nn.Sequential`` without renaming its children.
 
-A checkpoint knows tensors by name, so a block must not shift its neighbours: it joins under a
-name of its own, and ``res4.5.conv1.weight`` stays what it was.
+A checkpoint identifies tensors by name. A block therefore gets a name of its own, and a name such
+as ``res4.5.conv1.weight`` stays the same.
 """
 
 import logging
@@ -26,7 +26,11 @@ def make_block(
     norm: str,
     checkpoint: bool,
 ) -> NonLocalBlock:
-    """A 2-D block whose inner channels are ``in_channels // reduction``."""
+    """Build a 2-D block with ``in_channels // reduction`` inner channels.
+
+    Raises:
+        ValueError: no inner channels would remain, or any error of :class:`NonLocalBlock`.
+    """
     if reduction < 1 or in_channels // reduction < 1:
         raise ValueError(
             f"MODEL.NONLOCAL.REDUCTION: expected 1 to {in_channels} here, got {reduction}"
@@ -43,10 +47,10 @@ def make_block(
 
 
 def insert_after(sequential: nn.Sequential, child: str, name: str, module: nn.Module) -> None:
-    """Make ``module`` a child called ``name``, run right after the child called ``child``."""
+    """Insert ``module`` under ``name`` right after the child called ``child``."""
     names = [existing for existing, _ in sequential.named_children()]
     sequential.add_module(name, module)
-    for later in names[names.index(child) + 1 :]:  # step behind the new one, in order
+    for later in names[names.index(child) + 1 :]:  # move behind the new one, in order
         moved = getattr(sequential, later)
         delattr(sequential, later)
         sequential.add_module(later, moved)
@@ -113,15 +117,15 @@ def _check_convs(after: Sequence[int], convs: int, key: str) -> None:
 
 @contextmanager
 def isolated_rng():
-    """Leave the global generator as it was: a twin without blocks then starts equal elsewhere."""
+    """Restore the global random state, so a model without blocks gets the same initial weights."""
     seed = (torch.initial_seed() + 1) % 2**64
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's only: those of GPUs go on
+        torch.default_generator.manual_seed(seed)  # the CPU's generator; GPUs' are not reset
         yield
 
 
 def log_blocks(where: str, blocks: dict[str, NonLocalBlock]) -> None:
-    """One line: which blocks stand where, with pairwise form, channels and parameters."""
+    """Log one line with the name, pairwise function, channels and parameters of each block."""
     described = (
         f"{name} ({block.pairwise_name}, {block.in_channels} -> {block.inner_channels} channels, "
         f"{sum(p.numel() for p in block.parameters()):,} parameters)"

@@ -94,13 +94,13 @@ def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles[0] == "found"
     assert sum("\nres4.nonlocal0, gaussian" in t for t in titles) == 2
-    assert sum("keypoint_head.nonlocal2: no RoI holds this point" in t for t in titles) == 2
+    assert sum("keypoint_head.nonlocal2: no RoI contains this point" in t for t in titles) == 2
 
     def scales(scores):
         figure = draw.panel(rows, records, ["one", "other"], scores=scores)
         return {bar.get_ylabel() for axes in figure.axes for bar in axes.child_axes}
 
-    assert scales(False) == {"weight / even weight"} and scales(True) == {"log f"}
+    assert scales(False) == {"weight / uniform weight"} and scales(True) == {"log f"}
     assert draw.as_image(figure).std() > 20
 
 

@@ -88,24 +88,24 @@ WIDE = torch.zeros(4, 8, 3, 1, 1)
         ("slowfast", {}, {"scale": "multiplied"}, "scale: expected divided .*, got multiplied"),
         ("caffe2", {}, {"scale": "multiplied"}, "scale: expected divided or none .*, got multipl"),
         # what is given and does not apply
-        ("slowfast", {}, {"subsample": "before"}, "got before, .* given is pairwise, pool, scale"),
-        ("caffe2", {}, {"pool": (1, 2, 2)}, "pool: got 1,2,2, .* given is pairwise, sub"),
-        ("caffe2", {}, {"pairwise": DOT}, "got divided, .* given is pairwise, subsample$"),
-        ("slowfast", {"norm": "BN"}, {"groups": 32}, "groups: got 32, .* given is pairwise, pool"),
+        ("slowfast", {}, {"subsample": "before"}, "got before, .* block are pairwise, pool, scale"),
+        ("caffe2", {}, {"pool": (1, 2, 2)}, "pool: got 1,2,2, .* block are pairwise, sub"),
+        ("caffe2", {}, {"pairwise": DOT}, "got divided, .* block are pairwise, subsample$"),
+        ("slowfast", {"norm": "BN"}, {"groups": 32}, "groups: got 32, .* block are pairwise, pool"),
         # pools and groups that no tensor shows
         ("slowfast", {}, {"pool": (1, 3, 3)}, "pool: expected 1,2,2 or 1,1,1 .*, got 1,3,3"),
         ("slowfast", {}, {"pool": (2, 2, 2)}, "pool: expected 1,2,2 or 1,1,1 .*, got 2,2,2"),
         ("mmcv", {"norm": "GN"}, {"groups": 16}, "groups: expected 32 .*, got 16"),
         # what there is no block for here
-        ("mmcv", {"conv_out.conv.bias": None}, {}, "norm follows it, of which there are no"),
+        ("mmcv", {"conv_out.conv.bias": None}, {}, "norm follows it, but the norm has no"),
         ("mmcv", {"conv_out.ln.weight": torch.ones(8)}, {}, "'conv_out.ln.weight' is no tensor"),
         ("mmcv", {"norm": "GN"}, {"groups": 32}, "W_z has a bias before its GroupNorm"),
         ("slowfast", {"bn.weight": torch.ones(8)}, {}, "no running statistics"),
         ("slowfast", {"conv_theta.weight": WIDE}, {}, r"theta.weight: expected \(4, 8\)"),
         ("slowfast", {"norm": "BN", "bn.running_var": None}, {}, "lacks .*running_var"),
         ("caffe2", {"theta_w": None, "phi_w": None}, {}, "lacks .*theta.weight and phi.weight"),
-        ("caffe2", {"phi_w": None}, {}, "lacks what here is phi.weight"),
-        ("caffe2", {"out_w": None}, {}, "lacks what here is w_z.weight"),
+        ("caffe2", {"phi_w": None}, {}, "lacks the tensors for phi.weight"),
+        ("caffe2", {"out_w": None}, {}, "lacks the tensors for w_z.weight"),
     ],
 )
 def test_what_cannot_be_taken_over_exactly_is_refused(source, made, given, message):

@@ -23,7 +23,7 @@ from nl_detectron.engine import Checkpointer
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
-COUNTERS = "counters of training batches, which no output depends on"
+COUNTERS = "counters of training batches, which do not affect any output"
 TOOL = Path(__file__).parents[2] / "tools" / "convert_weights.py"
 SLOWFAST = {"pairwise": EMBEDDED, "pool": (1, 2, 2)}
 CAFFE2 = {"pairwise": EMBEDDED, "subsample": "before", "scale": "divided"}
@@ -187,7 +187,7 @@ def test_caffe2s_pickle_goes_into_a_baselines_checkpoint(tool, tmp_path, capsys)
     )
     table, fragment = capsys.readouterr().out.split("\n\n")
     assert "backbone.bottom_up.res4.nonlocal5, 128 -> 64 channels" in table
-    assert "left: its first max pool is not padded" in table and "names of no block" in table
+    assert "left: its first max pool is not padded" in table and "names of no known block" in table
     cfg = tiny_cfg()
     cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(fragment)))
     checkpointer = Checkpointer(build_model(cfg))
@@ -231,7 +231,7 @@ def test_blocks_that_are_not_named_are_left():
     assert list(found.blocks) == ["s4.pathway0_nonlocal5"]
     assert found.config["MODEL"]["NONLOCAL"]["BACKBONE"]["AFTER"] == ["res4.4"]
     assert set(found.left) == set(slow("s3.pathway0_nonlocal1"))
-    assert set(found.left.values()) == {"not named by --place"}
+    assert set(found.left.values()) == {"not selected by --place"}
 
 
 @pytest.mark.parametrize(
@@ -254,12 +254,12 @@ def test_a_resnet_of_videos_is_left_as_a_whole(more, reason):
 @pytest.mark.parametrize(
     ("source", "tensors", "more", "message"),
     [
-        ("caffe2", slow(), {}, "no non-local block of caffe2's among 12 tensors"),
+        ("caffe2", slow(), {}, "no non-local block of caffe2 among 12 tensors"),
         ("mmcv", lone("backbone.layer3.4.nonlocal_block_2."), {}, "inside a residual block"),
         ("mmcv", lone("neck.1.refine."), {}, "BFP"),
         ("mmcv", lone("neck.1.refine."), {"places": {"": "res2.0"}}, "BFP"),
-        ("mmcv", lone(""), {}, "'' does not tell where .* --place res4.4"),
-        ("mmcv", lone("a.") | lone("b."), {}, "'a' does not tell where .* --place a=res4.4"),
+        ("mmcv", lone(""), {}, "'' does not show where .* --place res4.4"),
+        ("mmcv", lone("a.") | lone("b."), {}, "'a' does not show where .* --place a=res4.4"),
         ("mmcv", lone("a.") | lone("b."), {"places": {"": "res4.4"}}, "no block ''.* a, b"),
         ("slowfast", slow(), {"places": {"": "res4.-2"}}, "counted from 0.* 'res4.-2'"),
         ("slowfast", slow(), {"places": {"": "res6.0"}}, "expected a residual block.* 'res6.0'"),
@@ -268,11 +268,11 @@ def test_a_resnet_of_videos_is_left_as_a_whole(more, reason):
             "mmcv",
             lone("a.") | lone("b."),
             {"places": {"a": "res4.4", "b": "res4.4"}},
-            "more than one block is to follow res4.4",
+            "more than one block follows res4.4",
         ),
         ("slowfast", slow() | slow("s3.pathway0_nonlocal1", norm=""), {}, "one config .* differ"),
         ("slowfast", slow(inner=5), {}, "5 inner channels of 8"),
-        ("slowfast", slow("s4.pathway1_nonlocal5"), {}, "does not tell where"),
+        ("slowfast", slow("s4.pathway1_nonlocal5"), {}, "does not show where"),
     ],
 )
 def test_what_has_no_place_here_is_refused(source, tensors, more, message):

@@ -96,10 +96,10 @@ def test_places_that_do_not_exist_are_refused(place):
 @pytest.mark.parametrize(
     "after, twice",
     [
-        (["res4.4", "res4.4"], "res4.4 named more than once"),
-        (["res4.4", "res4.-2"], "res4.4 named more than once"),
-        (["res3.*", "res3.1"], "res3.1 named more than once"),
-        (["res5.-1", "res5.*", "res5.0"], "res5.0, res5.2 named more than once"),
+        (["res4.4", "res4.4"], "names res4.4 more than once"),
+        (["res4.4", "res4.-2"], "names res4.4 more than once"),
+        (["res3.*", "res3.1"], "names res3.1 more than once"),
+        (["res5.-1", "res5.*", "res5.0"], "names res5.0, res5.2 more than once"),
     ],
 )
 def test_places_named_twice_are_refused(after, twice):
@@ -305,7 +305,7 @@ def test_convs_for_no_nonlocal_head_are_refused(task, name, says, backbone):
 
 
 def test_frozen_norm_is_refused_by_a_whole_model_too():
-    with pytest.raises(ValueError, match="no gradient would ever reach the block"):
+    with pytest.raises(ValueError, match="no gradient would reach the block"):
         build_on_meta(with_blocks(tiny_cfg(), NORM="FrozenBN"))
 
 

@@ -43,13 +43,13 @@ def check_content(content: dict) -> Iterator[Issue]:
 
 
 def check_files(content: dict, folder: str | os.PathLike) -> Iterator[Issue]:
-    """Issues of the image files, each read as in training. Shows a progress bar."""
+    """Issues of the image files, which are read as in training. Shows a progress bar."""
     images = whole_images(content)
     paths = [os.path.join(folder, image["file_name"]) for image in images]
     sizes = [(image["height"], image["width"]) for image in images]
-    with ThreadPoolExecutor() as pool:  # Pillow decodes beside other threads
+    with ThreadPoolExecutor() as pool:  # Pillow releases the GIL while it decodes
         kinds = pool.map(_check_file, paths, sizes)
-        # disable=None: where nobody looks, there is no bar
+        # disable=None: no bar without a terminal
         bar = tqdm(kinds, "images", len(images), unit="image", disable=None)
         for image, kind in zip(images, bar, strict=True):
             if kind:
@@ -146,7 +146,7 @@ def _check_file(path: str, size: tuple[int, int]) -> str | None:
         return "missing image"
     try:
         found = read_image(path, "BGR").shape[:2]
-    except Exception:  # each format of Pillow's raises its own
+    except Exception:  # Pillow's formats raise different types
         return "unreadable image"
     if found == size:
         return None

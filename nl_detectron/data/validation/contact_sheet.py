@@ -16,16 +16,16 @@ from ..coco_dataset import describe, names_and_colours
 from .checks import check_annotation, is_polygon, whole_images
 from .issues import ISSUE_TYPES
 
-MOST = 12  # images
+MOST = 12  # largest number of images
 COLUMNS = 4
-WIDTH, HEIGHT = 480, 360  # pixels of an image, at most
+WIDTH, HEIGHT = 480, 360  # largest size of an image in pixels
 DPI = 100
 
 
 def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
-    """Up to 12 images that show as many classes as can be, with boxes, masks and keypoints.
+    """Draw up to 12 images that show as many classes as possible, with their annotations.
 
-    Images that cannot be read and broken parts of annotations are left out; :mod:`.checks` reports
+    Images that cannot be read and broken parts of annotations are omitted; :mod:`.checks` reports
     them.
 
     Args:
@@ -48,7 +48,7 @@ def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
         name = left.pop(best)
         try:
             pixels = read_image(os.path.join(folder, name), "RGB")
-        except Exception:  # each format of Pillow's raises its own
+        except Exception:  # Pillow's formats raise different types
             continue
         drawn[name] = _draw_image(pixels, of_image[best], metadata)
         unseen -= classes[best]
@@ -87,9 +87,9 @@ def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
 def _draw_image(pixels: np.ndarray, records: list[dict], metadata: Metadata) -> np.ndarray:
     height, width = pixels.shape[:2]
     scale = min(WIDTH / width, HEIGHT / height)
-    np.random.seed(0)  # the Visualizer varies a class's colour by lot: the same every time
+    np.random.seed(0)  # the Visualizer varies a class's colour randomly; this makes it repeatable
     drawing = Visualizer(pixels, metadata, scale, ColorMode.SEGMENTATION)
-    # it draws annotations that have the same parts
+    # the Visualizer expects annotations with the same parts
     for parts in sorted({_parts(record) for record in records}):
         drawing.draw_dataset_dict({"annotations": [r for r in records if _parts(r) == parts]})
     return drawing.output.get_image()

@@ -1,4 +1,4 @@
-"""The types of issues in a data set in COCO's format, and how often and where each was found."""
+"""Types of issues in a data set in COCO's format, and their counts and places."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 Issue = tuple[str, str]  # the name of its type, and the place
 SEVERITIES = ("info", "warning", "error")
-EXAMPLES = 3  # of a kind that are kept
+EXAMPLES = 3  # places that are kept per type
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,11 @@ class IssueType:
     """How serious an issue is and what it concerns.
 
     Attributes:
-        severity: "error" if a run would stop or its results be wrong; "warning" if something is
-            left out or is probably a mistake; "info" otherwise.
-        scope: "all", or the runs that it concerns: "masks", "keypoints", "evaluation", "mask
+        severity: "error" if a run would stop or have wrong results; "warning" if something is
+            ignored or is probably a mistake; "info" otherwise.
+        scope: "all", or the runs that the issue concerns: "masks", "keypoints", "evaluation", "mask
             evaluation" or "keypoint evaluation".
-        meaning: its consequence.
+        meaning: the cause or the consequence.
     """
 
     severity: str
@@ -27,70 +27,78 @@ class IssueType:
 
 
 ISSUE_TYPES = {
-    "missing image": IssueType("error", "all", "training stops where it comes to it"),
-    "unreadable image": IssueType("error", "all", "broken or no image: training stops there"),
+    "missing image": IssueType("error", "all", "training stops at this image"),
+    "unreadable image": IssueType("error", "all", "broken, or not an image: training stops there"),
     "width and height swapped": IssueType(
-        "error", "all", "training stops there; often by an EXIF rotation, which it applies"
+        "error", "all", "training stops there; often an EXIF rotation, which training applies"
     ),
-    "wrong image size": IssueType("error", "all", "not what its entry says: training stops there"),
-    "nothing annotated": IssueType("error", "all", "no annotation is of an image of the file"),
+    "wrong image size": IssueType("error", "all", "differs from its entry: training stops there"),
+    "nothing annotated": IssueType("error", "all", "no annotation belongs to an image of the file"),
     "incomplete image": IssueType("error", "all", "lacks id, file_name, height or width"),
     "image id twice": IssueType("error", "all", "one of the two is lost"),
     "class id twice": IssueType("error", "all", "one of the two is lost"),
     "annotation id twice": IssueType("error", "all", "Detectron2 refuses such a file"),
     "incomplete annotation": IssueType("error", "all", "lacks id, image_id, category_id or bbox"),
-    "unknown category": IssueType("error", "all", "a category_id that categories lack"),
-    "malformed box": IssueType("error", "all", "a bbox is four finite numbers"),
-    "ignore is set": IssueType("error", "all", "Detectron2 refuses it; COCO's own is iscrowd"),
-    "no mask": IssueType("error", "masks", "others have one; Mask R-CNN needs all"),
-    "malformed mask": IssueType("error", "masks", "no list of polygons and no RLE"),
-    "mask of another size": IssueType("error", "masks", "an RLE's size is its image's"),
-    "keypoint name twice": IssueType("error", "keypoints", "names tell what a flip swaps"),
+    "unknown category": IssueType("error", "all", "its category_id is not among the categories"),
+    "malformed box": IssueType("error", "all", "a bbox must be four finite numbers"),
+    "ignore is set": IssueType("error", "all", "Detectron2 refuses it; COCO uses iscrowd"),
+    "no mask": IssueType("error", "masks", "others have one; Mask R-CNN needs one for each"),
+    "malformed mask": IssueType("error", "masks", "neither a list of polygons nor an RLE"),
+    "mask of another size": IssueType("error", "masks", "an RLE must have the size of its image"),
+    "keypoint name twice": IssueType("error", "keypoints", "names decide what a flip swaps"),
     "keypoints differ": IssueType(
-        "error", "keypoints", "classes with other keypoints than the first's: a model has one list"
+        "error", "keypoints", "classes differ in their keypoints, but a model has one list"
     ),
     "no keypoints": IssueType(
-        "error", "keypoints", "Keypoint R-CNN needs all (zeros: not labelled)"
+        "error", "keypoints", "Keypoint R-CNN needs all (zeros mean not labelled)"
     ),
-    "keypoint count": IssueType("error", "keypoints", "not x, y, visibility for each of its class"),
-    "no area or iscrowd": IssueType("error", "evaluation", "COCO's evaluation stops without"),
+    "keypoint count": IssueType(
+        "error", "keypoints", "must be x, y, visibility for each keypoint of its class"
+    ),
+    "no area or iscrowd": IssueType("error", "evaluation", "COCO's evaluation needs both"),
     "first polygon without 3 points": IssueType(
-        "error", "mask evaluation", "pycocotools takes it for a box, and COCO's evaluation stops"
+        "error", "mask evaluation", "pycocotools takes it for a box, and evaluation stops"
     ),
-    "no num_keypoints": IssueType(
-        "error", "keypoint evaluation", "COCO's evaluation stops without"
+    "no num_keypoints": IssueType("error", "keypoint evaluation", "COCO's evaluation needs it"),
+    "unknown image": IssueType(
+        "warning", "all", "its image_id is not among the images: never used"
     ),
-    "unknown image": IssueType("warning", "all", "an image_id that images lack: never seen"),
-    "image file twice": IssueType("warning", "all", "one file under several ids"),
+    "image file twice": IssueType("warning", "all", "one file with several ids"),
     "annotation twice": IssueType("warning", "all", "same image, class and box"),
     "annotation id 0": IssueType(
-        "warning", "evaluation", "pycocotools takes what matches it for a false positive"
+        "warning",
+        "evaluation",
+        "pycocotools counts a detection that matches it as a false positive",
     ),
     "empty box": IssueType(
-        "warning", "all", "no width or height: left out in training, never found"
+        "warning", "all", "no width or height: ignored in training, never found"
     ),
-    "box outside its image": IssueType("warning", "all", "cut off; x1, y1 for width, height?"),
+    "box outside its image": IssueType(
+        "warning", "all", "clipped; is it x1, y1 instead of width, height?"
+    ),
     "broken polygon": IssueType(
-        "warning", "masks", "odd, or fewer than 3 points: left out in training"
+        "warning", "masks", "odd length, or fewer than 3 points: ignored in training"
     ),
-    "flat polygon": IssueType("warning", "masks", "it has no area"),
-    "keypoint outside its image": IssueType("warning", "keypoints", "taken as not labelled"),
+    "flat polygon": IssueType("warning", "masks", "no area"),
+    "keypoint outside its image": IssueType("warning", "keypoints", "treated as not labelled"),
     "wrong num_keypoints": IssueType(
-        "warning", "keypoints", "not the number with a visibility above 0"
+        "warning", "keypoints", "differs from the number with a visibility above 0"
     ),
-    "keypoints without names": IssueType("warning", "keypoints", "its class names none: not used"),
+    "keypoints without names": IssueType(
+        "warning", "keypoints", "its class has no keypoint names: ignored"
+    ),
     "broken skeleton": IssueType(
-        "warning", "keypoints", "no pairs counted from 1: no lines are drawn"
+        "warning", "keypoints", "not pairs counted from 1: no lines are drawn"
     ),
     "class name twice": IssueType("warning", "all", "two classes cannot be told apart by name"),
     "class without annotations": IssueType("warning", "all", "nothing to learn, and no AP"),
-    "image without annotations": IssueType("info", "all", "left out in training"),
+    "image without annotations": IssueType("info", "all", "ignored in training"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """All problems of a kind: how many, and where the first are."""
+    """All issues of one type: their number and the places of the first ones."""
 
     kind: str
     count: int

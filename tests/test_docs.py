@@ -1,0 +1,84 @@
+"""The documentation against the repository: links, paths, config keys, messages and examples."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from nl_detectron import add_nonlocal_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+PATH = re.compile(
+    r"(?<![\w./*-])(?:nl_detectron|tools|configs|benchmarks|tests)/[\w./-]+\.(?:py|yaml|md)\b"
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_exist(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+    for path in PATH.findall(text):
+        assert (ROOT / path).exists(), path
+
+
+def added_keys(node: CfgNode, before: CfgNode, prefix: str = "") -> dict[str, object]:
+    found = {}
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            found |= added_keys(value, before.get(name, CfgNode()), f"{prefix}{name}.")
+        elif name not in before:
+            found[prefix + name] = value
+    return found
+
+
+def test_configuration_lists_every_key_with_its_default():
+    cfg = get_cfg()
+    add_nonlocal_config(cfg)
+    text = (ROOT / "docs/configuration.md").read_text().partition("## Keys")[2]
+    text = text.partition("\n\nBlocks also need")[0]
+    rows = re.findall(r"^\| `([A-Z._]+)` \| `(.+?)` \|", text, re.MULTILINE)
+    expected = {k: repr(v).replace("'", '"') for k, v in added_keys(cfg, get_cfg()).items()}
+    assert dict(rows) == expected
+
+
+def test_messages_of_troubleshooting_are_in_the_code():
+    files = [*ROOT.glob("nl_detectron/**/*.py"), *ROOT.glob("tools/*.py")]
+    # adjacent literals are one message
+    code = re.sub(r'"\s*\n\s*f?"', "", "\n".join(file.read_text() for file in files))
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `(.+?)` \| [A-Z]", text, re.MULTILINE)
+    assert messages
+    for message in messages:
+        for part in filter(None, (part.strip() for part in message.split("…"))):
+            assert part in code, message
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_python_examples_run(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    examples = re.findall(r"```python\n(.+?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert examples
+    exec("\n".join(examples), {})
+
+
+def test_pre_commit_has_the_ruff_of_make_lint():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    required = (ROOT / "requirements-dev.txt").read_text()
+    for hook in hooks:
+        assert re.search(rf"^{re.escape(*hook['additional_dependencies'])}\s", required, re.M)
+        assert f"-m {hook['entry']} ." in (ROOT / "Makefile").read_text()
