@@ -132,8 +132,8 @@ def run_tests(where: str) -> dict:
 
 def relay_records(quick: bool) -> Iterator[dict]:
     """The relay demo, trained and evaluated as by `make demo`."""
-    from nl_detectron.data.relay import Relay, register_split
     from nl_detectron.engine import load_config
+    from nl_detectron.relay import Relay, register_split
     from tools.relay_demo import run as train
 
     if quick:
