@@ -24,8 +24,8 @@ from xml.etree import ElementTree
 import torch
 
 from . import bench_gpu, fresh, gpu_page
+from .machine import follow_train_net, machine
 from .run import ROOT, write
-from .timing import follow_train_net, machine
 
 RESULTS, PAGE = ROOT / "results" / "gpu_proof.json", ROOT.parent / "docs" / "gpu.md"
 QUICK_FOLDER = Path("output") / "gpu_proof"
