@@ -131,7 +131,3 @@ def test_each_mistake_is_told_in_one_line(words, said, files, monkeypatch):
     assert stop.value.code.startswith("train_net.py: error: ")
     assert "\n" not in stop.value.code
     assert said in stop.value.code
-
-
-def test_the_script_is_short():
-    assert len(SCRIPT.read_text().splitlines()) < 100

@@ -34,12 +34,8 @@ def test_the_demo_configs_have_the_same_schedule_over_more_iterations():
     assert solver.WARMUP_ITERS == plan.warmup and solver.WARMUP_METHOD == "linear"
 
 
-@pytest.mark.parametrize(
-    ("kind", "guess", "learned"),
-    [("mask", 20, 41), ("keypoint", 30, 46), ("pairs", 35.4, 48)],
-)
-def test_a_run_has_learned_that_is_nearer_to_knowing_than_to_guessing(kind, guess, learned):
-    assert s.GUESSES[kind] * 60 == pytest.approx(guess)
+@pytest.mark.parametrize(("kind", "learned"), [("mask", 41), ("keypoint", 46), ("pairs", 48)])
+def test_a_run_has_learned_that_is_nearer_to_knowing_than_to_guessing(kind, learned):
     assert s.has_learned(learned, 60, kind) and not s.has_learned(learned - 2, 60, kind)
 
 
