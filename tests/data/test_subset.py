@@ -1,7 +1,7 @@
 """Small subsets of COCO, and the tool that writes them."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -42,20 +42,28 @@ def test_a_subset_has_the_first_images_with_something_to_learn(
     assert chosen["categories"] == CONTENT["categories"]
 
 
-def test_a_subset_is_written_in_cocos_layout(tmp_path):
+@pytest.fixture
+def run(monkeypatch):
+    """Runs the tool with words of the command line."""
+
+    def main(*words) -> None:
+        monkeypatch.setattr(sys, "argv", ["subset_coco.py", *map(str, words)])
+        runpy.run_path(str(TOOL), run_name="__main__")
+
+    return main
+
+
+def test_a_subset_is_written_in_cocos_layout(run, tmp_path):
     (tmp_path / "coco/annotations").mkdir(parents=True)
     (tmp_path / "coco/train2017").mkdir()
     file = "annotations/instances_train2017.json"
     (tmp_path / "coco" / file).write_text(json.dumps(CONTENT))
-    words = ["--coco", tmp_path / "coco", "--output", tmp_path / "tiny/coco", "--images", "1"]
-    subprocess.run([sys.executable, TOOL, *words], check=True)
+    run("--coco", tmp_path / "coco", "--output", tmp_path / "tiny/coco", "--images", "1")
     assert len(json.loads((tmp_path / "tiny/coco" / file).read_text())["images"]) == 1
     assert (tmp_path / "tiny/coco/train2017").resolve() == (tmp_path / "coco/train2017").resolve()
 
 
-def test_a_subset_of_a_missing_folder_is_refused(tmp_path):
-    words = ["--coco", tmp_path / "nothing", "--output", tmp_path / "tiny"]
-    done = subprocess.run([sys.executable, TOOL, *words], capture_output=True, text=True)
-    assert done.returncode
-    assert "there is no folder" in done.stderr
+def test_a_subset_of_a_missing_folder_is_refused(run, tmp_path):
+    with pytest.raises(SystemExit, match="there is no folder"):
+        run("--coco", tmp_path / "nothing", "--output", tmp_path / "tiny")
     assert not (tmp_path / "tiny").exists()
