@@ -13,7 +13,7 @@ DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -50,6 +50,9 @@ explore: $(EXPLORE_STAMP) ## a page that shows where blocks look, by default the
 test: $(STAMP) ## run the tests and show which lines they miss
 	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile \
 		--cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
+
+test-fast: $(STAMP) ## run the tests that take less than about two seconds each
+	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not several" $(ARGS)
 
 test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
 	@cuda=$$($(BIN) -c 'import torch; print(torch.cuda.is_available())') || exit 1; \

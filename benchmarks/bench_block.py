@@ -14,7 +14,8 @@ from nl_detectron.layers import NonLocalBlock
 
 from . import cases, fresh
 from .cases import DEVICE, small  # noqa: F401
-from .timing import Call, compare
+from .comparison import compare
+from .timing import Call
 
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 ALIKE = ("mmcv", "none", "after")

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from . import cases
 from .cases import DEVICE, small  # noqa: F401
-from .timing import Call, compare
+from .comparison import compare
+from .timing import Call
 
 WAYS = ("separate", "joint")
 

@@ -14,8 +14,9 @@ from nl_detectron.layers import NonLocalBlock
 from nl_detectron.layers.choice import Sizes, prefers_sdpa
 
 from . import cases, fresh
+from .comparison import compare
 from .fused_attention import WAYS
-from .timing import Budget, Call, compare, spread
+from .timing import Budget, Call, spread
 
 STD = 0.1  # of x and of every weight: exponents are a few units
 BUDGET, QUICK_BUDGET = Budget(seconds=0.3, at_least=5), Budget(seconds=0.0, at_least=1)

@@ -12,7 +12,8 @@ from nl_detectron.layers import build_pairwise
 
 from . import bench_op, cases
 from .cases import DEVICE
-from .timing import Budget, Call, compare
+from .comparison import compare
+from .timing import Budget, Call
 
 SQUARE, QUICK_SQUARE = 2048, 64
 FORMS = ("gaussian", "embedded_gaussian", "dot_product")

@@ -17,7 +17,8 @@ from nl_detectron.engine import Checkpointer, load_config
 from nl_detectron.modeling import build_model
 
 from . import cases
-from .timing import Budget, Call, compare
+from .comparison import compare
+from .timing import Budget, Call
 
 IMAGENET = Path(os.environ.get("NL_DETECTRON_SHARED") or "../shared") / "weights/R-50.pth"
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -9,7 +9,8 @@ from nl_detectron.layers.choice import Sizes
 
 from . import cases, fresh
 from .cases import DEVICE, small  # noqa: F401
-from .timing import Call, compare
+from .comparison import compare
+from .timing import Call
 
 WAYS = ("dense", "forward")
 MATRICES = {False: 3, True: 6}  # of all pairs, that dense holds at one time; training or not

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from nl_detectron.data.relay import RELAY_DATASETS
 from nl_detectron.engine import load_config
+from nl_detectron.relay import RELAY_DATASETS
 from tools.relay_demo import RECORD, TASKS
 from tools.relay_demo import run as train
 

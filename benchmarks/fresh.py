@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from .timing import take_turns
+
 STATUS = Path("/proc/self/status")
 
 # Imported once, before processes are forked. No bench module may be among them: they ask for the
@@ -35,7 +37,7 @@ def measure(module: str, way: str, case: dict, budget: tuple | None = None) -> d
     """Do a case of a bench module in a fresh process.
 
     Args:
-        module: with ``build`` and ``small``, as in ``timing``.
+        module: with ``build`` and ``small``, as in ``comparison``.
         way: an argument of ``build``.
         case: the others.
         budget: time the call too, as ``timing.take_turns`` does.
@@ -93,8 +95,6 @@ def _work(to_parent: Connection, threads: int, *job: Any) -> None:
 
 
 def _measure(module: str, way: str, case: dict, budget: tuple | None) -> dict[str, Any]:
-    from .timing import take_turns
-
     bench = import_module(module)
     if getattr(bench, "MANY_TENSORS", False):
         _return_memory_at_once()

@@ -19,8 +19,10 @@ from nl_detectron.layers.choice import HALF, SINGLE, Rule
 from nl_detectron.layers.pairwise import EmbeddedGaussian
 
 from . import cases
+from .comparison import compare
+from .machine import follow_train_net
 from .run import ROOT, write
-from .timing import Budget, Call, compare, follow_train_net
+from .timing import Budget, Call
 
 CHOICE = ROOT.parent / "nl_detectron" / "layers" / "choice.py"
 BEGIN, END = "# begin: rules\n", "# end: rules\n"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from . import bench_gpu
-from .report import NOTHING, conditions, duration, markdown_table, memory, ratio, times
-from .timing import attention_backend
+from .attention_kernels import attention_backend
+from .tables import NOTHING, conditions, duration, markdown_table, memory, ratio, times
 
 NOT_YET = "not measured yet"
 ABOUT = """\

@@ -24,8 +24,8 @@ from xml.etree import ElementTree
 import torch
 
 from . import bench_gpu, fresh, gpu_page
+from .machine import follow_train_net, machine
 from .run import ROOT, write
-from .timing import follow_train_net, machine
 
 RESULTS, PAGE = ROOT / "results" / "gpu_proof.json", ROOT.parent / "docs" / "gpu.md"
 QUICK_FOLDER = Path("output") / "gpu_proof"
@@ -132,8 +132,8 @@ def run_tests(where: str) -> dict:
 
 def relay_records(quick: bool) -> Iterator[dict]:
     """The relay demo, trained and evaluated as by `make demo`."""
-    from nl_detectron.data.relay import Relay, register_split
     from nl_detectron.engine import load_config
+    from nl_detectron.relay import Relay, register_split
     from tools.relay_demo import run as train
 
     if quick:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .timing import machine
+from .machine import machine
 
 ROOT = Path(__file__).parent
 BENCHES = ("op", "block", "convs", "limit", "growth", "models", "evaluation")

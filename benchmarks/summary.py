@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from .growth import curves, exponent
+
 SOFTMAX = ("gaussian", "embedded_gaussian")
 LINEAR = ("dot_product", "concatenation", "global_context")
 
@@ -69,8 +71,6 @@ def _block(records: list[dict]) -> Iterator[Line]:
 
 
 def _growth(records: list[dict]) -> Iterator[Line]:
-    from .report import curves, exponent
-
     found = []
     for (form, way), curve in curves(records).items():
         if way == "forward":

@@ -14,7 +14,7 @@ except ImportError as error:
 
 from . import modeling
 from .config import add_nonlocal_config
-from .data import register_relay
+from .relay import register_relay
 
 register_relay()
 

@@ -12,17 +12,12 @@ import pytest
 import torch
 
 from benchmarks import cases, fresh
+from benchmarks.attention_kernels import attention_backend, attention_kernels
 from benchmarks.bench_limit import multiply_adds
-from benchmarks.report import exponent, write
-from benchmarks.timing import (
-    Budget,
-    agreement,
-    attention_backend,
-    attention_kernels,
-    compare,
-    spread,
-    take_turns,
-)
+from benchmarks.comparison import agreement, compare
+from benchmarks.growth import exponent
+from benchmarks.report import write
+from benchmarks.timing import Budget, spread, take_turns
 
 MEGABYTE = 2**20
 ALIKE = ("forty", "also forty")

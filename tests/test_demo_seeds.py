@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import demo_seeds
 from benchmarks.demo_seeds import Job, jobs
-from nl_detectron.data import Relay
+from nl_detectron.relay import Relay
 
 BLOCK = Job("relay_mask_rcnn_nl", 101, 1)
 KEYPOINTS = Job("relay_keypoint_rcnn_nl", 101, 1)

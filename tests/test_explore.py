@@ -17,12 +17,11 @@ from PIL import Image
 from test_tools import TOOLS
 
 from nl_detectron.attention import forms_of, record_attention
-from nl_detectron.data import Relay
-from nl_detectron.data.relay import register_split
 from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
+from nl_detectron.relay import Relay, draw_image, register_split
 
 sys.path.append(str(TOOLS))
 
@@ -46,7 +45,7 @@ PLACES = {"backbone": (CONFIG, []), "head": (KEYPOINTS, IN_HEAD)}
 
 @pytest.fixture(scope="module")
 def image():
-    return Relay(height=64, width=128, signal=24).draw("val", 0)[0]
+    return draw_image(Relay(height=64, width=128, signal=24), "val", 0)[0]
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from helpers import randomise
 from PIL import Image
 from test_explore import CONFIG, THIN
 
-from nl_detectron.data import Relay
 from nl_detectron.engine import load_config
 from nl_detectron.modeling import build_model, find_blocks
+from nl_detectron.relay import Relay, draw_image, write_dataset
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium")
@@ -86,7 +86,8 @@ def checkpoint(form, path):
 def server(tmp_path_factory):
     """The tool itself with two models and two images: its ``url``, and the hosts it ``asked``."""
     folder = tmp_path_factory.mktemp("explore")
-    images = Relay(height=64, width=128, signal=24, train=0, val=2).write(folder / "relay") / "val"
+    relay = Relay(height=64, width=128, signal=24, train=0, val=2)
+    images = write_dataset(relay, folder / "relay") / "val"
     (folder / "sitecustomize.py").write_text(WATCH.format(file=str(folder / "asked")))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -229,7 +230,8 @@ def test_a_broken_upload_is_told_in_the_page_and_a_good_one_is_shown(page, tmp_p
     before = [source(page, s) for s in ("#picture", "#heat0")]
     broken, good = tmp_path / "broken.png", tmp_path / "good.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    Image.fromarray(Relay(height=64, width=128, signal=24).draw("train", 5)[0]).save(good)
+    pixels, _ = draw_image(Relay(height=64, width=128, signal=24), "train", 5)
+    Image.fromarray(pixels).save(good)
     page.set_input_files("#upload input[type=file]", broken)
     message = page.get_by_role("alert")
     message.wait_for()

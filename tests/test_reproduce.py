@@ -15,10 +15,9 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
 
-from nl_detectron.data import Relay
-from nl_detectron.data.relay import SPLITS, register_split
 from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
+from nl_detectron.relay import SPLITS, Relay, register_split
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
@@ -189,8 +188,7 @@ LITTLE = Relay(train=4, val=2, height=64, width=128, signal=9)
 # train_net.py itself, in a process that also knows a little data set
 WITH_LITTLE_RELAY = f"""
 import runpy, sys
-from nl_detectron.data import Relay
-from nl_detectron.data.relay import SPLITS, register_split
+from nl_detectron.relay import SPLITS, Relay, register_split
 for split in SPLITS:
     register_split(f"little_{{split}}", {LITTLE}, split)
 sys.path[0] = {str(ROOT)!r}

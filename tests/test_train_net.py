@@ -16,8 +16,7 @@ DEMO = ROOT / "configs" / "Demo" / "relay_mask_rcnn_nl.yaml"
 # train_net.py itself, in a process that also knows a tiny data set
 WITH_TINY_RELAY = f"""
 import runpy, sys
-from nl_detectron.data import Relay
-from nl_detectron.data.relay import register_split
+from nl_detectron.relay import Relay, register_split
 for split in ("train", "val"):
     register_split(f"tiny_{{split}}", Relay(train=4, val=2, height=64, width=128, signal=9), split)
 sys.argv[0] = {str(SCRIPT)!r}
@@ -132,7 +131,3 @@ def test_each_mistake_is_told_in_one_line(words, said, files, monkeypatch):
     assert stop.value.code.startswith("train_net.py: error: ")
     assert "\n" not in stop.value.code
     assert said in stop.value.code
-
-
-def test_the_script_is_short():
-    assert len(SCRIPT.read_text().splitlines()) < 100

@@ -8,8 +8,9 @@ DETECTRON2_DATASETS=tiny python train_net.py --config-file … DATASETS.TEST "('
 import argparse
 import json
 import sys
-from collections import Counter
 from pathlib import Path
+
+from nl_detectron.data.subset import subset
 
 FILES = ("instances", "person_keypoints")
 
@@ -42,22 +43,6 @@ def main() -> None:
                 f"{args.output / name}: {len(chosen['images'])} images, "
                 f"{len(chosen['annotations'])} annotations"
             )
-
-
-def subset(content: dict, count: int, max_objects: int) -> dict:
-    """The first images, by id, of 1 to ``max_objects`` objects (with keypoints, in their file)."""
-    objects = Counter(
-        a["image_id"]
-        for a in content["annotations"]
-        if not a["iscrowd"] and a.get("num_keypoints", 1) > 0
-    )
-    useful = [image for image, n in objects.items() if n <= max_objects]
-    chosen = set(sorted(useful)[:count])
-    return {
-        **content,
-        "images": [i for i in content["images"] if i["id"] in chosen],
-        "annotations": [a for a in content["annotations"] if a["image_id"] in chosen],
-    }
 
 
 if __name__ == "__main__":

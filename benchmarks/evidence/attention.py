@@ -26,11 +26,11 @@ from nl_detectron.attention import (
     share,
 )
 from nl_detectron.attention.draw import panel
-from nl_detectron.data import RELAY_DATASETS, Relay
 from nl_detectron.engine import Checkpointer, load_config
 from nl_detectron.engine.hooks import versions
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
+from nl_detectron.relay import RELAY_DATASETS, Relay, draw_image
 
 from .results import mean
 from .runs import FORMS, OUTPUT, ROOT, RUNS, TABLES
@@ -94,7 +94,7 @@ def measure(model: nn.Module, side: int, relay: Relay) -> dict:
     model.eval()
     rng, objects = random.Random(0), []
     for number in range(IMAGES // relay.pairs):
-        image, annotations = relay.draw("val", number)
+        image, annotations = draw_image(relay, "val", number)
         objects += _objects(model, image, annotations, side, rng)
     keys = [key for key in objects[0] if all(key in o for o in objects) and key != "class"]
     found = {key: summarize([o[key] for o in objects]) for key in keys}
@@ -110,7 +110,7 @@ def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
     [name] = find_blocks(model)
     records, rows, titles = [], [], []
     for number in range(IMAGES):
-        image, annotations = relay.draw("val", number)
+        image, annotations = draw_image(relay, "val", number)
         [record] = record_attention(model, [image], (side, 9999))
         for own, annotation in enumerate(annotations):
             colour = relay.classes[annotation["category_id"] - 1]

@@ -14,10 +14,10 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.env import seed_all_rng
 
+from nl_detectron.data.subset import subset
 from nl_detectron.engine import Checkpointer, load_config
 from nl_detectron.engine.hooks import versions
 from nl_detectron.modeling import build_model
-from tools.subset_coco import subset
 
 from .evaluate import evaluate
 from .runs import OUTPUT, ROOT, nonlocal_

@@ -15,9 +15,8 @@ from pathlib import Path
 from detectron2.config import CfgNode, get_cfg
 
 from nl_detectron.config import add_nonlocal_config
-from nl_detectron.data import Relay
-from nl_detectron.data.relay import SPLITS, register_split
 from nl_detectron.engine import load_config
+from nl_detectron.relay import SPLITS, Relay, draw_image, register_split
 
 from . import models  # noqa: F401  (registers its backbones)
 from . import settings as s
@@ -107,7 +106,7 @@ def fingerprint(data: Relay) -> str:
     known = sha256(f"{data.train} {data.val}".encode())
     for split in SPLITS:
         for number in range(8 if getattr(data, split) else 0):  # training images are of two kinds
-            image, annotations = data.draw(split, number)
+            image, annotations = draw_image(data, split, number)
             known.update(image.tobytes() + json.dumps(annotations).encode())
     return known.hexdigest()[:16]
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from dataclasses import replace as changed
 
-from nl_detectron.data import Relay
+from nl_detectron.relay import Relay
 
 # Settings were chosen on seeds 1 to 20 alone. What the tables show comes from these, which no
 # setting was chosen on; a run that does not learn is counted and shown like any other.

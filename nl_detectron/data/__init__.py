@@ -1,6 +1,5 @@
-"""Data sets: a user's own in COCO's format, and the synthetic relay task, written in it too."""
+"""A user's own data sets in COCO's format."""
 
 from .coco_dataset import CocoDataset
-from .relay import RELAY_DATASETS, Relay, register_relay
 
-__all__ = ["RELAY_DATASETS", "CocoDataset", "Relay", "register_relay"]
+__all__ = ["CocoDataset"]

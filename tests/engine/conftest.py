@@ -11,8 +11,6 @@ from coco_files import PLAIN, catalogues_left_alone, sound_content, word, write
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from nl_detectron.data import Relay
-from nl_detectron.data.relay import SPLITS, register_split
 from nl_detectron.engine import (
     Trainer,
     argument_parser,
@@ -22,6 +20,7 @@ from nl_detectron.engine import (
     start_run,
 )
 from nl_detectron.errors import UsageError
+from nl_detectron.relay import SPLITS, Relay, register_split, write_dataset
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -44,7 +43,7 @@ def tiny_relay(tmp_path_factory):
         patch.setenv("NL_DETECTRON_CACHE", str(tmp_path_factory.mktemp("cache")))
         names = [f"{name}_{split}" for name in TINY for split in SPLITS]
         for name, relay in TINY.items():
-            relay.write()
+            write_dataset(relay)
             for split in SPLITS:
                 register_split(f"{name}_{split}", relay, split)
         yield

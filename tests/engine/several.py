@@ -23,14 +23,13 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nl_detectron.config import default_block
-from nl_detectron.data import Relay
-from nl_detectron.data.relay import register_split
 from nl_detectron.engine import Trainer, distributed, evaluate, lazy, load_config
 from nl_detectron.engine.distributed import distribute_model
 from nl_detectron.engine.hooks import EvalHook
 from nl_detectron.errors import UsageError
 from nl_detectron.layers import NORMS, PAIRWISE
 from nl_detectron.modeling import NonLocalKeypointHead, NonLocalMaskHead, find_blocks
+from nl_detectron.relay import Relay, files, register_split
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DATA = {
@@ -270,12 +269,12 @@ def split_rois(folder: Path) -> None:
 
 def load_relay(folder: Path) -> None:
     """Load a data set whose files are not there yet, and tell how many images were drawn."""
-    drawn, draw = [], Relay.draw
-    Relay.draw = lambda *words: drawn.append(words) or draw(*words)
+    drawn, draw = [], files.draw_image
+    files.draw_image = lambda *words: drawn.append(words) or draw(*words)
     relay = Relay(train=3, val=2, height=64, width=128, signal=9, seed=comm.shared_random_seed())
     register_split("late", relay, "train")
     records = DatasetCatalog.get("late")
-    Relay.draw = draw
+    files.draw_image = draw
     save((len(records), len(drawn)), folder / "drawn")
 
 

@@ -13,10 +13,10 @@ import several
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from nl_detectron.data import Relay
 from nl_detectron.engine import argument_parser, distributed
 from nl_detectron.engine.evaluation import INSTANCES
 from nl_detectron.errors import UsageError
+from nl_detectron.relay import Relay, write_dataset
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.several
@@ -219,9 +219,8 @@ def test_torchrun_ends_a_run_of_which_a_process_fails(environment, tmp_path):
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):
     """The words of train_net.py for a data set of a few images, and the thin Demo config."""
-    data = Relay(train=4, val=3, height=64, width=128, signal=9).write(
-        tmp_path_factory.mktemp("data") / "relay"
-    )
+    relay = Relay(train=4, val=3, height=64, width=128, signal=9)
+    data = write_dataset(relay, tmp_path_factory.mktemp("data") / "relay")
     sets = [f"two_{part}={data}/{part}.json:{data}/{part}" for part in ("train", "val")]
     return ["train_net.py", *(word for one in sets for word in ("--dataset", one))]
 

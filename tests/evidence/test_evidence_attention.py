@@ -10,8 +10,8 @@ from detectron2.structures import Boxes, Instances
 
 from benchmarks.evidence import attention
 from benchmarks.evidence.report import ATTENTION_PAGE, attention_parts, render
-from nl_detectron.data import Relay
 from nl_detectron.modeling import build_model, find_blocks
+from nl_detectron.relay import Relay
 
 PAIRS = Relay(pairs=4, height=96, width=256, signal=24, train=0, val=2)
 

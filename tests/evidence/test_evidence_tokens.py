@@ -1,12 +1,9 @@
 """The harder relay on tokens: nothing but the block carries what a signal says to its object."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.evidence import tokens
 from benchmarks.evidence.runs import FORMS
 from benchmarks.evidence.tokens import COLOURS, TEXTURES, Relay, Tokens, perform, table
 
@@ -41,17 +38,6 @@ def test_untrained_forms_know_nothing(form):
     assert 0.2 < found["right"] < 0.5
     if form in ("embedded_gaussian", "concatenation", "global_context"):  # even, or for all alike
         assert found["own"] == pytest.approx(1 / 4, abs=0.02)
-
-
-def test_every_number_of_pairs_form_and_seed_is_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "RESULT", tmp_path / "tokens.json")
-    monkeypatch.setattr(tokens, "perform", lambda **what: {"right": 0.5, "own": 0.25})
-    threads = torch.get_num_threads()
-    tokens.main()
-    torch.set_num_threads(threads)
-    runs = json.loads(tokens.RESULT.read_text())["runs"]
-    assert len(runs) == len(tokens.PAIRS) * len(FORMS) * len(tokens.SEEDS)
-    assert runs[0] == {"pairs": 1, "form": FORMS[0], "seed": 1, "right": 0.5, "own": 0.25}
 
 
 def test_the_table_is_of_means_and_ranges():

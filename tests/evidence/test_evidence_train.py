@@ -14,9 +14,9 @@ from benchmarks.evidence.evaluate import Found, once
 from benchmarks.evidence.runs import RUNS, register
 from benchmarks.evidence.sweep import state
 from benchmarks.evidence.train import build, perform
-from nl_detectron.data import Relay
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import find_blocks
+from nl_detectron.relay import Relay, cache_folder
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def found_on(relay, folder, category_of):
     """A Found of perfect boxes and masks, each with the category that a function gives it."""
     name = register(relay, "val")
     DatasetCatalog.get(name)  # writes the images
-    truth = COCO(str(relay.folder() / "val.json"))
+    truth = COCO(str(cache_folder(relay) / "val.json"))
     detections = []
     for a in truth.anns.values():
         mask = encode(np.asfortranarray(truth.annToMask(a)))
@@ -143,7 +143,7 @@ def test_keypoints_are_located_whichever_end_is_taken_for_the_head(
     name = register(relay, "val")
     DatasetCatalog.get(name)
     detections = []
-    for number, a in enumerate(COCO(str(relay.folder() / "val.json")).anns.values()):
+    for number, a in enumerate(COCO(str(cache_folder(relay) / "val.json")).anns.values()):
         points = np.reshape(a["keypoints"], (3, 3)).astype(float)
         if turned is None:
             points[:, :2] += 90

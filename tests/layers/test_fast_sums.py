@@ -196,18 +196,6 @@ def test_the_choice_follows_the_costs(form):
     assert pairwise.prefers_fused(Sizes(1, 16, 512, 16, 512)) == (form in always)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_forward_takes_the_way_that_was_chosen(form, monkeypatch):
-    pairwise, tensors = build(form, 3), inputs(1, 4, 3, 5, 2)
-    taken = []
-    for way in ("dense", "fused"):
-        monkeypatch.setattr(pairwise, way, lambda *t, w=way: taken.append(w) or t[2])
-    for fast in (True, False):
-        monkeypatch.setattr(pairwise, "prefers_fused", lambda sizes, f=fast: f)
-        pairwise(*tensors)
-    assert taken == ["fused", "dense"]
-
-
 class Allocations(TorchDispatchMode):
     """Elements of the largest tensor that an operation makes, broadcast views not counted."""
 

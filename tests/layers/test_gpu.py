@@ -13,7 +13,7 @@ from formula import block_by_formula
 from helpers import randomise, tiny_cfg, with_blocks
 from layouts import channels_last, contiguous
 
-from benchmarks.timing import attention_backend, attention_kernels
+from benchmarks.attention_kernels import attention_backend, attention_kernels
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
 from nl_detectron.layers.choice import Sizes, prefers_sdpa
 from nl_detectron.modeling import build_model

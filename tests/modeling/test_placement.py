@@ -1,6 +1,5 @@
-"""Where blocks stand: names of places, the order of children, and what is refused."""
+"""Where blocks stand in a backbone: names of places and the order of children."""
 
-import logging
 from itertools import pairwise
 
 import pytest
@@ -10,53 +9,15 @@ from detectron2.modeling import build_resnet_backbone
 from helpers import tiny_cfg, with_blocks
 from torch import nn
 
-from nl_detectron.layers import NonLocalBlock
-from nl_detectron.modeling import (
-    NonLocalKeypointHead,
-    add_backbone_blocks,
-    build_model,
-    find_blocks,
-)
+from nl_detectron.config import default_block
+from nl_detectron.engine import build_on_meta
+from nl_detectron.modeling import add_backbone_blocks, find_blocks
 from nl_detectron.modeling.backbone import parse_places
 from nl_detectron.modeling.placement import insert_after
 
 R50 = {"res2": 3, "res3": 4, "res4": 6, "res5": 3}
 R101 = {**R50, "res4": 23}
 X152 = {**R50, "res3": 8, "res4": 36}
-OPTIONS = {
-    "pairwise": "embedded_gaussian",
-    "reduction": 2,
-    "subsample": "before",
-    "use_scale": True,
-    "norm": "",
-    "checkpoint": False,
-}
-
-
-def build_on_meta(cfg):
-    """Shapes without memory."""
-    cfg = cfg.clone()
-    cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):
-        return build_model(cfg)
-
-
-def make_head(after, convs=8, **options):
-    return NonLocalKeypointHead(
-        ShapeSpec(channels=16),
-        num_keypoints=17,
-        conv_dims=[8] * convs,
-        after=after,
-        block={**OPTIONS, **options},
-    )
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    # Detectron2's setup_logger, which another test may have called, stops propagation
-    monkeypatch.setattr(logging.getLogger("nl_detectron"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="nl_detectron")
-    return caplog
 
 
 # --- names of places
@@ -137,7 +98,7 @@ def test_insert_after_keeps_names_modules_and_order():
 @pytest.mark.parametrize("after", [["res4.*"], ["res4.4", "res4.0"], ["res4.0", "res4.4"]])
 def test_blocks_run_right_after_their_residual_block(after):
     resnet = build_resnet_backbone(tiny_cfg("C4"), ShapeSpec(channels=3))
-    add_backbone_blocks(resnet, after, **OPTIONS)
+    add_backbone_blocks(resnet, after, **default_block())
     ran = []
 
     def note(name):
@@ -212,117 +173,3 @@ def test_every_key_reaches_the_blocks():
 def test_reduction_to_no_channels_is_refused(reduction):
     with pytest.raises(ValueError, match=f"REDUCTION: expected 1 to 128 here, got {reduction}"):
         build_on_meta(with_blocks(tiny_cfg(), REDUCTION=reduction))
-
-
-# --- the keypoint head
-
-
-@pytest.mark.parametrize("after", [[2, 4, 6, 8], [1], [8, 1]])
-def test_head_blocks_follow_their_convs_relu(after):
-    head = make_head(after)
-    expected = []
-    for i in range(1, 9):
-        expected += [f"conv_fcn{i}", f"conv_fcn_relu{i}"]
-        expected += [f"nonlocal{i}"] if i in after else []
-    assert [name for name, _ in head.named_children()] == [*expected, "score_lowres"]
-
-    ran = []
-    for name, child in head.named_children():
-        child.register_forward_hook(lambda *_, name=name: ran.append(name))
-    assert head.layers(torch.randn(2, 16, 4, 4)).shape == (2, 17, 16, 16)
-    assert ran == [*expected, "score_lowres"]
-
-
-def test_heads_own_init_leaves_the_blocks_identities():
-    # Detectron2's head gives every parameter that it finds He's init: W_z must come later.
-    for block in find_blocks(make_head([2, 4, 6, 8])).values():
-        assert not block.w_z.weight.any()
-        assert block.theta.weight.std().item() == pytest.approx(0.01, rel=0.5)
-    for block in find_blocks(make_head([2, 4], norm="LN")).values():
-        assert not block.norm.weight.any()
-
-
-@pytest.mark.parametrize("conv", [0, 9, -1, "2", 2.0, None])
-def test_convs_that_do_not_exist_are_refused(conv):
-    with pytest.raises(ValueError, match=f"there is no conv {conv!r}; this head has 1 to 8"):
-        make_head([4, conv])
-
-
-def test_head_without_or_with_doubled_convs_is_refused():
-    with pytest.raises(ValueError, match=r"KEYPOINT_HEAD.AFTER is empty.*a baseline.*1 to 8"):
-        make_head([])
-    with pytest.raises(ValueError, match=r"more than once in \[2, 4, 2\]"):
-        make_head([2, 4, 2])
-
-
-def test_a_norm_that_needs_rois_in_every_process_is_refused_in_a_head():
-    with pytest.raises(ValueError, match=r"naiveSyncBN would stop in the keypoint head.*BN_N"):
-        make_head([2], norm="naiveSyncBN")
-    make_head([2], norm="naiveSyncBN_N")
-
-
-# --- a config that names blocks gets them, or is refused
-
-
-def test_empty_lists_of_nonlocal_parts_are_refused():
-    backbone = tiny_cfg()
-    backbone.MODEL.BACKBONE.NAME = "build_nonlocal_resnet_fpn_backbone"
-    with pytest.raises(ValueError, match=r"BACKBONE.AFTER is empty"):
-        build_on_meta(backbone)
-    head = tiny_cfg(task="keypoint")
-    head.MODEL.ROI_KEYPOINT_HEAD.NAME = "NonLocalKeypointHead"
-    with pytest.raises(ValueError, match=r"KEYPOINT_HEAD.AFTER is empty"):
-        build_on_meta(head)
-
-
-@pytest.mark.parametrize("arch", ["FPN", "C4"])
-def test_places_for_a_plain_backbone_are_refused(arch):
-    cfg = tiny_cfg(arch)
-    cfg.MODEL.NONLOCAL.BACKBONE.AFTER = ["res4.-2"]
-    with pytest.raises(ValueError) as error:
-        build_on_meta(cfg)
-    assert "BACKBONE.AFTER is ['res4.-2']" in str(error.value)
-    assert f"MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}" in str(error.value)
-    assert "expected build_nonlocal_resnet_fpn_backbone" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "task, name, says",
-    [
-        ("keypoint", "KRCNNConvDeconvUpsampleHead", "NAME is KRCNNConvDeconvUpsampleHead"),
-        ("mask", "NonLocalKeypointHead", "KEYPOINT_ON is False"),
-    ],
-)
-@pytest.mark.parametrize("backbone", [(), ("res4.-2",)])
-def test_convs_for_no_nonlocal_head_are_refused(task, name, says, backbone):
-    cfg = with_blocks(tiny_cfg(task=task), backbone)  # blocks elsewhere do not count
-    cfg.MODEL.ROI_KEYPOINT_HEAD.NAME = name
-    cfg.MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER = [2]
-    with pytest.raises(ValueError) as error:
-        build_on_meta(cfg)
-    assert "KEYPOINT_HEAD.AFTER is [2]" in str(error.value)
-    assert says in str(error.value)
-
-
-def test_frozen_norm_is_refused_by_a_whole_model_too():
-    with pytest.raises(ValueError, match="no gradient would reach the block"):
-        build_on_meta(with_blocks(tiny_cfg(), NORM="FrozenBN"))
-
-
-def test_baseline_builds_without_blocks():
-    model = build_on_meta(tiny_cfg(task="keypoint"))
-    assert not any(isinstance(m, NonLocalBlock) for m in model.modules())
-    assert find_blocks(model) == {}
-
-
-def test_log_says_what_stands_where(log):
-    cfg = with_blocks(tiny_cfg(task="keypoint"), ["res3.0", "res4.-2"], [2], PAIRWISE="gaussian")
-    build_on_meta(cfg)
-    lines = [r.getMessage() for r in log.records if r.name.startswith("nl_detectron")]
-    assert lines == [
-        "Non-local blocks in the backbone: "
-        "res3.nonlocal0 (gaussian, 64 -> 32 channels, 4,192 parameters); "
-        "res4.nonlocal4 (gaussian, 128 -> 64 channels, 16,576 parameters)",
-        "Non-local blocks in the keypoint head: "
-        "nonlocal2 (gaussian, 8 -> 4 channels, 76 parameters)",
-    ]

@@ -1,6 +1,6 @@
-"""Nothing near the object tells what the signal tells: a classifier of its crop finds chance.
+"""Nothing near the object shows what the signal shows: a classifier of its crop is at chance.
 
-Each view goes through the same classifier, and the signal's own crop shows that it can succeed.
+Each view goes through the same classifier; on the signal's crop it succeeds.
 """
 
 import itertools
@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from nl_detectron.data import RELAY_DATASETS, Relay
-from nl_detectron.data.scenes import COLOURS
+from nl_detectron.relay import RELAY_DATASETS, Relay, draw_image
+from nl_detectron.relay.spec import COLOURS
 
 RELAYS = {
     "classes": Relay(),
@@ -36,7 +36,7 @@ def samples(variant):
     """Images, an annotation each and what is to be told, first TRAIN then HELD_OUT."""
     relay = RELAYS[variant]
     numbers = [("train", i) for i in range(TRAIN)] + [("val", i) for i in range(HELD_OUT)]
-    images, lists = zip(*(relay.draw(*number) for number in numbers), strict=True)
+    images, lists = zip(*(draw_image(relay, *number) for number in numbers), strict=True)
     annotations = [found[i % relay.pairs] for i, found in enumerate(lists)]
     if relay.keypoints:
         told = [a["keypoints"][1] < a["keypoints"][7] for a in annotations]  # the head is up
@@ -101,14 +101,14 @@ def accuracy_from(name, variant):
 
 @variants
 @pytest.mark.parametrize("name", ["object", "object's brightness", "object's place and size"])
-def test_the_object_alone_tells_nothing(name, variant):
+def test_the_object_alone_does_not_show_its_class(name, variant):
     chance = 1 / (2 if RELAYS[variant].keypoints else len(COLOURS))
     error = np.sqrt(chance * (1 - chance) / HELD_OUT)
     assert accuracy_from(name, variant) == pytest.approx(chance, abs=3 * error)
 
 
 @variants
-def test_the_signal_tells_it(variant):
+def test_the_signal_shows_the_class(variant):
     assert accuracy_from("signal", variant) > 0.95
 
 
@@ -124,9 +124,9 @@ def test_a_faint_leak_would_be_found(variant):
 
 
 @variants
-def test_all_but_the_signals_is_grey(variant):
+def test_everything_but_the_signals_is_grey(variant):
     for number in range(100):
-        image, annotations = RELAYS[variant].draw("train", number)
+        image, annotations = draw_image(RELAYS[variant], "train", number)
         for x, y, w, h in (a["signal"] for a in annotations):
             image[y : y + h, x : x + w] = 0
         assert (image == image[..., :1]).all()
@@ -148,7 +148,7 @@ def test_answers_are_even_and_independent_of_the_corner(variant):
 
 
 @pytest.mark.parametrize("variant", PAIRS)
-def test_of_pairs_the_colours_alone_tell_no_more_than_which_there_are(variant):
+def test_the_colours_of_pairs_alone_do_not_show_the_class_of_each(variant):
     """The best guess is the image's most frequent colour."""
     pairs = RELAYS[variant].pairs
     answers = itertools.product(COLOURS, repeat=pairs)
@@ -165,10 +165,10 @@ def texture_of(patch, dark, light):
 
 
 @pytest.mark.parametrize("variant", PAIRS)
-def test_of_pairs_the_texture_tells_which_signal_is_whose(variant):
+def test_the_texture_of_pairs_shows_which_signal_belongs_to_an_object(variant):
     right = []
     for number in range(100):
-        image, annotations = RELAYS[variant].draw("train", number)
+        image, annotations = draw_image(RELAYS[variant], "train", number)
         patches = []
         for x, y, w, h in (a["signal"] for a in annotations):
             patches.append(texture_of(image[y : y + h, x : x + w], 0.4 * 255, 255))

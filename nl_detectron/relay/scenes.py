@@ -1,30 +1,35 @@
-"""What relay images show: the object, and the signal that tells what it is.
+"""Images of a relay data set: the object, and the signal that shows what it is.
 
 Each scene gives an image (height, width, 3) of floats, and its annotations in COCO's format.
-Units: pixels; x to the right, y down.
 """
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from .drawing import SLIM, STOUT, TEXTURES, noise, outline, paint, texture, turn
+from .spec import CLEAR, COLOURS, KEYPOINTS, MARGIN, NEAR, SPLITS, Relay
 
-if TYPE_CHECKING:
-    from .relay import Relay
-
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}  # RGB
-KEYPOINTS = ("head", "centre", "tail")
 HEAD_UP, HEAD_DOWN = "red", "blue"  # in the keypoint variant
-MARGIN = 5  # how far the signal may lie from the corner
-MOST_PAIRS = 4  # one in every cell of two by two
-CLEAR = 8  # pixels that the signal stays away from the object
-NEAR = 12  # pixels within which it lies where it is beside the object
 
 
-def draw_one(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """An object in a corner; its signal in the opposite one, or on the way there."""
+def draw_image(relay: Relay, split: str, number: int) -> tuple[np.ndarray, list[dict]]:
+    """One image: RGB uint8 (height, width, 3), and its annotations in COCO's format.
+
+    Each also has ``signal``, its patch's box (x, y, width, height), and with ``place="any"``
+    ``distance``, pixels along x between the centres of object and signal.
+    """
+    rng = np.random.default_rng([relay.seed, SPLITS.index(split), number])
+    if split == "train" and relay.beside and rng.random() < relay.beside:
+        relay = replace(relay, place="beside", beside=0.0)
+    scene = draw_pairs if relay.pairs > 1 else draw_long if relay.place == "end" else draw_one
+    image, annotations = scene(relay, rng)
+    return image.clip(0, 255).astype(np.uint8), annotations
+
+
+def draw_one(relay: Relay, rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """Draw an object in a corner, and its signal in the opposite one or on the way there."""
     colour = rng.choice([HEAD_UP, HEAD_DOWN] if relay.keypoints else list(COLOURS))
     corner = rng.integers(0, 2, size=2)  # of the object: 0 left or top, 1 right or bottom
 
@@ -55,8 +60,8 @@ def draw_one(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list
     return image, [annotation]
 
 
-def _on_the_way(relay: "Relay", rng: np.random.Generator, shape: np.ndarray, right: bool) -> int:
-    """Where a signal begins: from just clear of the object to the image's other end."""
+def _on_the_way(relay: Relay, rng: np.random.Generator, shape: np.ndarray, right: bool) -> int:
+    """Left edge of a signal anywhere between the object and the image's other end."""
     if right:
         return int(rng.integers(0, int(shape[:, 0].min()) - CLEAR - relay.signal + 1))
     nearest = int(np.ceil(shape[:, 0].max())) + CLEAR
@@ -64,9 +69,9 @@ def _on_the_way(relay: "Relay", rng: np.random.Generator, shape: np.ndarray, rig
 
 
 def _beside(
-    relay: "Relay", rng: np.random.Generator, shape: np.ndarray, right: bool
+    relay: Relay, rng: np.random.Generator, shape: np.ndarray, right: bool
 ) -> tuple[int, int]:
-    """Where a signal begins that is next to the object, towards the image's middle."""
+    """Left and upper edge of a signal next to the object, towards the image's middle."""
     gap, shift = int(rng.integers(0, NEAR)), rng.integers(-CLEAR, CLEAR + 1)
     (left, top), (end, bottom) = shape.min(axis=0), shape.max(axis=0)
     x = int(left) - gap - relay.signal if right else int(np.ceil(end)) + gap
@@ -74,11 +79,12 @@ def _beside(
     return x, min(max(y, 0), relay.height - relay.signal)
 
 
-def draw_long(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """An object along the image, the signal painted on one end, head and tail at the other.
+def draw_long(relay: Relay, rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """Draw an object along the image, the signal on its one end, head and tail at the other.
 
-    Both are at the same end: were they one at each, the end with the signal would know whether
-    it is the head, and a keypoint's softmax over the box would pass that on to the other.
+    Head and tail are at the same end: with one at each, the features at the signal would show
+    whether that end is the head, and a keypoint's softmax over the box would share this with the
+    other end.
     """
     colour = rng.choice([HEAD_UP, HEAD_DOWN])
     right = rng.integers(0, 2)  # where head and tail are
@@ -100,11 +106,11 @@ def draw_long(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, lis
     return image, [_annotation(relay, colour, shape, ends, (x, y, relay.signal))]
 
 
-def draw_pairs(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """Objects at one end, a signal for each at the other; a texture tells which is whose.
+def draw_pairs(relay: Relay, rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """Draw objects at one end and a signal for each at the other, paired by their textures.
 
-    Both are in the cells of a grid of two by two, the signals in any order. Each colour is drawn
-    for itself, so that what the others are tells nothing of it.
+    Both are in the cells of a grid of two by two, the signals in any order. The colours are
+    independent of each other.
     """
     colours = rng.choice(list(COLOURS), size=relay.pairs)
     textures = rng.permutation(TEXTURES)[: relay.pairs]
@@ -136,7 +142,7 @@ def draw_pairs(relay: "Relay", rng: np.random.Generator) -> tuple[np.ndarray, li
 
 
 def _annotation(
-    relay: "Relay", colour: str, shape: np.ndarray, ends: np.ndarray, signal: tuple[int, int, int]
+    relay: Relay, colour: str, shape: np.ndarray, ends: np.ndarray, signal: tuple[int, int, int]
 ) -> dict:
     low, high = shape.min(axis=0), shape.max(axis=0)
     x, y, side = signal
@@ -155,6 +161,6 @@ def _annotation(
 def _ends(
     centre: np.ndarray, axes: np.ndarray, length: float, head_up: bool = True
 ) -> list[np.ndarray]:
-    """Head, centre and tail along the second of the axes, x and y each."""
+    """Head, centre and tail (x, y) along the second of the axes (2, 2)."""
     up = -axes[1] * length / 2
     return [centre + up, centre, centre - up] if head_up else [centre - up, centre, centre + up]

@@ -1,7 +1,4 @@
-"""What relay images are drawn of: noise, outlines, textures.
-
-Units: pixels; x to the right, y down; angles in radians from the vertical.
-"""
+"""Parts of relay images: noise, outlines, textures. Angles are in radians from the vertical."""
 
 import cv2
 import numpy as np
@@ -21,7 +18,12 @@ def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def outline(
     rng: np.random.Generator, height: float, build: tuple[float, float] = SLIM
 ) -> tuple[np.ndarray, float, float]:
-    """A shape around (0, 0), made for a room so high: its outline (P, 2), angle and length."""
+    """A random shape around (0, 0): its outline (P, 2), angle and length.
+
+    Args:
+        height: of the space that it has to fit into.
+        build: range of its width over its length.
+    """
     shape = rng.choice(SHAPES)
     length = height * rng.uniform(0.53, 0.7)
     width = length * rng.uniform(*build)
@@ -39,12 +41,12 @@ def outline(
 
 
 def turn(angle: float) -> np.ndarray:
-    """The matrix (2, 2) that rows of points are multiplied with."""
+    """The (2, 2) matrix of a rotation, as the right factor of points (P, 2)."""
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
 def fill(outline: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The outline's cover of each pixel, 0 to 1, (height, width, 1)."""
+    """Share of each pixel that an outline (P, 2) covers, 0 to 1, (height, width, 1)."""
     shift = 4  # fractional bits of cv2's coordinates; its pixel centres are whole numbers
     mask = np.zeros((height, width), dtype=np.uint8)
     points = np.round((outline - 0.5) * 2**shift).astype(np.int32)
@@ -58,8 +60,10 @@ def paint(image: np.ndarray, outline: np.ndarray, value: np.ndarray | float) -> 
 
 
 def texture(rng: np.random.Generator, name: str, height: int, width: int) -> np.ndarray:
-    """0 where it is dark and 1 where it is light, (height, width, 1); checks and stripes begin
-    anywhere."""
+    """A texture by its name in TEXTURES: 0 where dark, 1 where light, (height, width, 1).
+
+    Checks and stripes begin at a random offset.
+    """
     top, left = rng.integers(0, 2 * CHECK, size=2)
     y, x = np.ogrid[top : top + height, left : left + width]
     light = {

@@ -1,0 +1,26 @@
+"""Small subsets of data sets in COCO's format."""
+
+from collections import Counter
+
+
+def subset(content: dict, count: int, max_objects: int) -> dict:
+    """Annotations of the first images, by id, with 1 to ``max_objects`` objects.
+
+    Crowds and, in a file of keypoints, objects without any do not count.
+
+    Args:
+        content: an annotation file, as :func:`~.coco.read_coco` returns it.
+        count: number of images, at most.
+    """
+    objects = Counter(
+        a["image_id"]
+        for a in content["annotations"]
+        if not a["iscrowd"] and a.get("num_keypoints", 1) > 0
+    )
+    useful = [image for image, n in objects.items() if n <= max_objects]
+    chosen = set(sorted(useful)[:count])
+    return {
+        **content,
+        "images": [i for i in content["images"] if i["id"] in chosen],
+        "annotations": [a for a in content["annotations"] if a["image_id"] in chosen],
+    }
