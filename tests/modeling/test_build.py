@@ -59,7 +59,7 @@ def test_convs_for_no_nonlocal_head_are_refused(task, name, says, backbone):
 
 
 def test_frozen_norm_is_refused_by_a_whole_model_too():
-    with pytest.raises(ValueError, match="no gradient would ever reach the block"):
+    with pytest.raises(ValueError, match="no gradient would reach the block"):
         build_on_meta(with_blocks(tiny_cfg(), NORM="FrozenBN"))
 
 
