@@ -129,7 +129,7 @@ def test_equal_seeds_train_equal_models(tiny_config, train, tmp_path):
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
 def test_the_optimizer_is_the_configs(tiny_config, tmp_path, name):
     keys = ("SOLVER.OPTIMIZER", name, "SOLVER.WEIGHT_DECAY", 0.25, "SOLVER.WEIGHT_DECAY_NORM", 0.0)
-    rates = ("SOLVER.BASE_LR", 0.125, "SOLVER.NONLOCAL_LR_FACTOR", 1.0)
+    rates = ("SOLVER.BASE_LR", 0.125, "SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR", 1.0)
     cfg = tiny_config(tmp_path, *keys, *rates)
     model = build_model(cfg)
     optimizer = Trainer.build_optimizer(cfg, model)
