@@ -7,14 +7,17 @@
 
 from argparse import Namespace
 
-from detectron2.config import CfgNode
-
 from nl_detectron import engine
-from nl_detectron.engine import distributed, lazy
+from nl_detectron.engine import distributed
 
 
-def main(cfg: CfgNode, args: Namespace) -> None:
-    """Train or evaluate in one process."""
+def main(args: Namespace) -> None:
+    """Train or evaluate in one process.
+
+    Each reads the config for itself: what a LazyConfig defines in its own file cannot be sent to
+    another process.
+    """
+    cfg = engine.configured(args)
     engine.start_run(cfg, args)
     if args.eval_only:
         engine.evaluate(cfg, resume=args.resume)
@@ -28,14 +31,7 @@ if __name__ == "__main__":
     args = engine.argument_parser().parse_args()
     with distributed.one_message():
         distributed.follow_torchrun(args)
-        if args.config_file.endswith(".py"):
-            cfg = lazy.load_config(args.config_file, args.opts)
-            check, entry, launch_args = lazy.preflight, lazy.run, (args,)
-            device = cfg.train.device
-        else:
-            cfg = engine.configured(args)
-            check, entry, launch_args = engine.preflight, main, (cfg, args)
-            device = cfg.MODEL.DEVICE
+        cfg = engine.configured(args)
         if distributed.is_first_on_machine():
-            check(cfg, args)
-        distributed.launch(entry, launch_args, args, device)
+            engine.preflight(cfg, args)
+        distributed.launch(main, (args,), args, engine.describe_run(cfg).device)

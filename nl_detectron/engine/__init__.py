@@ -1,20 +1,29 @@
-"""Training and evaluation over Detectron2's own trainer."""
+"""Training and evaluation over Detectron2's own trainer, for YAML files and LazyConfigs alike."""
 
 from .arguments import add_dataset_argument, argument_parser, configured, make_output
 from .batch import scale_batch
 from .checkpoint import Checkpointer
-from .setup import build_on_meta, load_config, preflight, start_run
+from .loading import LoadedModel, build_on_meta, describe_run, load_model, load_run
+from .preflight import preflight
+from .run import Run
+from .setup import start_run
 from .trainer import Trainer, evaluate
+from .yaml_config import load_config
 
 __all__ = [
     "Checkpointer",
+    "LoadedModel",
+    "Run",
     "Trainer",
     "add_dataset_argument",
     "argument_parser",
     "build_on_meta",
     "configured",
+    "describe_run",
     "evaluate",
     "load_config",
+    "load_model",
+    "load_run",
     "make_output",
     "preflight",
     "scale_batch",

@@ -3,14 +3,14 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 
 from ..data.coco_dataset import FORM, CocoDataset
 from ..errors import UsageError
-from .batch import SCALED, scale_batch
+from .batch import scale_batch, scaled_keys
 from .dataset_overrides import get
-from .setup import load_config
+from .loading import Config, load_run
+from .run import Run
 
 
 def argument_parser() -> ArgumentParser:
@@ -53,8 +53,8 @@ def make_output(folder: Path) -> None:
         ) from error
 
 
-def configured(args: Namespace) -> CfgNode:
-    """The config of a command line.
+def configured(args: Namespace) -> Config:
+    """The config of a command line: a YAML file's, or a LazyConfig.
 
     ``args.notes`` becomes a list of lines on what it changed, for the log of ``start_run``.
 
@@ -62,22 +62,22 @@ def configured(args: Namespace) -> CfgNode:
         UsageError: of :func:`load_config`, or a batch that cannot be.
     """
     args.notes = []
-    cfg = load_config(args.config_file, args.opts, args.dataset, args.notes.append)
-    return cfg if args.batch_size is None else _with_batch(cfg, args)
+    run = load_run(args.config_file, args.opts, args.dataset, args.notes.append)
+    return run.cfg if args.batch_size is None else _with_batch(run, args)
 
 
-def _with_batch(cfg: CfgNode, args: Namespace) -> CfgNode:
+def _with_batch(run: Run, args: Namespace) -> Config:
     """The given batch; overrides of what would be scaled stay as they are."""
-    given, batch = args.opts[::2], args.batch_size
-    if "SOLVER.IMS_PER_BATCH" in given or cfg.SOLVER.REFERENCE_WORLD_SIZE:
-        raise UsageError(
-            f"--batch-size {batch}, but the batch is set by SOLVER.IMS_PER_BATCH as an override or "
-            "by SOLVER.REFERENCE_WORLD_SIZE too: give one of the three"
-        )
-    kept = [key for key in SCALED if key in given]
+    cfg, key, batch = run.cfg, run.keys["batch_size"], args.batch_size
+    given = {word.lstrip("+").split("=")[0] for word in args.opts}
+    if key in given or run.reference_world_size:
+        key = key if key in given else "SOLVER.REFERENCE_WORLD_SIZE"
+        raise UsageError(f"--batch-size {batch}, but {key} sets the batch too: give one of them")
+    keys = scaled_keys(cfg)
+    kept = [key for key in keys if key in given]
     scaled = scale_batch(cfg, batch, kept)
-    keys = ("SOLVER.IMS_PER_BATCH", *SCALED)
-    told = [f"{k} {get(cfg, k)} -> {get(scaled, k)}" for k in keys if get(cfg, k) != get(scaled, k)]
+    values = {k: (get(cfg, k), get(scaled, k)) for k in (key, *keys)}
+    told = [f"{k} {before} -> {after}" for k, (before, after) in values.items() if before != after]
     told += [f"{key} {get(cfg, key)} as given" for key in kept]
     args.notes.append(f"--batch-size {batch}: {', '.join(told) or 'the config has it already'}")
     return scaled

@@ -86,19 +86,29 @@ class Checkpointer(DetectionCheckpointer):
             )
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """All that a checkpoint holds: its tensors under "model", and what was saved with them.
+def locate_checkpoint(path: str) -> str:
+    """The local file of a checkpoint, which is fetched if need be.
 
     Raises:
-        UsageError: it is not there, cannot be fetched, or is damaged.
+        UsageError: it is not there, or cannot be fetched.
     """
-    checkpointer = Checkpointer(nn.Identity())
     try:
-        local = checkpointer.path_manager.get_local_path(path.split("?")[0])
+        local = PathManager.get_local_path(path.split("?")[0])
     except Exception as error:  # a handler's own: HTTP, a lost connection
         raise UsageError(f"checkpoint {path!r} cannot be fetched: {error}") from error
     if not os.path.isfile(local):
         raise UsageError(f"checkpoint {path!r} does not exist")
+    return local
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """All that a checkpoint holds: its tensors under "model", and what was saved with them.
+
+    Raises:
+        UsageError: of :func:`locate_checkpoint`, or a damaged file.
+    """
+    local = locate_checkpoint(path)
+    checkpointer = Checkpointer(nn.Identity())
     checkpointer._parsed_url_during_load = urlparse(path)  # load() sets it for _load_file()
     return checkpointer._load_file(local)
 
@@ -116,25 +126,6 @@ def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:
     """Tensors that the last load left fresh, those of non-local blocks (identities) apart."""
     blocks = tuple(f"{name}." for name in find_blocks(checkpointer.model))
     return [name for name in checkpointer.fresh if not name.startswith(blocks)]
-
-
-def load_trained(model: nn.Module, weights: str, output_dir: str, *, resume: bool, key: str) -> str:
-    """Load ``weights``, a config's ``key``, or with ``resume`` the last checkpoint in
-    ``output_dir``, to evaluate a model; returns the file's path.
-
-    Raises:
-        UsageError: weights that lack more than the non-local blocks.
-    """
-    checkpointer = Checkpointer(model, output_dir)
-    checkpointer.resume_or_load(weights, resume=resume)
-    lacking = fresh_outside_blocks(checkpointer)
-    if lacking:
-        raise UsageError(
-            f"checkpoint {checkpointer.path!r} lacks {len(lacking)} of this model's tensors (such "
-            f"as {lacking[0]}), so an evaluation would mean nothing; give {key} a trained model's "
-            "checkpoint"
-        )
-    return checkpointer.path
 
 
 def _summary(names: list[str], model: nn.Module) -> str:

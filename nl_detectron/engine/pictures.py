@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.engine import HookBase
@@ -15,8 +14,8 @@ from detectron2.structures import BoxMode, Instances
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..config import detector_section
 from ..errors import UsageError
+from .run import Run
 
 SHORTEST = 320  # pixels of a picture's shorter side: on a smaller one labels hide what they name
 
@@ -31,8 +30,8 @@ class Sample:
 
 
 class Pictures(HookBase):
-    """Puts ``predictions/0``, ``attention/0`` and so on every VISUALIZE.PERIOD iterations and at
-    the end; in the main process, before the writer.
+    """Puts ``predictions/0``, ``attention/0`` and so on every VISUALIZE.PERIOD (of a LazyConfig
+    train.visualize.period) iterations and at the end; in the main process, before the writer.
 
     The storage keeps pictures with their iteration until the writer takes them, whatever the two
     periods are. Training takes the very steps that it would take without.
@@ -42,14 +41,13 @@ class Pictures(HookBase):
             the data set has.
     """
 
-    def __init__(self, cfg: CfgNode):
-        check_pictures(cfg)
-        self.cfg = cfg
-        name = cfg.DATASETS.TEST[0]
-        self.samples = [_sample(r) for r in DatasetCatalog.get(name)[: cfg.VISUALIZE.IMAGES]]
+    def __init__(self, run: Run):
+        check_pictures(run)
+        self.run, name = run, run.test_sets[0]
+        self.samples = [_sample(r) for r in DatasetCatalog.get(name)[: run.visualize.images]]
         self.metadata = MetadataCatalog.get(name)  # a COCO file's classes are known by now
-        names, classes = self.metadata.get("thing_classes"), detector_section(cfg).NUM_CLASSES
-        if names and len(names) < classes:
+        names, classes = self.metadata.get("thing_classes"), run.num_classes
+        if names and classes and len(names) < classes:
             raise UsageError(
                 f"NUM_CLASSES is {classes}, but {name!r} has {len(names)} "
                 "class(es), so what is found could not be named; give the number that it has"
@@ -57,7 +55,7 @@ class Pictures(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if done % self.cfg.VISUALIZE.PERIOD == 0 or done == self.trainer.max_iter:
+        if done % self.run.visualize.period == 0 or done == self.trainer.max_iter:
             self.put()
 
     def put(self) -> None:
@@ -78,9 +76,8 @@ class Pictures(HookBase):
         from ..attention import record_attention
         from ..attention.draw import as_image, panel
 
-        resize = (self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
-        [record] = record_attention(model, [sample.image], resize)
-        found = _filter_by_score(record.instances, self.cfg.VISUALIZE.SCORE)
+        [record] = record_attention(model, [sample.image], self.run.resize)
+        found = _filter_by_score(record.instances, self.run.visualize.score)
         pictures = {"predictions": self._predictions(sample.image, found)}
         place, (x, y) = _place(sample, found)
         seen = filter(None, (record.attention(x, y, block) for block in record.blocks))
@@ -97,18 +94,21 @@ class Pictures(HookBase):
         return drawn.draw_instance_predictions(found).get_image()
 
 
-def check_pictures(cfg: CfgNode) -> None:
+def check_pictures(run: Run) -> None:
     """Raises UsageError for pictures that could not be drawn."""
-    node = cfg.VISUALIZE
-    if node.PERIOD < 0 or node.IMAGES < 1 or not 0 <= node.SCORE <= 1:
+    number, images, score = run.visualize
+    period_key, images_key, score_key = (
+        run.keys[f"visualize_{field}"] for field in run.visualize._fields
+    )
+    if number < 0 or images < 1 or not 0 <= score <= 1:
         raise UsageError(
-            "VISUALIZE: expected a PERIOD of 0 (no pictures) or more, IMAGES of 1 or more and a "
-            f"SCORE of 0 to 1, got {node.PERIOD}, {node.IMAGES} and {node.SCORE}"
+            f"expected a {period_key} of 0 (no pictures) or more, {images_key} of 1 or more and a "
+            f"{score_key} of 0 to 1, got {number}, {images} and {score}"
         )
-    if node.PERIOD and not cfg.DATASETS.TEST:
+    if number and not any(run.test_sets):
         raise UsageError(
-            f"VISUALIZE.PERIOD is {node.PERIOD}, but DATASETS.TEST is empty: name a registered "
-            "data set whose images are to be drawn, or set VISUALIZE.PERIOD to 0"
+            f"{period_key} is {number}, but {run.keys['test_sets']} is empty: name a registered "
+            f"data set whose images are to be drawn, or set {period_key} to 0"
         )
 
 
@@ -134,8 +134,8 @@ def _sample(record: dict) -> Sample:
         image = read_image(record["file_name"], "RGB")
     except OSError as error:
         raise UsageError(
-            f"VISUALIZE: the image {record['file_name']} cannot be read ({error}); fetch it, or "
-            "set VISUALIZE.PERIOD to 0"
+            f"pictures of validation images: the image {record['file_name']} cannot be read "
+            f"({error}); fetch it, or draw no pictures"
         ) from error
     height, width = image.shape[:2]
     if not record.get("annotations"):

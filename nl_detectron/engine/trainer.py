@@ -1,8 +1,9 @@
-"""Detectron2's trainer with COCO's evaluations, our checkpointer and a choice of optimizer."""
+"""Detectron2's trainer for configs of either kind, with our checkpointer and evaluations."""
 
 import logging
 import os
 import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,148 +13,175 @@ from detectron2.engine import (
     HookBase,
     SimpleTrainer,
     TrainerBase,
+    default_writers,
     hooks,
 )
-from detectron2.evaluation import DatasetEvaluators
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
+from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from ..errors import UsageError
-from ..modeling import build_model, find_blocks
-from .checkpoint import Checkpointer, load_trained
+from .checkpoint import Checkpointer
 from .distributed import distribute_model
-from .evaluation import best_metric, build_evaluator
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
-from .learning_rates import scale_block_rate
+from .loading import Config, describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
 from .pictures import Pictures
 
-OPTIMIZERS = ("SGD", "AdamW")
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Trains what a config describes and evaluates it by COCO's metrics.
+    """Trains what a config of either kind describes, and evaluates it.
 
-    Beside Detectron2's own files, OUTPUT_DIR gets ``model_best.pth`` (by :func:`best_metric`) and
-    ``summary.json``.
+    Beside Detectron2's own files, the output folder gets ``model_best.pth`` (by the config's
+    best metric) and ``summary.json``.
     """
 
-    def __init__(self, cfg: CfgNode):
+    def __init__(self, cfg: Config):
         TrainerBase.__init__(self)  # DefaultTrainer's would distribute models on GPUs only
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
-        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        if isinstance(cfg, CfgNode):
+            cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg, self.run = cfg, describe_run(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        model = distribute_model(model, broadcast_buffers=False)
-        if cfg.SOLVER.AMP.ENABLED:
-            dtype = cfg.SOLVER.AMP.DTYPE
+        model = distribute_model(model, **self.run.ddp)
+        if self.run.amp:
+            dtype = self.run.amp_dtype
             self._trainer = MixedPrecisionTrainer(model, loader, optimizer, dtype)
         else:
             self._trainer = SimpleTrainer(model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
-        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        trainer = weakref.proxy(self)
+        self.checkpointer = Checkpointer(model, self.run.output_dir, trainer=trainer)
+        self.start_iter, self.max_iter = 0, self.run.max_iter
         self.register_hooks(self.build_hooks())
 
     @classmethod
-    def build_model(cls, cfg: CfgNode) -> nn.Module:
-        return build_model(cfg)
+    def build_model(cls, cfg: Config) -> nn.Module:
+        return describe_run(cfg).build_model()
 
     @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SOLVER.OPTIMIZER over Detectron2's parameter groups, with learning rates of their own
-        for the blocks (SOLVER.NONLOCAL_LR_FACTOR) and what weighs positions in them
-        (SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR)."""
-        check_optimizer(cfg)
-        solver = cfg.SOLVER
-        groups = get_default_optimizer_params(
-            model,
-            base_lr=solver.BASE_LR,
-            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-            bias_lr_factor=solver.BIAS_LR_FACTOR,
-            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-            lr_factor_func=scale_block_rate(
-                solver.NONLOCAL_LR_FACTOR, solver.NONLOCAL_PAIRWISE_LR_FACTOR, find_blocks(model)
-            ),
-        )
-        both = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
-        if solver.OPTIMIZER == "SGD":  # as Detectron2's build_optimizer
-            sgd = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV, "foreach": True}
-            optimizer = torch.optim.SGD(groups, **both, **sgd)
-        else:
-            # with mixed precision a fused step unscales gradients itself, after they were clipped
-            optimizer = torch.optim.AdamW(groups, **both, fused=not solver.AMP.ENABLED)
-        return maybe_add_gradient_clipping(cfg, optimizer)
+    def build_optimizer(cls, cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
+        return describe_run(cfg).build_optimizer(model)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
-        return build_evaluator(cfg, dataset_name)
+    def build_lr_scheduler(
+        cls, cfg: Config, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        return describe_run(cfg).build_lr_scheduler(optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: Config) -> Iterable:
+        return describe_run(cfg).build_train_loader()
+
+    @classmethod
+    def build_test_loader(cls, cfg: Config, dataset_name: str) -> Iterable:
+        return describe_run(cfg).build_test_loader(dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: Config, dataset_name: str) -> DatasetEvaluator:
+        return describe_run(cfg).build_evaluator(dataset_name)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: Config,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+    ) -> dict[str, Any]:
+        """Results on the test set, or on each of several by its name."""
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        results = {}
+        for number, name in enumerate(describe_run(cfg).test_sets):
+            loader = cls.build_test_loader(cfg, name)  # first: it may write what is evaluated with
+            evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
+            results[name] = inference_on_dataset(model, loader, evaluator)
+            if comm.is_main_process():
+                logger.info("Evaluation results for %s in csv format:", name)
+                print_csv_format(results[name])
+        return results if len(results) != 1 else results[name]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load the weights that the config names, or go on from the last checkpoint if there is
+        one and ``resume`` is set."""
+        self.checkpointer.resume_or_load(self.run.weights, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+
+    def train(self) -> dict[str, Any] | None:
+        if isinstance(self.cfg, CfgNode):
+            return super().train()  # which holds the results against TEST.EXPECTED_RESULTS
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         # After the last iteration the counter is one further, and a resumed run would skip one.
         return {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
 
     def build_hooks(self) -> list[HookBase]:
-        built = [
-            EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
-            if isinstance(hook, hooks.EvalHook)
-            else hook
-            for hook in super().build_hooks()
-        ]
-        if not comm.is_main_process():
-            return built
-        *others, writer = built  # the writer last, so that it writes what the others put
-        if self.cfg.DATASETS.TEST:
-            others.append(
-                BestCheckpointer(
-                    self.cfg.TEST.EVAL_PERIOD, self.checkpointer, best_metric(self.cfg)
-                )
-            )
-        if self.cfg.VISUALIZE.PERIOD:
-            others.append(Pictures(self.cfg))
-        return [*others, RunSummary(self.cfg.OUTPUT_DIR, **_describe_run(self.cfg)), writer]
+        run, period = self.run, self.run.eval_period
+        built = [hooks.IterationTimer(), hooks.LRScheduler(), self._precise_bn()]
+        if comm.is_main_process():
+            built.append(hooks.PeriodicCheckpointer(self.checkpointer, **run.checkpoints))
+        if run.test_sets:
+            built.append(EvalHook(period, self._evaluate))
+        if comm.is_main_process():
+            if run.test_sets:
+                built.append(BestCheckpointer(period, self.checkpointer, run.best_metric()))
+            if run.visualize.period:
+                built.append(Pictures(run))
+            built.append(RunSummary(run.output_dir, device=run.device, config=run.dump()))
+            # the writer last, so that it writes what the others put
+            built.append(hooks.PeriodicWriter(self.build_writers(), period=run.log_period))
+        return [hook for hook in built if hook]
 
-    def _evaluate(self) -> dict:
+    def build_writers(self) -> list[EventWriter]:
+        return default_writers(self.run.output_dir, self.max_iter)
+
+    def _precise_bn(self) -> HookBase | None:
+        """Detectron2's hook of TEST.PRECISE_BN, which only a YAML file has."""
+        if not isinstance(self.cfg, CfgNode):
+            return None
+        options = self.cfg.TEST.PRECISE_BN
+        if not (options.ENABLED and get_bn_modules(self.model)):
+            return None
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0  # as in Detectron2
+        loader = self.build_train_loader(cfg)
+        return hooks.PreciseBN(self.run.eval_period, self.model, loader, options.NUM_ITER)
+
+    def _evaluate(self) -> dict[str, Any]:
         self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 
 
-def check_optimizer(cfg: CfgNode) -> None:
-    """Raises UsageError for an optimizer that there is not, or blocks that would not learn."""
-    name = cfg.SOLVER.OPTIMIZER
-    if name not in OPTIMIZERS:
-        raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")
-    for key in ("NONLOCAL_LR_FACTOR", "NONLOCAL_PAIRWISE_LR_FACTOR"):
-        if cfg.SOLVER[key] <= 0:
-            raise UsageError(
-                f"SOLVER.{key}: expected a number above 0, got {cfg.SOLVER[key]}; to keep a block "
-                "as it is, call its freeze()"
-            )
-
-
-def evaluate(cfg: CfgNode, resume: bool = False) -> dict:
-    """Evaluate MODEL.WEIGHTS (with ``resume``, the last checkpoint in OUTPUT_DIR).
+def evaluate(cfg: Config, resume: bool = False) -> dict[str, Any]:
+    """Evaluate the weights that a config names (with ``resume``, the last checkpoint in its output
+    folder).
 
     A baseline's weights do for a non-local model: its blocks are then identities.
-    Writes ``evaluation.json`` in OUTPUT_DIR.
+    Writes ``evaluation.json`` in the output folder.
 
     Raises:
         UsageError: weights that lack more than the non-local blocks.
     """
-    model = Trainer.build_model(cfg)
-    source = cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR
-    weights = load_trained(model, *source, resume=resume, key="MODEL.WEIGHTS")
-    results = Trainer.test(cfg, model)
+    loaded = load_model(cfg, resume=resume)
+    loaded.check_trained("an evaluation")
+    results, run = Trainer.test(cfg, loaded.model), loaded.run
     if comm.is_main_process():
-        path = os.path.join(cfg.OUTPUT_DIR, "evaluation.json")
-        write_summary(path, results, checkpoint=weights, **_describe_run(cfg))
+        write_summary(
+            os.path.join(run.output_dir, "evaluation.json"),
+            results,
+            checkpoint=loaded.checkpoint,
+            device=run.device,
+            config=run.dump(),
+        )
     return results
-
-
-def _describe_run(cfg: CfgNode) -> dict[str, str]:
-    """What a summary says of the run."""
-    return {"device": cfg.MODEL.DEVICE, "config": cfg.dump()}

@@ -9,15 +9,13 @@ import difflib
 import re
 from pathlib import Path
 
-import torch
 from detectron2 import model_zoo as detectron2_zoo
-from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.config import CfgNode, LazyConfig
 from omegaconf import DictConfig
 from torch import nn
 
-from ..engine import Checkpointer, load_config
+from ..engine import load_config, load_model
 from ..errors import UsageError
-from ..modeling import build_model
 from .index import entries, shipped
 
 PACKAGE = Path(__file__).parents[1]
@@ -102,21 +100,13 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         UsageError: as in :func:`get_config`, or the weights cannot be read or belong to another
             model.
     """
-    cfg = get_config(config_path, trained)
-    if isinstance(cfg, CfgNode):
-        cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
-        model, weights = build_model(cfg), cfg.MODEL.WEIGHTS
-    else:
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model, weights = instantiate(cfg.model).to(device), cfg.train.init_checkpoint
-    checkpointer = Checkpointer(model)
-    checkpointer.load(weights)
-    if trained and checkpointer.fresh:
+    loaded = load_model(get_config(config_path, trained), device=device)
+    if trained and loaded.fresh:
         raise UsageError(
-            f"checkpoint {weights!r} is not one of {config_path}: it lacks "
-            f"{len(checkpointer.fresh)} of the model's tensors, such as {checkpointer.fresh[0]}"
+            f"checkpoint {loaded.checkpoint!r} is not one of {config_path}: it lacks "
+            f"{len(loaded.fresh)} of the model's tensors, such as {loaded.fresh[0]}"
         )
-    return model
+    return loaded.model.train()
 
 
 def baseline_url(entry: dict) -> str:

@@ -3,37 +3,31 @@
 import logging
 from argparse import Namespace
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from coco_files import PLAIN, catalogues_left_alone, sound_content, word, write
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from kinds import KEYS, KINDS, ROOT, THIN, THIN_LAZY, WIDE
+from omegaconf import DictConfig
 
 from nl_detectron.engine import (
     Trainer,
     argument_parser,
     configured,
     load_config,
+    load_run,
     preflight,
     start_run,
 )
 from nl_detectron.errors import UsageError
 from nl_detectron.relay import SPLITS, Relay, register_split, write_dataset
 
-ROOT = Path(__file__).parents[2]
 TINY = {
     "tiny": Relay(train=8, val=4, height=64, width=128, signal=9),
     "tiny_keypoints": Relay(keypoints=True, train=8, val=4, height=64, width=128, signal=9),
 }
-THIN = [
-    *("MODEL.DEVICE", "cpu"),
-    *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
-    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
-    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0"),
-    *("SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "()"),
-]
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +55,22 @@ def tiny_config(tiny_relay):
         sets = ["DATASETS.TRAIN", f"('{data}_train',)", "DATASETS.TEST", f"('{data}_val',)"]
         words = [*THIN, *sets, "OUTPUT_DIR", str(output), *map(str, overrides)]
         return load_config(str(ROOT / "configs" / "Demo" / f"{config}.yaml"), words)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_of_kind(tiny_config):
+    """Makes the same config of either kind: ``tiny_of_kind("lazy", output, max_iter=2)``."""
+
+    def make(kind, output, **options) -> CfgNode | DictConfig:
+        options = {"score_threshold": 0.0, **options}
+        words = [(KEYS[name][KINDS.index(kind)], value) for name, value in options.items()]
+        if kind == "yaml":
+            return tiny_config(output, *WIDE, *(word for pair in words for word in pair))
+        file = str(ROOT / "configs" / "Demo" / "relay_mask_rcnn_nl.py")
+        words = [f"{key}={value}" for key, value in (*words, ("train.output_dir", output))]
+        return load_run(file, [*THIN_LAZY, *words]).cfg
 
     return make
 
@@ -96,7 +106,7 @@ def loggers_left_alone():
 def train(arguments):
     """Runs a training as train_net.py does and returns the trainer."""
 
-    def run(cfg: CfgNode, *words) -> Trainer:
+    def run(cfg: CfgNode | DictConfig, *words) -> Trainer:
         args = arguments(*words)
         with _loggers_left_alone():
             start_run(cfg, args)

@@ -116,7 +116,7 @@ def write_weights(folder: Path) -> None:
     torch.manual_seed(0)
     for kind, model in (
         ("yaml", Trainer.build_model(yaml_config(folder))),
-        ("lazy", lazy.build_model(lazy_config(folder))),
+        ("lazy", Trainer.build_model(lazy_config(folder))),
     ):
         pass_on(model)
         for block in find_blocks(model).values():
@@ -135,22 +135,21 @@ def run_and_evaluate(weights: Path, folder: Path) -> None:
     for kind in KINDS:
         seed_all_rng(1 + comm.get_rank())
         cfg = yaml_config(weights) if kind == "yaml" else lazy_config(weights)
-        output = folder / kind / "train"
-        output.mkdir(parents=True, exist_ok=True)
-        if kind == "yaml":
-            cfg.defrost()
-            cfg.OUTPUT_DIR = str(output)
-            trainer = Trainer(cfg)
-            trainer.resume_or_load(resume=False)
-            trainer.train()
-            cfg.OUTPUT_DIR = str(folder / kind)
-            evaluate(cfg)
-        else:
-            cfg.train.output_dir = str(output)
-            trainer = lazy.train(cfg)
-            cfg.train.output_dir = str(folder / kind)
-            lazy.evaluate(cfg)
+        trainer = Trainer(with_output(cfg, folder / kind / "train"))
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+        evaluate(with_output(cfg, folder / kind))
         save(gradients(trainer.model), folder / kind / "gradients")
+
+
+def with_output(cfg: CfgNode | DictConfig, folder: Path) -> CfgNode | DictConfig:
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(cfg, CfgNode):
+        cfg.defrost()
+        cfg.OUTPUT_DIR = str(folder)
+    else:
+        cfg.train.output_dir = str(folder)
+    return cfg
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:

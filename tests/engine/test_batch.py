@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
-from coco_files import MASK, PLAIN
+from coco_files import LAZY, MASK, PLAIN
+from torch import nn
 
-from nl_detectron.engine import load_config
+from nl_detectron.engine import describe_run, load_config
 from nl_detectron.engine.batch import SCALED, scale_batch
 from nl_detectron.engine.dataset_overrides import get
 from nl_detectron.errors import UsageError
@@ -49,10 +50,47 @@ def test_the_configs_own_batch_changes_nothing(line):
     assert args.notes == ["--batch-size 16: the config has it already"]
 
 
-@pytest.mark.parametrize("key", ["SOLVER.IMS_PER_BATCH", "SOLVER.REFERENCE_WORLD_SIZE"])
-def test_a_batch_given_twice_is_told(refused, key):
-    message = refused(MASK, "--batch-size", 2, opts=(*PLAIN, key, 8))
+@pytest.mark.parametrize(
+    ("config", "key", "opts"),
+    [
+        (MASK, "SOLVER.IMS_PER_BATCH", (*PLAIN, "SOLVER.IMS_PER_BATCH", 8)),
+        (MASK, "SOLVER.REFERENCE_WORLD_SIZE", (*PLAIN, "SOLVER.REFERENCE_WORLD_SIZE", 8)),
+        (LAZY, "total_batch_size", ("dataloader.train.total_batch_size=8",)),
+    ],
+)
+def test_a_batch_given_twice_is_told(refused, config, key, opts):
+    message = refused(config, "--batch-size", 2, opts=opts)
     assert "--batch-size 2" in message and key in message
+
+
+def test_a_lazy_config_is_scaled_too(line):
+    run = describe_run(line(LAZY, opts=())[0])
+    cfg, args = line(LAZY, "--batch-size", 2, opts=("train.seed=4",))
+    scaled = describe_run(cfg)
+    assert (run.batch_size, run.max_iter, cfg.train.seed) == (8, 700, 4)
+    assert (scaled.batch_size, scaled.max_iter) == (2, 2800)
+    assert scaled.checkpoints["period"] == 4 * run.checkpoints["period"]
+    rates = {group["lr"] for group in scaled.build_optimizer(nn.Linear(1, 1)).param_groups}
+    assert rates == {run.cfg.optimizer.lr / 4}
+    [note] = args.notes
+    told = "--batch-size 2: dataloader.train.total_batch_size 8 -> 2, optimizer.lr 0.0012 -> 0.0003"
+    assert note.startswith(f"{told}, train.max_iter 700 -> 2800")
+
+
+def test_overrides_of_a_lazy_config_are_not_scaled(line):
+    cfg, args = line(LAZY, "--batch-size", 2, opts=("train.max_iter=30", "optimizer.lr=0.5"))
+    assert (cfg.train.max_iter, cfg.optimizer.lr, cfg.optimizer.params.base_lr) == (30, 0.5, 0.5)
+    assert args.notes[0].endswith("optimizer.lr 0.5 as given, train.max_iter 30 as given")
+
+
+def test_a_lazy_config_whose_batch_or_rate_is_not_known_is_refused(line):
+    cfg, _ = line(LAZY, opts=())
+    for section, key in ((cfg.dataloader.train, "total_batch_size"), (cfg.optimizer, "lr")):
+        del section[key]
+        cfg.optimizer.params.pop("base_lr", None)
+        with pytest.raises(UsageError, match=f"has no .*{key} to scale"):
+            scale_batch(cfg, 2)
+        section[key] = 8
 
 
 def test_a_period_is_not_rounded_to_never():

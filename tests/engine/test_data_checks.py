@@ -15,8 +15,7 @@ from coco_files import (
 )
 
 from nl_detectron.data import CocoDataset
-from nl_detectron.engine import lazy, preflight
-from nl_detectron.errors import UsageError
+from nl_detectron.engine import preflight
 
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 
@@ -103,10 +102,7 @@ def test_an_unregistered_data_set_is_told_with_the_option(refused):
     assert "--dataset birds_train=ANNOTATIONS.json:IMAGE_FOLDER" in refused(MASK, opts=opts)
 
 
-def test_a_lazy_config_names_own_data_itself(arguments, birds):
-    args = arguments("--config-file", LAZY, *birds())
-    with pytest.raises(UsageError, match="--dataset birds_train is used nowhere: a LazyConfig"):
-        lazy.preflight(lazy.load_config(LAZY), args)
-    lazy.preflight(lazy.load_config(LAZY, ["dataloader.train.dataset.names=birds_train"]), args)
-    with pytest.raises(UsageError, match="--batch-size scales a YAML"):
-        lazy.preflight(lazy.load_config(LAZY), arguments("--batch-size", "2"))
+def test_a_lazy_config_names_own_data_itself(refused, line, birds):
+    said = refused(LAZY, *birds(), opts=())
+    assert "--dataset birds_train is used nowhere: a LazyConfig" in said
+    preflight(*line(LAZY, *birds(), opts=("dataloader.train.dataset.names=birds_train",)))

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_panoptic
 from PIL import Image
 
-from nl_detectron.engine import load_config, preflight
+from nl_detectron.engine import describe_run, load_config, preflight
 from nl_detectron.engine.evaluation import best_metric, build_evaluator, predicted
 from nl_detectron.engine.pictures import Pictures
 from nl_detectron.errors import UsageError
@@ -170,7 +170,7 @@ def test_a_retinanet_is_judged_by_boxes_and_pictured(tiny_config, train, tmp_pat
     train(cfg)
     assert {key.split("/")[0] for key in results(tmp_path)} == {"bbox"}
     assert (tmp_path / "model_best.pth").exists()
-    Pictures(cfg)  # which names classes, and ROI_HEADS says nothing of them here
+    Pictures(describe_run(cfg))  # which names classes, and ROI_HEADS says nothing of them here
 
 
 def test_perfect_labels_are_perfect(things_and_stuff, tiny_config, tmp_path):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from kinds import KINDS
 
-from nl_detectron.engine import Trainer, lazy
+from nl_detectron.engine import Trainer
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
 from nl_detectron.modeling import find_blocks
 
@@ -64,8 +65,8 @@ def test_features_near_the_end_of_float16_overflow_in_no_sum_or_norm(form, norm,
     assert x.grad.isfinite().all() and all(p.grad.isfinite().all() for p in block.parameters())
 
 
-def test_a_lazyconfig_trains_in_the_same_precision(tmp_path):
-    words = ["train.amp.enabled=True", "train.amp.dtype=bfloat16", "train.device=cpu"]
-    cfg = lazy.load_config("configs/Demo/relay_mask_rcnn_nl.py", words)
-    assert cfg.train.amp.dtype == "bfloat16"
-    assert lazy.load_config("configs/Demo/relay_mask_rcnn_nl.py").train.amp.dtype == "float16"
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_config_of_either_kind_chooses_the_precision(kind, tiny_of_kind, tmp_path):
+    for options, expected in (({}, torch.float16), ({"amp_dtype": "bfloat16"}, torch.bfloat16)):
+        trainer = Trainer(tiny_of_kind(kind, tmp_path, amp=True, max_iter=1, **options))
+        assert trainer._trainer.precision == expected

@@ -11,10 +11,11 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from kinds import KINDS
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nl_detectron.engine import Trainer, preflight
+from nl_detectron.engine import Trainer, describe_run, preflight
 from nl_detectron.engine.pictures import Pictures, _place, _sample
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
@@ -48,7 +49,7 @@ def written(folder) -> dict[str, dict[int, np.ndarray]]:
 
 def hooked(cfg, model) -> tuple[Pictures, EventStorage]:
     """The hook in a trainer that stands at its first iteration."""
-    hook, storage = Pictures(cfg), EventStorage()
+    hook, storage = Pictures(describe_run(cfg)), EventStorage()
     hook.trainer = SimpleNamespace(model=model, storage=storage, iter=0, max_iter=9)
     return hook, storage
 
@@ -57,13 +58,15 @@ def hooked(cfg, model) -> tuple[Pictures, EventStorage]:
 
 
 @pytest.mark.parametrize(
-    ("period", "iterations"), [(3, [2, 3]), (2, [1, 3]), (50, [3])], ids=lambda v: str(v)
+    ("kind", "period", "iterations"),
+    [("yaml", 3, [2, 3]), ("lazy", 2, [1, 3]), ("yaml", 50, [3])],
+    ids=lambda v: str(v),
 )
 def test_pictures_of_every_period_and_of_the_end_reach_tensorboard(
-    tiny_config, train, tmp_path, period, iterations
+    tiny_of_kind, train, tmp_path, kind, period, iterations
 ):
-    keys = ("SOLVER.MAX_ITER", 4, "VISUALIZE.PERIOD", period, "VISUALIZE.IMAGES", 2)
-    train(tiny_config(tmp_path, *keys))
+    shown = {"visualize_period": period, "visualize_images": 2}
+    train(tiny_of_kind(kind, tmp_path, max_iter=4, **shown))
     pictures = written(tmp_path)
     kinds = ("predictions", "attention")
     assert set(pictures) == {f"{kind}/{number}" for kind in kinds for number in (0, 1)}
@@ -104,7 +107,7 @@ def test_a_baseline_has_predictions_alone(tiny_config):
 
 def test_there_are_no_more_pictures_than_images(tiny_config):
     cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 100)
-    assert len(Pictures(cfg).samples) == 4
+    assert len(Pictures(describe_run(cfg)).samples) == 4
 
 
 # --- what is in them -------------------------------------------------------------------------
@@ -232,26 +235,16 @@ def test_matplotlib_is_not_imported_for_it():
 # --- mistakes --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("overrides", "told"),
-    [
-        (("VISUALIZE.PERIOD", 10, "DATASETS.TEST", "()"), r"PERIOD is 10, but DATASETS\.TEST is"),
-        (("VISUALIZE.PERIOD", -1), r"expected a PERIOD of 0 .* got -1, 4 and 0\.5"),
-        (("VISUALIZE.IMAGES", 0), r"IMAGES of 1 or more .* got 0, 0 and"),
-        (("VISUALIZE.SCORE", 50.0), r"SCORE of 0 to 1, got .* 50\.0"),
-    ],
-)
-def test_pictures_that_could_not_be_drawn_are_refused(
-    tiny_config, tmp_path, arguments, overrides, told
-):
-    with pytest.raises(UsageError, match=told):
-        preflight(tiny_config(tmp_path, *overrides), arguments())
+def test_pictures_of_no_data_set_are_refused(tiny_config, tmp_path, arguments):
+    with pytest.raises(UsageError, match=r"VISUALIZE\.PERIOD is 10, but DATASETS\.TEST is empty"):
+        preflight(tiny_config(tmp_path, "VISUALIZE.PERIOD", 10, "DATASETS.TEST", "()"), arguments())
 
 
-def test_more_classes_than_the_data_set_has_are_told(tiny_config):
-    cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "MODEL.ROI_HEADS.NUM_CLASSES", 80)
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_classes_than_the_data_set_has_are_told(tiny_of_kind, kind):
+    cfg = tiny_of_kind(kind, "", visualize_period=1, num_classes=80)
     with pytest.raises(UsageError, match=r"NUM_CLASSES is 80, but 'tiny_val' has 3 class"):
-        Pictures(cfg)
+        Pictures(describe_run(cfg))
 
 
 def test_without_pictures_no_test_set_is_needed(tiny_config, tmp_path, arguments):

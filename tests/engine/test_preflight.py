@@ -41,11 +41,9 @@ def test_a_good_run_passes_and_writes_nothing(tiny_config, tmp_path, arguments, 
 # --- data sets -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["DATASETS.TRAIN", "DATASETS.TEST"])
-def test_an_unregistered_data_set_is_told_with_near_names(refusal, key):
-    message = refusal(key, "('tiny_trian',)")
+def test_an_unregistered_data_set_is_told_with_how_to_register_it(refusal):
+    message = refusal("DATASETS.TEST", "('tiny_trian',)")
     assert "'tiny_trian' is not registered" in message
-    assert "tiny_train" in message
     assert "register_coco_instances" in message
 
 
@@ -95,11 +93,6 @@ def test_an_evaluation_needs_no_training_set(trained, tiny_config, tmp_path, arg
 # --- devices ---------------------------------------------------------------------------------
 
 
-def test_mixed_precision_of_an_unknown_dtype_is_refused(refusal):
-    message = refusal("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "fp16")
-    assert "SOLVER.AMP.DTYPE: expected one of float16, bfloat16, got 'fp16'" in message
-
-
 def test_a_gpu_without_bfloat16_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     check_precision(True, "float16", "cuda", "SOLVER.AMP.DTYPE")
@@ -126,10 +119,8 @@ def test_as_many_processes_run_on_the_cpu_as_asked_for(tiny_config, tmp_path, ar
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["--num-gpus", "2"], "torch sees 0 CUDA devices here; to run 2 processes on the CPU"),
         (["--num-machines", "2", "--machine-rank", "2", *TWO], "--machine-rank 2: expected 0 to 1"),
         (["--num-machines", "2", "--dist-url", "auto", *TWO], "--dist-url auto is for one machine"),
-        (["--num-gpus", "3", "MODEL.DEVICE", "cpu"], "a multiple of 3, the number of GPUs, or of"),
     ],
 )
 def test_processes_that_cannot_run_together_are_refused(refusal, monkeypatch, words, said):
@@ -137,14 +128,8 @@ def test_processes_that_cannot_run_together_are_refused(refusal, monkeypatch, wo
     assert said in refusal(words=words)
 
 
-def test_sync_bn_is_refused_in_several_processes_on_the_cpu(
-    refusal, tiny_config, tmp_path, arguments
-):
-    norm = ("MODEL.NONLOCAL.NORM", "SyncBN")
-    message = refusal(*norm, words=TWO)
-    assert "backbone.bottom_up.res4.nonlocal4.norm is a SyncBN" in message
-    assert "naiveSyncBN_N" in message
-    preflight(tiny_config(tmp_path, *norm), arguments())  # a single one has nothing to share
+def test_a_single_process_may_have_sync_bn(tiny_config, tmp_path, arguments):
+    preflight(tiny_config(tmp_path, "MODEL.NONLOCAL.NORM", "SyncBN"), arguments())
 
 
 # torchrun's environment of the third of four processes on two machines
@@ -214,7 +199,6 @@ def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error
 @pytest.mark.parametrize(
     "key, value, said",
     [
-        ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res9.0']", "there is no 'res9.0'"),
         ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.6']", "there is no 'res4.6'"),
         ("MODEL.NONLOCAL.BACKBONE.AFTER", "[]", "is empty"),
         ("MODEL.NONLOCAL.PAIRWISE", "cosine", "'cosine'"),
@@ -277,10 +261,6 @@ def test_a_damaged_checkpoint_is_named(refusal, checkpoints, name):
     assert f"checkpoint {str(checkpoints / name)!r}" in message
 
 
-def test_a_missing_checkpoint_is_named(refusal):
-    assert "'nowhere/model.pth' does not exist" in refusal("MODEL.WEIGHTS", "nowhere/model.pth")
-
-
 def test_a_checkpoint_that_cannot_be_fetched_is_named(refusal, monkeypatch, tmp_path):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     url = "http://127.0.0.1:9/model.pth"  # the discard port: nothing answers
@@ -293,10 +273,6 @@ def test_a_good_checkpoint_of_either_format_passes(tiny_config, tmp_path, traine
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(zoo))
     for weights in (trained.folder / "model_final.pth", tmp_path / "zoo.pkl"):
         preflight(tiny_config(tmp_path / "run", "MODEL.WEIGHTS", weights), arguments())
-
-
-def test_an_evaluation_without_weights_is_refused(refusal):
-    assert "--eval-only needs MODEL.WEIGHTS" in refusal(words=["--eval-only"])
 
 
 def test_resuming_without_a_checkpoint_warns(tiny_config, tmp_path, arguments, caplog):

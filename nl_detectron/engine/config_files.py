@@ -1,0 +1,43 @@
+"""What reading a config file of either kind has in common."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+import torch
+from detectron2.utils.file_io import PathManager
+
+from ..errors import UsageError
+
+
+def check_file(config_file: str) -> None:
+    """Raises UsageError where there is no such file."""
+    if not config_file:
+        raise UsageError("no config: give --config-file FILE, one of those below configs/")
+    if not PathManager.isfile(config_file):
+        raise UsageError(f"config file {config_file!r} does not exist; those we ship: configs/")
+
+
+def explain_unknown_key(cfg: Mapping, key: str) -> str:
+    """A message that there is no such key, with those that are spelt alike."""
+    near = difflib.get_close_matches(key, config_keys(cfg), n=3, cutoff=0.7)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"there is no config key {key!r}{hint}"
+
+
+def config_keys(node: Mapping, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all sections and values."""
+    for name, value in node.items():
+        yield prefix + name
+        if isinstance(value, Mapping):
+            yield from config_keys(value, f"{prefix}{name}.")
+
+
+def choose_device(device: str, explicit: bool, key: str) -> str:
+    """The CPU where there is no CUDA, unless the user asked for CUDA by ``key``."""
+    if not device.startswith("cuda") or torch.cuda.is_available():
+        return device
+    if explicit:
+        raise UsageError(
+            f"{key} is {device}, but torch sees no CUDA device; use {key} cpu, or mend the driver"
+        )
+    return "cpu"

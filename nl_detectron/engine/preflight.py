@@ -1,0 +1,114 @@
+"""Before a run: a user's mistakes are told here, rather than in the middle of it."""
+
+import logging
+import os
+from argparse import Namespace
+
+import torch
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from ..errors import UsageError
+from .checkpoint import read_checkpoint
+from .data_checks import check_dataset
+from .loading import Config, build_on_meta, describe_run
+from .mixed_precision import check_precision
+from .pictures import check_pictures
+from .run import Run
+
+logger = logging.getLogger(__name__)
+
+
+def preflight(cfg: Config, args: Namespace) -> None:
+    """Check devices, data sets and weights of a run before it starts.
+
+    Args:
+        cfg: of :func:`configured`.
+        args: of :func:`argument_parser`, or of Detectron2's ``default_argument_parser``.
+
+    Raises:
+        UsageError: what is missing, and what to do about it.
+    """
+    run, training = describe_run(cfg), not args.eval_only
+    _check_processes(run, args)
+    check_precision(run.amp, run.amp_dtype, run.device, run.keys["amp_dtype"])
+    if training:
+        check_pictures(run)
+        _check_batch(run, args)
+    for name in filter(None, (*(run.train_sets if training else ()), *run.test_sets)):
+        check_dataset(name)
+    run.check(training)
+    _check_norms(build_on_meta(cfg), run, args)
+    _check_weights(run, args)
+
+
+def _check_processes(run: Run, args: Namespace) -> None:
+    """Raises UsageError for more processes on GPUs than there are GPUs, or a machine that is none
+    of ``--num-machines``.
+
+    Where there are no GPUs, an override must ask for the CPU, so that a run for many GPUs does not
+    start on the CPU of a machine that lacks its driver.
+    """
+    if _count_processes(args) == 1:
+        return
+    if args.num_machines > 1:
+        if not 0 <= args.machine_rank < args.num_machines:
+            raise UsageError(
+                f"--machine-rank {args.machine_rank}: expected 0 to {args.num_machines - 1}, as "
+                f"there are {args.num_machines} machines (--num-machines)"
+            )
+        if args.dist_url == "auto":
+            raise UsageError("--dist-url auto is for one machine: give several tcp://HOST:PORT")
+    key = run.keys["device"]
+    asked = any(word.split("=")[0] == key for word in getattr(args, "opts", ()))
+    if args.num_gpus > torch.cuda.device_count() and not (asked and run.device == "cpu"):
+        raise UsageError(
+            f"--num-gpus {args.num_gpus}: torch sees {torch.cuda.device_count()} CUDA devices "
+            f"here; to run {args.num_gpus} processes on the CPU, set {key} to cpu"
+        )
+
+
+def _count_processes(args: Namespace) -> int:
+    """Of the whole run, on all machines."""
+    return max(args.num_gpus, 1) * args.num_machines
+
+
+def _check_batch(run: Run, args: Namespace) -> None:
+    reference = run.reference_world_size or _count_processes(args)
+    if run.batch_size % reference:
+        why = "the number of GPUs, or of processes, in all"
+        if run.reference_world_size:
+            why = "SOLVER.REFERENCE_WORLD_SIZE"
+        raise UsageError(
+            f"a batch of {run.batch_size} images, as {run.keys['batch_size']} is "
+            f"{run.batch_size}: expected a multiple of {reference}, {why}"
+        )
+
+
+def _check_norms(model: nn.Module, run: Run, args: Namespace) -> None:
+    """Raises UsageError for a norm that cannot be trained in several processes on a CPU."""
+    if args.eval_only or run.device != "cpu" or _count_processes(args) == 1:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            raise UsageError(
+                f"{name} is a SyncBN, which PyTorch has for GPUs only; on a CPU take "
+                "naiveSyncBN_N, which also shares its statistics, or a norm that does not"
+            )
+
+
+def _check_weights(run: Run, args: Namespace) -> None:
+    """Raises UsageError for weights that are missing or cannot be read; with --resume the last
+    checkpoint in the output folder takes their place."""
+    path, last = run.weights, os.path.join(run.output_dir, "last_checkpoint")
+    if args.resume:
+        if PathManager.isfile(last):
+            with PathManager.open(last) as file:
+                path = os.path.join(run.output_dir, file.read().strip())
+        else:
+            logger.warning("--resume: no checkpoint in %s, so a new run starts", run.output_dir)
+    if path:
+        read_checkpoint(path)
+    elif args.eval_only:
+        key = run.keys["weights"]
+        raise UsageError(f"--eval-only needs {key}, or --resume and a run's output folder")

@@ -1,0 +1,150 @@
+"""YAML files: from a file and overrides to Detectron2's CfgNode, and to the run it describes."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.solver import build_lr_scheduler
+from torch import nn
+
+from .. import modeling
+from ..config import add_nonlocal_config, detector_section
+from ..data.coco_dataset import CocoDataset
+from ..errors import UsageError
+from .config_files import check_file, choose_device, config_keys, explain_unknown_key
+from .data_checks import check_fit
+from .dataset_overrides import adapt_config_to_dataset
+from .evaluation import best_metric, build_evaluator, check_test_set, check_training_set
+from .optimizer import build_optimizer, check_optimizer
+from .run import Run, Visualize
+
+KEYS = {
+    "device": "MODEL.DEVICE",
+    "weights": "MODEL.WEIGHTS",
+    "amp_dtype": "SOLVER.AMP.DTYPE",
+    "batch_size": "SOLVER.IMS_PER_BATCH",
+    "test_sets": "DATASETS.TEST",
+    "visualize_period": "VISUALIZE.PERIOD",
+    "visualize_images": "VISUALIZE.IMAGES",
+    "visualize_score": "VISUALIZE.SCORE",
+}
+
+
+def load_config(
+    config_file: str,
+    opts: Sequence[str] = (),
+    data: Sequence[CocoDataset] = (),
+    say: Callable[[str], None] = print,
+) -> CfgNode:
+    """Detectron2's defaults, ours, a YAML file and ``KEY VALUE`` overrides, frozen.
+
+    Where there is no CUDA and no explicit MODEL.DEVICE, the device is the CPU.
+
+    Args:
+        data: the user's data sets. They are registered, and the config is adapted to them by
+            :func:`adapt_config_to_dataset`.
+        say: takes a line on each thing that was decided by the data.
+
+    Raises:
+        UsageError: a file that is missing or no config, a LazyConfig, an unknown key, a value of a
+            wrong type, or data that will not do.
+    """
+    cfg = get_cfg()
+    add_nonlocal_config(cfg)
+    check_file(config_file)
+    if config_file.endswith(".py"):
+        raise UsageError(f"config file {config_file!r} is a LazyConfig; give a YAML file here")
+    try:
+        written = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
+    except Exception as error:  # yaml raises a family of its own, over several lines
+        reason = " ".join(str(error).split())
+        raise UsageError(f"config file {config_file!r} cannot be read: {reason}") from error
+    if not isinstance(written, dict):
+        raise UsageError(f"config file {config_file!r} cannot be read: it holds no KEY: VALUE")
+    _merge(cfg, lambda: cfg.merge_from_file(config_file), f"config file {config_file!r}")
+    late = [word for word in opts if word.startswith("--")]
+    if late:
+        raise UsageError(f"{late[0]} comes after KEY VALUE overrides: give it before them")
+    if len(opts) % 2:
+        raise UsageError(
+            f"overrides come as KEY VALUE pairs, got {len(opts)} words: {' '.join(opts)}"
+        )
+    known = set(config_keys(cfg))
+    for key in opts[::2]:
+        if key not in known:
+            raise UsageError(f"override: {explain_unknown_key(cfg, key)}")
+    _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "override")
+    explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
+    cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, explicit, "MODEL.DEVICE")
+    if data:
+        adapt_config_to_dataset(cfg, data, opts[::2], say)
+    cfg.freeze()
+    return cfg
+
+
+def _merge(cfg: CfgNode, merge: Callable[[], None], source: str) -> None:
+    try:
+        merge()
+    except KeyError as error:  # yacs: "Non-existent config key: MODEL.X"
+        key = str(error.args[0]).rsplit(" ", 1)[-1]
+        raise UsageError(f"{source}: {explain_unknown_key(cfg, key)}") from error
+    except (ValueError, TypeError, AssertionError) as error:  # TypeError: a value for a section
+        raise UsageError(f"{source}: {error}") from error
+
+
+def describe_run(cfg: CfgNode) -> Run:
+    """The run of a config."""
+    solver, shown = cfg.SOLVER, cfg.VISUALIZE
+    return Run(
+        cfg=cfg,
+        keys={**KEYS, "features": f"{cfg.MODEL.BACKBONE.NAME} with its OUT_FEATURES"},
+        output_dir=cfg.OUTPUT_DIR,
+        device=cfg.MODEL.DEVICE,
+        weights=cfg.MODEL.WEIGHTS,
+        amp=solver.AMP.ENABLED,
+        amp_dtype=solver.AMP.DTYPE,
+        max_iter=solver.MAX_ITER,
+        batch_size=solver.IMS_PER_BATCH,
+        reference_world_size=solver.REFERENCE_WORLD_SIZE,
+        eval_period=cfg.TEST.EVAL_PERIOD,
+        checkpoints={"period": solver.CHECKPOINT_PERIOD},
+        ddp={"broadcast_buffers": False},
+        train_sets=tuple(cfg.DATASETS.TRAIN),
+        test_sets=tuple(cfg.DATASETS.TEST),
+        resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
+        num_classes=detector_section(cfg).NUM_CLASSES,
+        visualize=Visualize(shown.PERIOD, shown.IMAGES, shown.SCORE),
+        build_model=partial(_build_model, cfg),
+        build_optimizer=partial(build_optimizer, cfg),
+        build_lr_scheduler=partial(build_lr_scheduler, cfg),
+        build_train_loader=partial(build_detection_train_loader, cfg),
+        build_test_loader=partial(build_detection_test_loader, cfg),
+        build_evaluator=partial(build_evaluator, cfg),
+        best_metric=partial(best_metric, cfg),
+        check=partial(_check, cfg),
+        dump=cfg.dump,
+    )
+
+
+def _build_model(cfg: CfgNode, device: str | None = None) -> nn.Module:
+    if device:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = device
+    return modeling.build_model(cfg)
+
+
+def _check(cfg: CfgNode, training: bool) -> None:
+    train, test = cfg.DATASETS.TRAIN if training else (), cfg.DATASETS.TEST
+    if training:
+        check_optimizer(cfg)
+        if not train:
+            raise UsageError("DATASETS.TRAIN is empty: name a registered data set to train on")
+    elif not test:
+        raise UsageError("--eval-only, but DATASETS.TEST is empty: name a registered data set")
+    for name in train:
+        check_training_set(cfg, name)
+    for name in test:
+        check_test_set(cfg, name)
+    check_fit(cfg, train, test)
