@@ -3,6 +3,8 @@
 Importing the package registers its backbones, RoI heads and data sets with Detectron2.
 """
 
+import warnings
+
 try:
     import detectron2  # noqa: F401
 except ImportError as error:
@@ -12,9 +14,12 @@ except ImportError as error:
         "a clone of nl_detectron for a wheel that needs no compiler."
     ) from error
 
-from . import modeling
-from .config import add_nonlocal_config
-from .relay import register_relay
+with warnings.catch_warnings():
+    # by Detectron2 and fvcore, which script functions as they are imported
+    warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", FutureWarning)
+    from . import modeling
+    from .config import add_nonlocal_config
+    from .relay import register_relay
 
 register_relay()
 

@@ -9,15 +9,13 @@ import pytest
 from coco_files import FILES, sound_content, write
 from PIL import Image
 
+from nl_detectron.data.coco import read_coco
+from nl_detectron.data.validation.contact_sheet import HEIGHT, MOST, WIDTH, contact_sheet
+from tools.check_dataset import main
+
 # pycocotools' own, of numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
-
-import check_dataset  # noqa: E402
-
-from nl_detectron.data.coco import read_coco  # noqa: E402
-from nl_detectron.data.validation.contact_sheet import HEIGHT, MOST, WIDTH, contact_sheet  # noqa: E402
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def check(tmp_path):
 
     def run(content, *words) -> int:
         data = write(tmp_path, content)
-        return check_dataset.main([data.annotations, data.images, *map(str, words)])
+        return main([data.annotations, data.images, *map(str, words)])
 
     return run
 
@@ -65,7 +63,7 @@ def test_what_is_not_there_is_told_before_any_work(check, tmp_path, capsys):
         [file, tmp_path, "--json", tmp_path / "nowhere" / "report.json"],
     ):
         with pytest.raises(SystemExit) as stop:
-            check_dataset.main(list(map(str, words)))
+            main(list(map(str, words)))
         assert stop.value.code == 2
         assert str(words[-1]) in capsys.readouterr().err
 

@@ -1,7 +1,6 @@
 """Exported blocks, backbones and detectors against the models they were made of, at other sizes."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,15 @@ from torchvision.ops import batched_nms
 
 from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
+from nl_detectron.export import FORMATS
+from nl_detectron.export.comparison import compare_outputs, nms_as_traced
+from nl_detectron.export.parts import ExportPart
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 from tests.helpers import randomise
+from tools.export_model import main
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
-
-import export_model  # noqa: E402
-from export_model import FORMATS, Part, checked  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit"),  # deprecated, as all of TorchScript
@@ -43,7 +42,7 @@ class Several(nn.Module):
         return tuple(module(x) for module in self.each)
 
 
-def exported(part: Part, name: str, folder: Path):
+def exported(part: ExportPart, name: str, folder: Path):
     """Written and read again."""
     form = FORMATS[name]
     with torch.no_grad():
@@ -61,7 +60,7 @@ def test_each_form_is_the_same_at_every_size_whichever_way_it_sums(
 ):
     blocks = [randomise(NonLocalBlock(8, pairwise=f, subsample=subsample)) for f in PAIRWISE]
     images = [torch.randn(1, 8, *size) for size in ((12, 16), (20, 14), (8, 8))]
-    part = Part(Several(*blocks).eval(), list(PAIRWISE), images, step=2, least=2)
+    part = ExportPart(Several(*blocks).eval(), list(PAIRWISE), images, step=2, min_steps=2)
 
     def take(fast):
         for block in blocks:
@@ -73,7 +72,7 @@ def test_each_form_is_the_same_at_every_size_whichever_way_it_sums(
         run = exported(part, name, tmp_path)
         for eager in (False, True):
             take(eager)
-            assert len(list(checked(part, run))) == 3
+            assert len(list(compare_outputs(part, run))) == 3
             assert not any(torch.equal(z, images[0]) for z in run(images[0]))
 
 
@@ -94,7 +93,7 @@ def test_a_traced_detector_is_held_against_the_suppression_that_it_has():
     )
     kept = traced(boxes, scores, classes)
     assert not torch.equal(batched_nms(boxes, scores, classes, 0.5), kept)
-    with export_model.nms_of_a_graph():
+    with nms_as_traced():
         assert torch.equal(batched_nms(boxes, scores, classes, 0.5), kept)
 
 
@@ -131,7 +130,7 @@ HEAD = [
 
 
 def export(tmp_path, words, name, *more):
-    export_model.main(["--format", name, "--output", str(tmp_path), *more, *words])
+    main(["--format", name, "--output", str(tmp_path), *more, *words])
 
 
 @pytest.mark.parametrize(
@@ -192,10 +191,10 @@ def test_a_detector_that_found_nothing_was_not_checked(words, tmp_path):
     ],
 )
 def test_another_output_is_an_error(change, message):
-    part = Part(Several(nn.Identity()), ["z"], [torch.randn(1, 8, 4, 4)])
-    assert len(list(checked(part, lambda x: (x * (1 + 5e-5),)))) == 1
+    part = ExportPart(Several(nn.Identity()), ["z"], [torch.randn(1, 8, 4, 4)])
+    assert len(list(compare_outputs(part, lambda x: (x * (1 + 5e-5),)))) == 1
     with pytest.raises(UsageError, match=f"at 4 x 4 {message}"):
-        list(checked(part, lambda x: (change(x),)))
+        list(compare_outputs(part, lambda x: (change(x),)))
 
 
 FIRST = ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res2.0']"]

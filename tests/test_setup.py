@@ -321,7 +321,8 @@ def test_the_wheel_carries_the_package_and_its_configs(wheel):
     assert configs
     expected = {f"nl_detectron/{path.relative_to(ROOT)}" for path in configs}
     expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "nl_detectron").rglob("*.py")}
-    expected |= {"nl_detectron/model_zoo/index.yaml"}
+    data = ("model_zoo/index.yaml", "reproduce/paper_tables.yaml", "py.typed")
+    expected |= {f"nl_detectron/{name}" for name in data}
     assert carried == expected
 
 

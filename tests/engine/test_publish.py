@@ -8,7 +8,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,18 +15,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from detectron2.config import CfgNode
 
 from nl_detectron import model_zoo
 from nl_detectron.engine import evaluate, load_config
 from nl_detectron.engine.checkpoint import digest
+from nl_detectron.engine.config_values import flatten_config
 from nl_detectron.errors import UsageError
+from nl_detectron.model_zoo import publishing
+from nl_detectron.model_zoo.run_record import find_overrides, select_metrics, strip_config
+from tools.publish_checkpoint import main
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tools"))
-
-import publish_checkpoint  # noqa: E402
-import publishing  # noqa: E402
-
 NAME = "tiny/relay_nl"
 DEMO = "Demo/relay_mask_rcnn_nl"
 
@@ -36,7 +35,7 @@ def publish(run, output, name=NAME) -> str:
     """Returns what the program printed."""
     said = io.StringIO()
     with redirect_stdout(said):
-        publish_checkpoint.main([str(run), "--name", name, "--output", str(output)])
+        main([str(run), "--name", name, "--output", str(output)])
     return said.getvalue()
 
 
@@ -124,7 +123,7 @@ def test_the_zoo_finds_it_by_name(published, trained, monkeypatch):
     there = model_zoo.get_config(NAME, trained=True)
     assert there.MODEL.WEIGHTS == model_zoo.get_checkpoint_url(NAME) == str(published.file)
     differ = {"MODEL.WEIGHTS", "OUTPUT_DIR"}
-    before, after = publishing.as_values(trained.cfg), publishing.as_values(there)
+    before, after = flatten_config(trained.cfg), flatten_config(there)
     assert {key for key in before if before[key] != after[key]} == differ
 
 
@@ -226,15 +225,15 @@ def test_a_name_that_is_none_is_refused(name, tmp_path, capsys):
 # --- under the name of one of the package's configs -------------------------------------------
 
 
-def demo(*words) -> publishing.CfgNode:
+def demo(*words) -> CfgNode:
     return load_config(str(ROOT / f"configs/{DEMO}.yaml"), list(map(str, words)))
 
 
 def test_a_run_at_another_scale_tells_how_it_differed():
     half = ("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 1400, "SEED", 5)
     expected = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_ITER": 1400, "SEED": 5}
-    assert publishing.overrides(DEMO, demo(*half), 1400) == expected
-    assert publishing.overrides(DEMO, demo(), 700) == {}
+    assert find_overrides(DEMO, demo(*half), 1400) == expected
+    assert find_overrides(DEMO, demo(), 700) == {}
 
 
 @pytest.mark.parametrize(
@@ -248,13 +247,13 @@ def test_a_run_at_another_scale_tells_how_it_differed():
 )
 def test_a_run_that_is_not_of_the_config_is_refused_its_name(words, iterations, said):
     with pytest.raises(UsageError, match=f"this run is none of {DEMO}: .*{said}. Give it a --name"):
-        publishing.overrides(DEMO, demo(*words), iterations)
+        find_overrides(DEMO, demo(*words), iterations)
 
 
 def test_an_entry_of_the_packages_name_is_told_as_a_row_of_its_table():
     name = "COCO-Detection/faster_rcnn_R_50_FPN_nl_1x"
     entry = {"trained": {"checkpoint": "x-12345678.pth", "metrics": {"bbox/AP": 38.25}}}
-    said = publish_checkpoint.format_summary(Path("zoo/index.yaml"), name, entry)
+    said = publishing.format_summary(Path("zoo/index.yaml"), name, entry)
     assert f"| [faster_rcnn_R_50_FPN_nl_1x](configs/{name}.yaml) | – | [1x](https://" in said
     assert "| 38.2 ([model](x-12345678.pth)) |\n" in said
     assert "python -m nl_detectron.model_zoo.page" in said
@@ -266,7 +265,7 @@ def test_an_entry_of_the_packages_name_is_told_as_a_row_of_its_table():
 def test_results_on_the_first_of_several_test_sets_are_published():
     cfg = demo("DATASETS.TEST", "('one', 'two')")
     results = {"one/bbox/AP": 1.0, "one/bbox/AP-cat": 2.0, "two/bbox/AP": 3.0}
-    assert publishing.metrics({"results": results}, cfg) == {"bbox/AP": 1.0}
+    assert select_metrics({"results": results}, cfg) == {"bbox/AP": 1.0}
 
 
 def test_folders_are_left_out_of_a_config():
@@ -275,7 +274,7 @@ def test_folders_are_left_out_of_a_config():
         "MODEL": {"DEVICE": "cuda", "WEIGHTS": "runs/of/mine/model_final.pth"},
         "DATASETS": {"PROPOSAL_FILES_TEST": ["~/proposals/val.pkl", "val"], "TEST": ["birds_val"]},
     }
-    clean, changed = publishing.cleaned(config)
+    clean, changed = strip_config(config)
     assert clean == {
         "MODEL": {"WEIGHTS": "model_final.pth"},
         "DATASETS": {"PROPOSAL_FILES_TEST": ["val.pkl", "val"], "TEST": ["birds_val"]},
@@ -284,4 +283,4 @@ def test_folders_are_left_out_of_a_config():
         *("OUTPUT_DIR", "MODEL.DEVICE", "MODEL.WEIGHTS", "DATASETS.PROPOSAL_FILES_TEST"),
     ]
     config["MODEL"]["WEIGHTS"] = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
-    assert publishing.cleaned(config)[0]["MODEL"]["WEIGHTS"] == config["MODEL"]["WEIGHTS"]
+    assert strip_config(config)[0]["MODEL"]["WEIGHTS"] == config["MODEL"]["WEIGHTS"]

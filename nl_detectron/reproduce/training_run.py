@@ -1,4 +1,4 @@
-"""A training by train_net.py in a process of its own: what it is, how far, and how it failed."""
+"""One training by train_net.py in a process of its own: its command, progress and results."""
 
 import json
 import os
@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
 
-from nl_detectron.engine import load_config, scale_batch
-from nl_detectron.errors import UsageError
+from ..engine import load_config, scale_batch
+from ..engine.config_values import flatten, flatten_config
+from ..errors import UsageError
+from ..model_zoo.zoo import CONFIGS
 
-ROOT = Path(__file__).parent.parent
-CONFIGS = ROOT / "configs"
-TRAIN = ROOT / "train_net.py"
+TRAIN_NET = Path(__file__).parents[2] / "train_net.py"  # in a clone
 # what may change between a run and its continuation
-ELSEWHERE = ("OUTPUT_DIR", "MODEL.DEVICE", "VISUALIZE.")
-MEASURED = 20  # iterations; Detectron2 does not time the first two
+MAY_DIFFER = ("OUTPUT_DIR", "MODEL.DEVICE", "VISUALIZE.")
+MEASURED_ITERATIONS = 20  # Detectron2 does not time the first two
 
 
 class RunFailed(UsageError):
@@ -31,19 +32,19 @@ class RunFailed(UsageError):
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training.
 
-    Args:
+    Attributes:
         config: file below configs/.
-        words: KEY VALUE overrides.
+        opts: KEY VALUE overrides.
         seed: its SEED.
         folder: its OUTPUT_DIR.
         num_gpus: 0 for the CPU.
     """
 
     config: str
-    words: Sequence[str]
+    opts: Sequence[str]
     seed: int
     folder: Path
     num_gpus: int
@@ -53,32 +54,35 @@ class Run:
 
     @property
     def overrides(self) -> list[str]:
-        return [*self.words, "SEED", str(self.seed), "OUTPUT_DIR", str(self.folder)]
+        """All overrides, those of seed and folder included."""
+        return [*self.opts, "SEED", str(self.seed), "OUTPUT_DIR", str(self.folder)]
 
     @cached_property
     def cfg(self) -> CfgNode:
+        """The whole config."""
         return load_config(str(CONFIGS / self.config), self.overrides)
 
     @property
     def command(self) -> list[str]:
         """Trains it, or continues from its last checkpoint."""
         file = os.path.relpath(CONFIGS / self.config)
-        start = [sys.executable, os.path.relpath(TRAIN), "--config-file", file]
+        start = [sys.executable, os.path.relpath(TRAIN_NET), "--config-file", file]
         resume = ["--resume"] if (self.folder / "last_checkpoint").exists() else []
         return [*start, "--num-gpus", str(self.num_gpus), *resume, *self.overrides]
 
     @property
     def command_line(self) -> str:
+        """The command as a shell takes it."""
         return shlex.join(self.command)
 
     @property
     def console(self) -> Path:
-        """All that the process says, beside Detectron2's log.txt."""
+        """All output of the process, beside Detectron2's log.txt."""
         return self.folder / "console.txt"
 
     @property
-    def summary(self) -> dict:
-        """What a run leaves at its end; empty before."""
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json; empty before the end of the run."""
         try:
             return json.loads((self.folder / "summary.json").read_text())
         except (FileNotFoundError, json.JSONDecodeError):  # the latter: stopped while writing it
@@ -86,10 +90,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether it was trained and evaluated."""
         return bool(self.summary.get("results"))
 
     @property
-    def done(self) -> int:
+    def iterations_done(self) -> int:
         """Iterations that need not be trained again."""
         if self.finished or (self.folder / "model_final.pth").exists():
             return self.cfg.SOLVER.MAX_ITER
@@ -98,31 +103,36 @@ class Run:
 
     @property
     def state(self) -> str:
+        """How far it is, in words."""
         if self.finished:
             return "finished"
-        return f"{self.done:,} of {self.cfg.SOLVER.MAX_ITER:,} iterations done"
+        return f"{self.iterations_done:,} of {self.cfg.SOLVER.MAX_ITER:,} iterations done"
 
     def check_folder(self) -> None:
-        """Raises UsageError where the folder holds a run of other settings, to be kept."""
+        """Raises UsageError where the folder holds a run of other settings, which is kept."""
         file = self.folder / "config.yaml"
         if self.finished:
             text = self.summary["config"]
-        elif self.done and file.exists():
+        elif self.iterations_done and file.exists():
             text = file.read_text()
         else:
             return
-        there, here = flat(yaml.safe_load(text)), as_values(self.cfg)
+        there, here = flatten(yaml.safe_load(text)), flatten_config(self.cfg)
         shared = there.keys() & here.keys()  # another version may have other keys
-        other = [k for k in sorted(shared) if there[k] != here[k] and not k.startswith(ELSEWHERE)]
+        other = [k for k in sorted(shared) if there[k] != here[k] and not k.startswith(MAY_DIFFER)]
         if other:
-            told = ", ".join(f"{k} {there[k]} there and {here[k]} here" for k in other)
+            differences = ", ".join(f"{k} {there[k]} there and {here[k]} here" for k in other)
             raise UsageError(
-                f"{self.folder} holds a run with other settings ({told}); give another --output, "
-                "or the --num-gpus and --opts of that run"
+                f"{self.folder} holds a run with other settings ({differences}); give another "
+                "--output, or the --num-gpus and --opts of that run"
             )
 
     def train(self) -> None:
-        """Raises RunFailed."""
+        """Run the command and wait for it.
+
+        Raises:
+            RunFailed: it exits with an error.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.console.open("a") as log:
             code = subprocess.run(self.command, stdout=log, stderr=subprocess.STDOUT).returncode
@@ -136,40 +146,43 @@ class Run:
         Raises:
             RunFailed: it does not train.
         """
-        iterations = max(3, min(MEASURED, self.cfg.SOLVER.MAX_ITER))
-        words = {
+        iterations = max(3, min(MEASURED_ITERATIONS, self.cfg.SOLVER.MAX_ITER))
+        changes = {
             "SOLVER.MAX_ITER": iterations,
             "SOLVER.STEPS": "()",
             "SOLVER.BASE_LR": 1e-6,  # a full rate without its warm-up could diverge
             "DATASETS.TEST": "()",
         }
-        more = [str(word) for pair in words.items() for word in pair]
+        more = [str(word) for pair in changes.items() for word in pair]
         folder = self.folder.parent / "measured"
         shutil.rmtree(folder, ignore_errors=True)
-        trial = replace(self, words=[*self.words, *more], folder=folder)
+        trial = replace(self, opts=[*self.opts, *more], folder=folder)
         trial.train()
         for checkpoint in folder.glob("*.pth"):
             checkpoint.unlink()
         return trial.summary["seconds_per_iteration"], trial.summary["peak_memory_mib"]
 
 
-def scaled(file: Path, words: Sequence[str], num_gpus: int, reference: int) -> tuple[str, ...]:
-    """Overrides that also scale a config to the GPUs there are (:func:`scale_batch`).
+def scale_overrides(
+    file: Path, opts: Sequence[str], num_gpus: int, reference: int
+) -> tuple[str, ...]:
+    """Overrides that also scale a config to the number of GPUs (:func:`scale_batch`).
 
-    Fewer GPUs take a smaller batch at a lower rate for more iterations. They are spelled out, so
-    that every command tells what it trains and a run is not continued at another scale.
+    Fewer GPUs take a smaller batch at a lower rate for more iterations. The scaled values are
+    spelled out, so that every command shows what it trains and a run is not continued at another
+    scale.
 
     Args:
         file: the config.
-        words: overrides of it.
+        opts: overrides of it.
         num_gpus: 0 for the CPU, which counts as one.
         reference: the number of GPUs that the config's batch is for; 0: leave it as it is.
 
     Raises:
         UsageError: a batch that cannot be divided.
     """
-    words = [*(() if num_gpus else ("MODEL.DEVICE", "cpu")), *words]
-    cfg = load_config(str(file), ["SOLVER.REFERENCE_WORLD_SIZE", str(reference), *words])
+    opts = [*(() if num_gpus else ("MODEL.DEVICE", "cpu")), *opts]
+    cfg = load_config(str(file), ["SOLVER.REFERENCE_WORLD_SIZE", str(reference), *opts])
     reference, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
     if reference and batch % reference:
         raise UsageError(
@@ -177,22 +190,8 @@ def scaled(file: Path, words: Sequence[str], num_gpus: int, reference: int) -> t
             f"a multiple of {reference}, got {batch}"
         )
     if not reference:
-        return tuple(words)
+        return tuple(opts)
     cfg = scale_batch(cfg, batch // reference * max(num_gpus, 1))
-    before, after = as_values(load_config(str(file), words)), as_values(cfg)
+    before, after = flatten_config(load_config(str(file), opts)), flatten_config(cfg)
     changed = [(key, str(value)) for key, value in after.items() if before[key] != value]
-    return (*words, *(word for pair in changed for word in pair))
-
-
-def as_values(cfg: CfgNode) -> dict[str, object]:
-    """As :func:`flat`, with the types that YAML has: lists, no tuples."""
-    return flat(yaml.safe_load(cfg.dump()))
-
-
-def flat(node: dict, prefix: str = "") -> dict[str, object]:
-    """``{"A": {"B": 1}}`` as ``{"A.B": 1}``."""
-    values = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        values.update(flat(value, f"{name}.") if isinstance(value, dict) else {name: value})
-    return values
+    return (*opts, *(word for pair in changed for word in pair))

@@ -1,0 +1,121 @@
+"""Exporting a trained model: load it, write the file, read it again and compare the outputs."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from torch import nn
+
+from ..engine import Checkpointer, build_on_meta, load_config, make_output
+from ..engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from ..errors import UsageError
+from ..modeling import build_model
+from .comparison import compare_outputs
+from .formats import FORMATS
+from .parts import ExportPart, backbone_part, detector_part
+
+
+def export_model(
+    config_file: str,
+    format_name: str,
+    output: Path,
+    opts: Sequence[str] = (),
+    image_file: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Export a trained model and check the file against it at three image sizes.
+
+    Args:
+        config_file: a YAML config.
+        format_name: a key of ``FORMATS``.
+        output: folder of the file; it is made if need be.
+        opts: KEY VALUE overrides; MODEL.WEIGHTS is a trained checkpoint.
+        image_file: what the export is checked on; noise by default, in which a detector may find
+            nothing.
+        say: takes a line on the file and one on each comparison.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UsageError: a package, config, checkpoint or image that is missing or cannot be used, a
+            model that the format cannot hold, or a file with other outputs, which is deleted.
+    """
+    form = FORMATS[format_name]
+    check_packages(format_name)
+    cfg = load_config(config_file, [*opts, *form.opts])
+    model = load_trained_model(cfg, "" if form.whole_detector else "backbone.")
+    make_part = detector_part if form.whole_detector else backbone_part
+    part = make_part(model, cfg, image_file)
+    make_output(output)
+    path = output / form.file
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # Detectron2 has many, all meant
+        warnings.filterwarnings("ignore", ".torch.jit", FutureWarning)  # deprecated: docs/ say so
+        try:
+            with torch.no_grad():
+                form.write(part, path)
+        except Exception as error:  # each exporter raises a family of its own
+            reason = " ".join(str(error).split())[:300]
+            raise UsageError(
+                f"this model cannot be exported as {format_name}: {type(error).__name__}: {reason}"
+            ) from error
+        say(f"{path}: {describe_part(part, cfg)}")
+        try:
+            for line in compare_outputs(part, form.read(path)):
+                say(f"  {line}")
+        except UsageError:
+            path.unlink()
+            raise
+    return path
+
+
+def check_packages(format_name: str) -> None:
+    """Raises UsageError if a package that the format needs is not installed."""
+    packages = FORMATS[format_name].packages
+    lacking = [package for package in packages if importlib.util.find_spec(package) is None]
+    if lacking:
+        raise UsageError(
+            f"--format {format_name} needs {' and '.join(lacking)}: "
+            "pip install -r requirements-export.txt"
+        )
+
+
+def load_trained_model(cfg: CfgNode, prefix: str = "") -> nn.Module:
+    """The config's model with the weights of MODEL.WEIGHTS, in inference mode.
+
+    Args:
+        cfg: a config.
+        prefix: the tensors whose names begin with it must be in the checkpoint, those of non-local
+            blocks apart.
+
+    Raises:
+        UsageError: no checkpoint, one that cannot be read, or one that lacks such tensors.
+    """
+    path = cfg.MODEL.WEIGHTS
+    if not path:
+        raise UsageError("MODEL.WEIGHTS is empty: give a checkpoint, --opts MODEL.WEIGHTS FILE")
+    build_on_meta(cfg)
+    read_checkpoint(path)
+    model = build_model(cfg).eval()
+    checkpointer = Checkpointer(model)
+    checkpointer.load(path)
+    lacking = [name for name in fresh_outside_blocks(checkpointer) if name.startswith(prefix)]
+    if lacking:
+        raise UsageError(
+            f"checkpoint {path!r} lacks {len(lacking)} of this model's tensors (such as "
+            f"{lacking[0]}), so an export would mean nothing; give a trained model's checkpoint"
+        )
+    return model
+
+
+def describe_part(part: ExportPart, cfg: CfgNode) -> str:
+    """Its input and outputs in a line."""
+    sides = f", multiples of {part.step}" if part.step > 1 else ""
+    sides += f" from {part.step * part.min_steps}" if part.min_steps > 1 else ""
+    shape = ", ".join([*map(str, part.images[0].shape[:-2]), "H", "W"])
+    outputs = ", ".join(part.output_names)
+    return f"({shape}){sides}, {cfg.INPUT.FORMAT} of 0 to 255 -> {outputs}"
