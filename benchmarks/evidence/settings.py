@@ -14,7 +14,7 @@ FAR = Relay(height=64, width=256, signal=48, beside=0.5, stout=True, train=2000,
 ANY = changed(FAR, width=384, place="any", beside=0.0, val=300)
 PAIRS = Relay(height=96, width=256, signal=24, pairs=4, train=2000, val=100)
 KEYPOINTS_FAR = changed(FAR, keypoints=True)
-KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end", signal=24, beside=0.0)
+KEYPOINTS_END = changed(KEYPOINTS_FAR, place="end", signal=24)
 BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of object and signal
 
 

@@ -21,9 +21,9 @@ def draw_image(relay: Relay, split: str, number: int) -> tuple[np.ndarray, list[
     ``distance``, pixels along x between the centres of object and signal.
     """
     rng = np.random.default_rng([relay.seed, SPLITS.index(split), number])
+    scene = draw_pairs if relay.pairs > 1 else draw_long if relay.place == "end" else draw_one
     if split == "train" and relay.beside and rng.random() < relay.beside:
         relay = replace(relay, place="beside", beside=0.0)
-    scene = draw_pairs if relay.pairs > 1 else draw_long if relay.place == "end" else draw_one
     image, annotations = scene(relay, rng)
     return image.clip(0, 255).astype(np.uint8), annotations
 
@@ -80,7 +80,8 @@ def _beside(
 
 
 def draw_long(relay: Relay, rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """Draw an object along the image, the signal on its one end, head and tail at the other.
+    """Draw an object along the image, the signal on its one end, head and tail at the other; or
+    the signal next to them, with ``place="beside"``.
 
     Head and tail are at the same end: with one at each, the features at the signal would show
     whether that end is the head, and a keypoint's softmax over the box would share this with the
@@ -99,6 +100,8 @@ def draw_long(relay: Relay, rng: np.random.Generator) -> tuple[np.ndarray, list[
 
     along = axes[0] * (1 if right else -1)
     near, far = (centre + along * (length / 2 - thick / 2) * way for way in (-1, 1))
+    if relay.place == "beside":
+        near = far - along * (thick + relay.signal) / 2
     x, y = (near - relay.signal / 2).round().astype(int).tolist()
     image[y : y + relay.signal, x : x + relay.signal] = COLOURS[colour]
     image += rng.normal(0, 6, size=(relay.height, relay.width, 1))

@@ -25,8 +25,9 @@ class Relay:
             the image; "beside", next to the object; or, with keypoints, "end": painted on one end
             of an object nearly as long as the image, to show which of two points at its other end
             is the head.
-        beside: share of training images whose signal lies beside the object instead, where a
-            detector without a non-local block can use it. Validation images all follow ``place``.
+        beside: share of training images whose signal lies beside the object instead, or with
+            "end" beside head and tail, where a detector without a non-local block can use it.
+            Validation images all follow ``place``.
         stout: objects are 0.6 to 0.8 times as wide as long, rather than 0.3 to 0.45 times.
         pairs: objects in an image, at most four, each with a signal of its own that shares its
             texture; no two of an image have the same. Only the texture shows which signal belongs
@@ -66,11 +67,8 @@ class Relay:
                 f"expected a signal of at most {int(0.4 * self.height)}, to be painted on the "
                 f"object, got {self.signal}"
             )
-        if not 0 <= self.beside <= 1 or (self.beside and self.place == "end"):
-            raise ValueError(
-                'beside: expected a share from 0 to 1, and 0 with place="end", got '
-                f"{self.beside} with place={self.place!r}"
-            )
+        if not 0 <= self.beside <= 1:
+            raise ValueError(f"beside: expected a share from 0 to 1, got {self.beside}")
         self._check_pairs()
         clear = NEAR if self.beside else {"any": CLEAR, "beside": NEAR}.get(self.place, MARGIN)
         least = self.height + self.signal + clear

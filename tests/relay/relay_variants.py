@@ -15,8 +15,9 @@ ANY = Relay(place="any", width=384, height=64, signal=24)
 END = Relay(place="end", keypoints=True, width=256, height=64, signal=24)
 PAIRS = {n: Relay(pairs=n, width=256, signal=27) for n in (2, 4)}
 DEMOS = list(RELAY_DATASETS.values())
-MORE = [ANY, replace(ANY, keypoints=True), END, *DEMOS, *PAIRS.values()]
-MORE_IDS = ["any place", "any place keypoints", "end", *RELAY_DATASETS, "two pairs", "four pairs"]
+MORE = [ANY, replace(ANY, keypoints=True), END, replace(END, beside=0.5), *DEMOS, *PAIRS.values()]
+MORE_IDS = ["any place", "any place keypoints", "end", "end or beside", *RELAY_DATASETS]
+MORE_IDS += ["two pairs", "four pairs"]
 variants = pytest.mark.parametrize("relay", VARIANTS, ids=IDS)
 every_variant = pytest.mark.parametrize("relay", VARIANTS + MORE, ids=IDS + MORE_IDS)
 

@@ -18,7 +18,6 @@ from relay_variants import TINY
         ({"beside": 1.5}, "share from 0 to 1"),
         ({"beside": 0.5, "width": 84}, "width of 85 or more"),
         ({"place": "beside", "width": 84}, "width of 85 or more"),
-        ({"beside": 0.5, "place": "end", "keypoints": True}, "share from 0 to 1"),
         ({"place": "end"}, "with keypoints=True"),
         ({"place": "end", "keypoints": True, "signal": 26}, "signal of at most 25"),
         ({"pairs": 5}, "1 to 4 pairs"),
