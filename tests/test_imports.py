@@ -1,6 +1,7 @@
 """Imports point one way: layers, then modeling, then the engine and the tools."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,3 +75,14 @@ def test_package_does_not_know_its_tools():
     }
     for path in PACKAGE.rglob("*.py"):
         assert not {name.split(".")[0] for name in imported_by(path)} & outside, path
+
+
+@pytest.mark.parametrize("module", ["nl_detectron", "nl_detectron.engine"])
+def test_import_is_cheap(module):
+    """What draws, exports, serves a page or reads videos waits until it is wanted."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    loaded = set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    assert module in loaded
+    assert not loaded & {"matplotlib", "gradio", "onnx", "av", "nl_detectron.prediction"}
+    assert not loaded & {"nl_detectron.explorer", "nl_detectron.visualizer"}
