@@ -23,12 +23,12 @@ from tabulate import tabulate
 
 from nl_detectron.engine import load_config
 from nl_detectron.relay import RELAY_DATASETS
-from tools.relay_demo import RECORD, TASKS
-from tools.relay_demo import run as train
+from nl_detectron.relay_demo import TASKS, train_relay_demo
 
 from .evidence.runs import DEFAULTS, fingerprint, non_default
 
 ROOT = Path(__file__).parent
+RECORD = ROOT.parent / "docs" / "relay_demo.json"
 PAGE = ROOT.parent / "docs" / "demo_seeds.md"
 OUTPUT = Path("output/demo_seeds")
 SEEDS, KEYPOINT_SEEDS = range(101, 121), range(101, 106)
@@ -95,7 +95,7 @@ def main() -> None:
     if args.one:
         name, seed, threads = args.one
         job = Job(name, int(seed), int(threads))
-        results = train(job.config())
+        results = train_relay_demo(job.config())
         (job.folder / "demo.json").write_text(json.dumps(results))
         return
     if not args.report:

@@ -134,7 +134,7 @@ def relay_records(quick: bool) -> Iterator[dict]:
     """The relay demo, trained and evaluated as by `make demo`."""
     from nl_detectron.engine import load_config
     from nl_detectron.relay import Relay, register_split
-    from tools.relay_demo import run as train
+    from nl_detectron.relay_demo import train_relay_demo
 
     if quick:
         relay = Relay(train=4, val=2, height=64, width=128, signal=9)
@@ -142,7 +142,8 @@ def relay_records(quick: bool) -> Iterator[dict]:
             register_split(f"tiny_{split}", relay, split)
     with tempfile.TemporaryDirectory() as folder:
         words = ["SEED", "1", "OUTPUT_DIR", folder, *(TINY_RELAY if quick else [])]
-        yield {"case": {"config": RELAY, "seed": 1}, "results": train(load_config(RELAY, words))}
+        results = train_relay_demo(load_config(RELAY, words))
+        yield {"case": {"config": RELAY, "seed": 1}, "results": results}
 
 
 def process_records(quick: bool) -> Iterator[dict]:

@@ -1,6 +1,8 @@
 """Small models and made-up images for the tests."""
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -13,8 +15,17 @@ from nl_detectron import add_nonlocal_config
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
 WIDTH = 8  # of res2's bottleneck; a real ResNet has 64
+
+
+def load_tool(name: str) -> ModuleType:
+    """A program in tools/, as a module; tools/ is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def tiny_cfg(arch: str = "FPN", task: str = "mask", depth: int = 50) -> CfgNode:

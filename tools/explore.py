@@ -8,22 +8,19 @@ The page is served to this machine alone, and neither it nor the server asks any
 """
 
 import argparse
-import os
-import signal
 import sys
 import tempfile
-from types import ModuleType
-
-from explore_models import Explorer, find_images, load, of_data_set
-from explore_page import CSS, page
+from collections.abc import Sequence
 
 from nl_detectron.engine import add_dataset_argument
 from nl_detectron.errors import UsageError
+from nl_detectron.explorer.images import find_images, list_dataset_images
+from nl_detectron.explorer.models import Explorer, load_model
+from nl_detectron.explorer.page import build_page
+from nl_detectron.explorer.server import import_gradio, serve_page
 
-HOST = "127.0.0.1"
 
-
-def main(words: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="overrides")
@@ -40,70 +37,18 @@ def main(words: list[str] | None = None) -> None:
         help="files, or folders of them; by default the config's test data set, if it is here",
     )
     parser.add_argument("--port", type=int, help="by default the first free one from 7860")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     if args.compare_opts and not args.compare_config:
         raise UsageError("--compare-opts, but no --compare-config FILE that they would be for")
-    # the server writes every picture and upload into files: here, until it ends
+    # the server keeps every picture and upload in files: here, until it ends
     with tempfile.TemporaryDirectory(prefix="nl_detectron-explore-") as folder:
         gr = import_gradio(folder)
         images = find_images(args.images)
-        models = [load(args.config_file, args.opts, args.dataset)]
+        models = [load_model(args.config_file, args.opts, args.dataset)]
         if args.compare_config:
-            models.append(load(args.compare_config, args.compare_opts, args.dataset))
-        serve(gr, page(gr, Explorer(models), images or of_data_set(models[0])), args.port)
-
-
-def import_gradio(folder: str) -> ModuleType:
-    """Gradio, told to stay on this machine and to keep its files in a folder.
-
-    Raises:
-        UsageError: it is not installed, or does not import.
-    """
-    os.environ.update(
-        GRADIO_ANALYTICS_ENABLED="False",
-        GRADIO_RUN_HISTORY="False",
-        GRADIO_TEMP_DIR=folder,
-        HF_HUB_DISABLE_TELEMETRY="1",
-        HF_HUB_OFFLINE="1",
-    )
-    for name in ("no_proxy", "NO_PROXY"):  # it asks itself whether it is up
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
-    try:
-        import gradio
-    except ImportError as error:
-        raise UsageError(
-            f"the page needs gradio ({error}): pip install -r requirements-explore.txt"
-        ) from error
-    return gradio
-
-
-def serve(gr: ModuleType, demo, port: int | None) -> None:
-    """On this machine alone, until it is interrupted.
-
-    Raises:
-        UsageError: a port that is taken.
-    """
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # that ends it as Ctrl+C does
-    try:
-        _, url, _ = demo.launch(
-            server_name=HOST,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            enable_monitoring=False,
-            footer_links=[],
-            theme=theme.set(block_info_text_color="*body_text_color"),
-            css=CSS,
-        )
-    except OSError as error:
-        raise UsageError(
-            f"port {port or '7860 and those after it'}: taken; name a free one with --port"
-        ) from error
-    print(f"Open {url} in a browser; Ctrl+C ends it", flush=True)
-    demo.block_thread()
+            models.append(load_model(args.compare_config, args.compare_opts, args.dataset))
+        images = images or list_dataset_images(models[0].data_set)
+        serve_page(gr, build_page(gr, Explorer(models), images), args.port)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def argument_parser() -> ArgumentParser:
     add_dataset_argument(parser)
     parser.add_argument(
         "--batch-size",
-        type=_count,
+        type=parse_count,
         metavar="N",
         help="images an iteration over all GPUs; rate and schedule go along",
     )
@@ -90,7 +90,8 @@ def _data(word: str) -> CocoDataset:
         raise ArgumentTypeError(str(error)) from error
 
 
-def _count(word: str) -> int:
+def parse_count(word: str) -> int:
+    """A whole number of 1 or more, for argparse."""
     if not (word.isdecimal() and int(word)):
         raise ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
     return int(word)

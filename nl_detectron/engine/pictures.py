@@ -87,7 +87,9 @@ class Pictures(HookBase):
         return pictures
 
     def _predictions(self, image: np.ndarray, found: Instances) -> np.ndarray:
-        from detectron2.utils.visualizer import ColorMode, Visualizer
+        from detectron2.utils.visualizer import ColorMode
+
+        from ..visualizer import Visualizer
 
         scale = max(1.0, SHORTEST / min(image.shape[:2]))
         drawn = Visualizer(image, self.metadata, scale, ColorMode.SEGMENTATION)

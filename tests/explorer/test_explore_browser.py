@@ -20,13 +20,13 @@ import pytest
 import torch
 from helpers import randomise
 from PIL import Image
-from test_explore import CONFIG, THIN
+from thin import CONFIG, THIN
 
 from nl_detectron.engine import load_config
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.relay import Relay, draw_image, write_dataset
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
 MISSING = [
     what

@@ -1,31 +1,22 @@
-"""The command-line tools that no other test runs."""
+"""The relay demo's table, and its figures in the README."""
 
-import importlib.util
 import json
-from pathlib import Path
 
-TOOLS = Path(__file__).parents[1] / "tools"
+from helpers import ROOT
 
-
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from nl_detectron.relay_demo import format_table
 
 
-def test_the_demos_table_sets_a_run_beside_the_recorded_ones(tmp_path, monkeypatch):
-    demo = load_tool("relay_demo")
-    monkeypatch.setattr(demo, "RECORD", tmp_path / "record.json")
+def test_the_table_sets_a_run_beside_the_recorded_ones():
     found = {"relay_nl": [(80.0, 90.0), (84.0, 92.0)], "relay": [(30.0, 31.0)]}
     records = [
         {"name": name, "threads": 1, "box": box, "mask": mask}
         for name, aps in found.items()
         for box, mask in aps
     ]
-    of_two_threads = {"name": "relay_nl", "threads": 2, "box": 1.0, "mask": 1.0}
-    demo.RECORD.write_text(json.dumps([*records, of_two_threads]))
-    lines = demo.table("relay_nl", 3, {"box": 82.0, "mask": 91.5, "minutes": 5}).splitlines()
+    records.append({"name": "relay_nl", "threads": 2, "box": 1.0, "mask": 1.0})
+    results = {"box": 82.0, "mask": 91.5, "minutes": 5}
+    lines = format_table("relay_nl", 3, results, records).splitlines()
     assert lines[0].split() == ["held-out", "images", "box", "AP", "mask", "AP"]
     assert "seed 3, this run" in lines[2] and lines[2].endswith("82.0                 91.5")
     assert "82.0 (80.0 to 84.0)" in lines[3] and "91.0 (90.0 to 92.0)" in lines[3]
@@ -33,8 +24,8 @@ def test_the_demos_table_sets_a_run_beside_the_recorded_ones(tmp_path, monkeypat
 
 
 def test_the_readmes_figures_are_of_the_recorded_runs():
-    records = json.loads((TOOLS.parent / "docs/relay_demo.json").read_text())
-    readme = (TOOLS.parent / "README.md").read_text()
+    records = json.loads((ROOT / "docs/relay_demo.json").read_text())
+    readme = (ROOT / "README.md").read_text()
     for model, tasks in (("mask", ("box", "mask")), ("keypoint", ("keypoint",))):
         for name in (f"relay_{model}_rcnn_nl", f"relay_{model}_rcnn"):
             runs = [r for r in records if r["name"] == name and r["threads"] == 1]

@@ -1,0 +1,68 @@
+"""Gradio, which serves the explorer's page to this machine alone."""
+
+import os
+import signal
+from types import ModuleType
+from typing import Any
+
+from ..errors import UsageError
+from .page import CSS
+
+HOST = "127.0.0.1"
+
+
+def import_gradio(folder: str) -> ModuleType:
+    """Import Gradio, set to ask nothing of other machines and to keep its files in a folder.
+
+    Raises:
+        UsageError: it is not installed, or does not import.
+    """
+    os.environ.update(
+        GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_RUN_HISTORY="False",
+        GRADIO_TEMP_DIR=folder,
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_OFFLINE="1",
+    )
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio requests its own page to see that it is up
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
+    try:
+        import gradio
+    except ImportError as error:
+        raise UsageError(
+            f"the page needs gradio ({error}): pip install -r requirements-explore.txt"
+        ) from error
+    return gradio
+
+
+def serve_page(gr: ModuleType, page: Any, port: int | None) -> None:
+    """Serve a page of Gradio's to this machine alone, until it is interrupted.
+
+    Args:
+        page: of :func:`build_page`.
+        port: by default the first free one from 7860.
+
+    Raises:
+        UsageError: a port that is taken.
+    """
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server as Ctrl+C does
+    try:
+        _, url, _ = page.launch(
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            enable_monitoring=False,
+            footer_links=[],
+            theme=theme.set(block_info_text_color="*body_text_color"),
+            css=CSS,
+        )
+    except OSError as error:
+        raise UsageError(
+            f"port {port or '7860 and those after it'}: taken; name a free one with --port"
+        ) from error
+    print(f"Open {url} in a browser; Ctrl+C ends it", flush=True)
+    page.block_thread()

@@ -1,0 +1,1 @@
+"""Detections in images, videos and camera frames: reading, predicting, drawing and writing."""

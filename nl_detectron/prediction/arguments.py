@@ -1,0 +1,83 @@
+"""The command line of ``tools/demo.py``."""
+
+import argparse
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+from ..engine import add_dataset_argument
+from ..engine.arguments import parse_count
+from .drawing import MAX_POINTS
+
+
+def make_argument_parser(description: str) -> ArgumentParser:
+    """A parser of the config, the inputs, the output folder and what to draw."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    add_dataset_argument(parser)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
+        "--input",
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="images, videos, folders of images, quoted patterns of them",
+    )
+    given.add_argument(
+        "--webcam",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="NUMBER",
+        help="a camera (default: the first), until Ctrl-C, or q where OpenCV has windows",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--confidence-threshold",
+        type=parse_score,
+        default=0.5,
+        metavar="SCORE",
+        help="the least that is drawn and written (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--attention",
+        type=parse_point,
+        metavar="X,Y|auto",
+        help="where blocks look from, in pixels; auto: from the centres of the surest detections, "
+        f"at most {MAX_POINTS}, of a video one",
+    )
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="of softmax forms show the scores, log f: what is alike, where all weight is on one",
+    )
+    parser.add_argument(
+        "--batch-size", type=parse_count, default=1, metavar="N", help="images at once (default: 1)"
+    )
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides, last"
+    )
+    return parser
+
+
+def parse_point(word: str) -> str | tuple[float, float]:
+    """``auto``, or ``X,Y`` as two numbers."""
+    if word == "auto":
+        return word
+    try:
+        x, y = map(float, word.split(","))
+    except ValueError as error:
+        raise ArgumentTypeError(
+            f"expected X,Y in pixels of the image, such as 120,45, or auto, got {word!r}"
+        ) from error
+    return x, y
+
+
+def parse_score(word: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"expected a score of 0 to 1, got {word!r}")
+    return value

@@ -1,0 +1,65 @@
+"""One run of the relay demo: train, evaluate, draw predictions, compare with recorded runs."""
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from tabulate import tabulate
+
+from .engine import Trainer, preflight, start_run
+from .prediction.comparison import save_comparison
+
+TASKS = {"box": "bbox/AP", "mask": "segm/AP", "keypoint": "keypoints/AP"}
+
+
+def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
+    """Train, evaluate and draw ``predictions.png`` into OUTPUT_DIR.
+
+    Returns:
+        AP in percent of each of :data:`TASKS` that the model has, ``minutes`` and ``versions``.
+
+    Raises:
+        UsageError: of :func:`preflight`.
+    """
+    args = Namespace(config_file="", num_gpus=1, num_machines=1, eval_only=False, resume=False)
+    preflight(cfg, args)
+    start_run(cfg, args)
+    began = time.perf_counter()
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    summary = json.loads(Path(cfg.OUTPUT_DIR, "summary.json").read_text())
+    save_comparison(cfg, trainer.model, Path(cfg.OUTPUT_DIR, "predictions.png"))
+    found = {task: summary["results"].get(key) for task, key in TASKS.items()}
+    return {
+        **{task: round(ap, 1) for task, ap in found.items() if ap is not None},
+        "minutes": round((time.perf_counter() - began) / 60, 1),
+        "versions": summary["versions"],
+    }
+
+
+def format_table(
+    name: str, seed: int, results: Mapping[str, Any], recorded: Sequence[Mapping[str, Any]]
+) -> str:
+    """A run's AP beside recorded runs of one thread, of the same config and of its twin.
+
+    Args:
+        name: of the config, without a suffix.
+        results: of :func:`train_relay_demo`.
+        recorded: results of earlier runs, each with ``name`` and ``threads``.
+    """
+    twin = name.removesuffix("_nl") if name.endswith("_nl") else f"{name}_nl"
+    tasks = [task for task in TASKS if task in results]
+    rows = [[f"{name}, seed {seed}, this run", *(f"{results[t]:.1f}" for t in tasks)]]
+    for other in (name, twin):
+        runs = [r for r in recorded if r["name"] == other and r["threads"] == 1]
+        if runs:
+            values = [[r[t] for r in runs] for t in tasks]
+            spread = (f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in values)
+            rows.append([f"{other}, {len(runs)} recorded runs", *spread])
+    return tabulate(rows, headers=["held-out images", *(f"{t} AP" for t in tasks)])

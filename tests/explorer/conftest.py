@@ -1,0 +1,17 @@
+"""A relay image, and its file."""
+
+import pytest
+from PIL import Image
+
+from nl_detectron.relay import Relay, draw_image
+
+
+@pytest.fixture(scope="module")
+def image():
+    return draw_image(Relay(height=64, width=128, signal=24), "val", 0)[0]
+
+
+@pytest.fixture
+def file(image, tmp_path):
+    Image.fromarray(image).save(tmp_path / "relay.png")
+    return str(tmp_path / "relay.png")

@@ -1,0 +1,60 @@
+"""tools/explore.py without its page: a user's mistakes."""
+
+import os
+import runpy
+import signal
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import pytest
+from helpers import ROOT, load_tool
+from thin import BASELINE, CONFIG, THIN
+
+from nl_detectron.errors import UsageError
+from nl_detectron.explorer.server import serve_page
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--config-file", "no.yaml"], "config file 'no.yaml' does not exist"),
+        (["--config-file", CONFIG, "--images", "nothing"], "--images nothing: expected"),
+        (["--config-file", CONFIG, "--compare-opts", "SEED", "1"], "no --compare-config"),
+        (["--config-file", CONFIG, "--opts", "MODEL.WEIGHT", "x"], "did you mean MODEL.WEIGHTS"),
+        (["--config-file", CONFIG, "--opts", "MODEL.WEIGHTS", "no.pth"], "does not exist"),
+        (["--config-file", BASELINE], "no non-local blocks to look through; name a config"),
+        (
+            ["--config-file", CONFIG, "--opts", *THIN, "--compare-config", BASELINE],
+            f"{BASELINE}: this model has no non-local blocks",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_one_message(words, told, monkeypatch):
+    explore = load_tool("explore")
+    monkeypatch.setattr(explore, "import_gradio", lambda folder: None)
+    with pytest.raises(UsageError) as caught:
+        explore.main(words)
+    assert told in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_told(monkeypatch):
+    def launch(server_name, server_port, **_):
+        assert server_name == "127.0.0.1"
+        raise OSError("Cannot find empty port in range: 80-80")
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    page = SimpleNamespace(launch=launch)
+    with pytest.raises(UsageError, match="port 80: taken; name a free one with --port"):
+        serve_page(MagicMock(), page, 80)
+
+
+def test_a_missing_requirement_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setitem(sys.modules, "gradio", None)  # so that it does not import
+    monkeypatch.setattr(sys, "argv", ["explore.py", "--config-file", CONFIG])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(ROOT / "tools/explore.py"), run_name="__main__")
+    assert caught.value.code.startswith("explore.py: error: the page needs gradio")
+    assert caught.value.code.endswith("pip install -r requirements-explore.txt")
+    assert "\n" not in caught.value.code

@@ -1,0 +1,61 @@
+"""Pictures and words of the explorer."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from thin import CONFIG, IN_HEAD, KEYPOINTS, THIN, make_explorer, thin_model
+
+from nl_detectron.attention import forms_of, record_attention
+from nl_detectron.explorer.models import load_model
+from nl_detectron.explorer.rendering import (
+    NO_ROI,
+    choose_first_point,
+    picture_scale,
+    render_detections,
+    render_point,
+)
+from nl_detectron.modeling import find_blocks
+
+
+def test_a_point_is_told_in_pictures_and_words(file):
+    [record] = make_explorer().get_records(file)
+    [block] = record.blocks
+    for form in forms_of(find_blocks(make_explorer().models[0].model)[block]):
+        of_weights, arrows, words = render_point(record, 30, 30, "weights", block, form)
+        of_scores, *_ = render_point(record, 30, 30, "scores", block, form)
+        assert of_weights.std() > 10 and arrows.std() > 10
+        assert np.array_equal(of_weights, of_scores) == (form == "dot_product")
+        assert words.startswith(f"**{form}**") and "mean distance" in words
+    outside = render_point(record, 1e4, -5, "weights", block, form)
+    corner = render_point(record, record.image.shape[1], 0, "weights", block, form)
+    assert np.array_equal(outside[0], corner[0])
+
+
+def test_a_head_that_did_not_look_says_so(image):
+    [record] = record_attention(thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999))
+    record._seen = {block: [] for block in record.blocks}
+    told = render_point(record, 5, 5, "weights", record.blocks[0], "gaussian")
+    assert told == (None, None, NO_ROI)
+
+
+def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_click(image):
+    words = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    [record] = record_attention(thin_model("gaussian", words=words), [image], (64, 999))
+    assert len(record.instances) > 1
+    scores = sorted(record.instances.scores.tolist())
+    classes = load_model(CONFIG, THIN).classes
+    picture, told = render_detections(record, classes, scores[-1])
+    assert told.endswith(f": 1 of {len(scores)}.")
+    assert picture.shape == (400, 800, 3) and picture_scale(record) == 800 / 128
+    everything, _ = render_detections(record, classes, 0)
+    assert not np.array_equal(picture, everything)
+    x0, y0, x1, y1 = record.instances.pred_boxes.tensor[0].tolist()
+    assert choose_first_point(record) == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.1)
+
+
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (1, 1)])
+def test_an_image_of_any_shape_is_drawn(size, tmp_path):
+    Image.new("RGB", size).save(tmp_path / "line.png")
+    [record] = make_explorer().get_records(str(tmp_path / "line.png"))
+    heat, arrows, _ = render_point(record, 0, 0, "weights", record.blocks[0], "embedded_gaussian")
+    assert all(min(p.shape[:2]) >= 10 and max(p.shape[:2]) < 1000 for p in (heat, arrows))
