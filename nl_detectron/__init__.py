@@ -20,8 +20,8 @@ with warnings.catch_warnings():
     from . import modeling
     from .config import add_nonlocal_config
     from .relay import register_relay
+    from .version import __version__
 
 register_relay()
 
-__version__ = "0.1.0"
-__all__ = ["add_nonlocal_config", "modeling"]
+__all__ = ["__version__", "add_nonlocal_config", "modeling"]

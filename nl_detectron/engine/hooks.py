@@ -18,6 +18,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.file_io import PathManager
 
+from ..version import __version__
 from .checkpoint import digest
 
 
@@ -101,9 +102,7 @@ def peak_memory_mib(device: str) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    from .. import __version__
-
+    """Versions of the packages that a result depends on."""
     return {
         "nl_detectron": __version__,
         "detectron2": detectron2.__version__,
