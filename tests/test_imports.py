@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nl_detectron"
 
+PREDICTION = {"attention", "config", "data", "engine", "errors", "modeling", "visualizer"}
 # part: the other parts that it may know; parts not listed may know every part
 MAY_IMPORT = {
     "errors": set(),
@@ -17,6 +18,9 @@ MAY_IMPORT = {
     "config": set(),
     "data": set(),
     "modeling": {"layers", "config"},
+    "visualizer": set(),
+    "prediction": PREDICTION,
+    "explorer": {*PREDICTION, "layers", "prediction"},
 }
 
 

@@ -14,10 +14,10 @@ from ..attention import AttentionRecord, record_attention
 from ..config import detector_section
 from ..data import CocoDataset
 from ..engine import Checkpointer, build_on_meta, load_config
-from ..engine.checkpoint import fresh_outside_blocks, read_checkpoint
 from ..errors import UsageError
-from ..modeling import build_model, find_blocks
+from ..modeling import find_blocks
 from ..prediction.instances import find_dataset_metadata
+from ..prediction.loading import find_untrained, load_weights
 from .images import read_small_image
 
 MAX_RECORDS = 8  # images whose records are kept
@@ -57,25 +57,15 @@ def load_model(
             f"{config_file}: this model has no non-local blocks to look through; name a config "
             "with blocks, such as one of the *_nl_*.yaml below configs/"
         )
-    weights = cfg.MODEL.WEIGHTS
-    checkpointer = _load_weights(cfg)
+    checkpointer = load_weights(cfg)
     return ExplorerModel(
-        title=f"{Path(config_file).stem}, {Path(weights).name or 'no weights'}",
+        title=f"{Path(config_file).stem}, {Path(cfg.MODEL.WEIGHTS).name or 'no weights'}",
         model=checkpointer.model,
         resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         data_set=next(iter(cfg.DATASETS.TEST), ""),
         classes=_find_classes(cfg),
         untrained=_describe_untrained(checkpointer),
     )
-
-
-def _load_weights(cfg: CfgNode) -> Checkpointer:
-    """A checkpointer whose ``model`` has loaded MODEL.WEIGHTS, which may be empty."""
-    if cfg.MODEL.WEIGHTS:
-        read_checkpoint(cfg.MODEL.WEIGHTS)
-    checkpointer = Checkpointer(build_model(cfg).eval())
-    checkpointer.load(cfg.MODEL.WEIGHTS)
-    return checkpointer
 
 
 def _find_classes(cfg: CfgNode) -> Metadata:
@@ -85,9 +75,7 @@ def _find_classes(cfg: CfgNode) -> Metadata:
 
 
 def _describe_untrained(checkpointer: Checkpointer) -> str:
-    fresh = tuple(checkpointer.fresh)
-    blocks = [b for b in find_blocks(checkpointer.model) if any(n.startswith(b) for n in fresh)]
-    others = fresh_outside_blocks(checkpointer)
+    blocks, others = find_untrained(checkpointer)
     parts = []
     if blocks:
         parts.append("tensors of " + ", ".join(blocks))

@@ -12,13 +12,13 @@ from tqdm import tqdm
 from ..attention import AttentionRecord, record_attention
 from ..config import detector_section
 from ..data import CocoDataset
-from ..engine import Checkpointer, build_on_meta, load_config, make_output
-from ..engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from ..engine import build_on_meta, load_config, make_output
 from ..errors import UsageError
-from ..modeling import build_model, find_blocks
+from ..modeling import find_blocks
 from .drawing import PredictionDrawer
 from .inputs import Frame, SkipReporter, Source, count_frames, read_batches
 from .instances import make_class_metadata
+from .loading import find_untrained, load_weights
 from .outputs import OutputWriter, Window, check_output_folder
 
 
@@ -123,25 +123,19 @@ def load_model(cfg: CfgNode, say: Callable[[str], None], *, need_blocks: bool) -
         UsageError: a config that describes no model, or a checkpoint that cannot be read.
     """
     build_on_meta(cfg)
-    path = cfg.MODEL.WEIGHTS
-    read_checkpoint(path)
-    model = build_model(cfg)
-    checkpointer = Checkpointer(model)
-    checkpointer.load(path)
-    lacking = fresh_outside_blocks(checkpointer)
+    checkpointer = load_weights(cfg)
+    path, (blocks, lacking) = checkpointer.path, find_untrained(checkpointer)
     if lacking:
         say(
             f"warning: checkpoint {path!r} lacks {len(lacking)} of this model's tensors (such as "
             f"{lacking[0]}): they are untrained, so what is found means little"
         )
-    fresh = tuple(checkpointer.fresh)
-    blocks = [name for name in find_blocks(model) if any(f.startswith(f"{name}.") for f in fresh)]
     if blocks and need_blocks:
         say(
             f"warning: checkpoint {path!r} lacks {', '.join(blocks)}: untrained, so where that "
             "looks means little"
         )
-    return model
+    return checkpointer.model
 
 
 def record_batches(
