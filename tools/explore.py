@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from nl_detectron.engine import add_dataset_argument
 from nl_detectron.errors import UsageError
 from nl_detectron.explorer.images import find_images, list_dataset_images
-from nl_detectron.explorer.models import Explorer, load_model
+from nl_detectron.explorer.models import Explorer, load_explorer_model
 from nl_detectron.explorer.page import build_page
 from nl_detectron.explorer.server import import_gradio, serve_page
 
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="nl_detectron-explore-") as folder:
         gr = import_gradio(folder)
         images = find_images(args.images)
-        models = [load_model(args.config_file, args.opts, args.dataset)]
+        models = [load_explorer_model(args.config_file, args.opts, args.dataset)]
         if args.compare_config:
-            models.append(load_model(args.compare_config, args.compare_opts, args.dataset))
+            models.append(load_explorer_model(args.compare_config, args.compare_opts, args.dataset))
         images = images or list_dataset_images(models[0].data_set)
         serve_page(gr, build_page(gr, Explorer(models), images), args.port)
 

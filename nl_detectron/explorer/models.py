@@ -13,10 +13,9 @@ from torch import nn
 from ..attention import AttentionRecord, record_attention
 from ..config import detector_section
 from ..data import CocoDataset
-from ..engine import Checkpointer, build_on_meta, load_config
-from ..engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from ..engine import LoadedModel, build_on_meta, load_config, load_model
 from ..errors import UsageError
-from ..modeling import build_model, find_blocks
+from ..modeling import find_blocks
 from ..prediction.instances import find_dataset_metadata
 from .images import read_small_image
 
@@ -43,7 +42,7 @@ class ExplorerModel:
     untrained: str
 
 
-def load_model(
+def load_explorer_model(
     config_file: str, opts: Sequence[str], data: Sequence[CocoDataset] = ()
 ) -> ExplorerModel:
     """Build the model of a config with its checkpoint's weights.
@@ -57,25 +56,15 @@ def load_model(
             f"{config_file}: this model has no non-local blocks to look through; name a config "
             "with blocks, such as one of the *_nl_*.yaml below configs/"
         )
-    weights = cfg.MODEL.WEIGHTS
-    checkpointer = _load_weights(cfg)
+    loaded = load_model(cfg)
     return ExplorerModel(
-        title=f"{Path(config_file).stem}, {Path(weights).name or 'no weights'}",
-        model=checkpointer.model,
+        title=f"{Path(config_file).stem}, {Path(cfg.MODEL.WEIGHTS).name or 'no weights'}",
+        model=loaded.model,
         resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         data_set=next(iter(cfg.DATASETS.TEST), ""),
         classes=_find_classes(cfg),
-        untrained=_describe_untrained(checkpointer),
+        untrained=_describe_untrained(loaded),
     )
-
-
-def _load_weights(cfg: CfgNode) -> Checkpointer:
-    """A checkpointer whose ``model`` has loaded MODEL.WEIGHTS, which may be empty."""
-    if cfg.MODEL.WEIGHTS:
-        read_checkpoint(cfg.MODEL.WEIGHTS)
-    checkpointer = Checkpointer(build_model(cfg).eval())
-    checkpointer.load(cfg.MODEL.WEIGHTS)
-    return checkpointer
 
 
 def _find_classes(cfg: CfgNode) -> Metadata:
@@ -84,10 +73,8 @@ def _find_classes(cfg: CfgNode) -> Metadata:
     return known if enough else Metadata()
 
 
-def _describe_untrained(checkpointer: Checkpointer) -> str:
-    fresh = tuple(checkpointer.fresh)
-    blocks = [b for b in find_blocks(checkpointer.model) if any(n.startswith(b) for n in fresh)]
-    others = fresh_outside_blocks(checkpointer)
+def _describe_untrained(loaded: LoadedModel) -> str:
+    blocks, others = loaded.untrained_blocks, loaded.untrained
     parts = []
     if blocks:
         parts.append("tensors of " + ", ".join(blocks))
@@ -101,7 +88,7 @@ class Explorer:
     """Runs models on images and keeps the last records: a click then needs no model.
 
     Args:
-        models: of :func:`load_model`.
+        models: of :func:`load_explorer_model`.
     """
 
     def __init__(self, models: Sequence[ExplorerModel]):

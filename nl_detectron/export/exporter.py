@@ -9,10 +9,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from ..engine import Checkpointer, build_on_meta, load_config, make_output
-from ..engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from ..engine import build_on_meta, load_config, load_model, make_output
 from ..errors import UsageError
-from ..modeling import build_model
 from .comparison import compare_outputs
 from .formats import FORMATS
 from .parts import ExportPart, backbone_part, detector_part
@@ -95,21 +93,12 @@ def load_trained_model(cfg: CfgNode, prefix: str = "") -> nn.Module:
     Raises:
         UsageError: no checkpoint, one that cannot be read, or one that lacks such tensors.
     """
-    path = cfg.MODEL.WEIGHTS
-    if not path:
+    if not cfg.MODEL.WEIGHTS:
         raise UsageError("MODEL.WEIGHTS is empty: give a checkpoint, --opts MODEL.WEIGHTS FILE")
     build_on_meta(cfg)
-    read_checkpoint(path)
-    model = build_model(cfg).eval()
-    checkpointer = Checkpointer(model)
-    checkpointer.load(path)
-    lacking = [name for name in fresh_outside_blocks(checkpointer) if name.startswith(prefix)]
-    if lacking:
-        raise UsageError(
-            f"checkpoint {path!r} lacks {len(lacking)} of this model's tensors (such as "
-            f"{lacking[0]}), so an export would mean nothing; give a trained model's checkpoint"
-        )
-    return model
+    loaded = load_model(cfg)
+    loaded.check_trained("an export", prefix)
+    return loaded.model
 
 
 def describe_part(part: ExportPart, cfg: CfgNode) -> str:

@@ -12,10 +12,9 @@ from tqdm import tqdm
 from ..attention import AttentionRecord, record_attention
 from ..config import detector_section
 from ..data import CocoDataset
-from ..engine import Checkpointer, build_on_meta, load_config, make_output
-from ..engine.checkpoint import fresh_outside_blocks, read_checkpoint
+from ..engine import build_on_meta, load_config, load_model, make_output
 from ..errors import UsageError
-from ..modeling import build_model, find_blocks
+from ..modeling import find_blocks
 from .drawing import PredictionDrawer
 from .inputs import Frame, SkipReporter, Source, count_frames, read_batches
 from .instances import make_class_metadata
@@ -73,7 +72,7 @@ def predict_sources(
     """
     check_output_folder(folder, sources)
     make_output(folder)
-    model = load_model(cfg, say, need_blocks=bool(attention))
+    model = load_prediction_model(cfg, say, need_blocks=bool(attention))
     if attention and not find_blocks(model):
         say("warning: --attention: this model has no non-local blocks, so detections alone follow")
         attention = None
@@ -111,7 +110,9 @@ def predict_sources(
     return counts
 
 
-def load_model(cfg: CfgNode, say: Callable[[str], None], *, need_blocks: bool) -> nn.Module:
+def load_prediction_model(
+    cfg: CfgNode, say: Callable[[str], None], *, need_blocks: bool
+) -> nn.Module:
     """Build the model of a config with the weights of its checkpoint.
 
     Args:
@@ -123,25 +124,19 @@ def load_model(cfg: CfgNode, say: Callable[[str], None], *, need_blocks: bool) -
         UsageError: a config that describes no model, or a checkpoint that cannot be read.
     """
     build_on_meta(cfg)
-    path = cfg.MODEL.WEIGHTS
-    read_checkpoint(path)
-    model = build_model(cfg)
-    checkpointer = Checkpointer(model)
-    checkpointer.load(path)
-    lacking = fresh_outside_blocks(checkpointer)
+    loaded = load_model(cfg)
+    path, lacking, blocks = loaded.checkpoint, loaded.untrained, loaded.untrained_blocks
     if lacking:
         say(
             f"warning: checkpoint {path!r} lacks {len(lacking)} of this model's tensors (such as "
             f"{lacking[0]}): they are untrained, so what is found means little"
         )
-    fresh = tuple(checkpointer.fresh)
-    blocks = [name for name in find_blocks(model) if any(f.startswith(f"{name}.") for f in fresh)]
     if blocks and need_blocks:
         say(
             f"warning: checkpoint {path!r} lacks {', '.join(blocks)}: untrained, so where that "
             "looks means little"
         )
-    return model
+    return loaded.model
 
 
 def record_batches(

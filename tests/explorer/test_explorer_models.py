@@ -10,7 +10,7 @@ from nl_detectron.attention import record_attention
 from nl_detectron.errors import UsageError
 from nl_detectron.explorer import models
 from nl_detectron.explorer.images import list_dataset_images
-from nl_detectron.explorer.models import load_model
+from nl_detectron.explorer.models import load_explorer_model
 
 
 def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
@@ -34,11 +34,11 @@ def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
 
 
 def test_what_a_checkpoint_does_not_give_is_said(tmp_path):
-    model = load_model(CONFIG, THIN)
+    model = load_explorer_model(CONFIG, THIN)
     assert "backbone.bottom_up.res4.nonlocal4;" in model.untrained
     assert "roi_heads, so detections" in model.untrained and model.title.endswith("no weights")
     torch.save({"model": model.model.state_dict()}, tmp_path / "whole.pth")
-    whole = load_model(CONFIG, [*THIN, "MODEL.WEIGHTS", str(tmp_path / "whole.pth")])
+    whole = load_explorer_model(CONFIG, [*THIN, "MODEL.WEIGHTS", str(tmp_path / "whole.pth")])
     assert whole.untrained == "" and whole.title == "relay_mask_rcnn_nl, whole.pth"
     assert whole.classes.thing_classes == ["red", "green", "blue"]
 
@@ -55,6 +55,6 @@ def test_own_data_gives_images_and_names(tmp_path):
     content["categories"].append({"id": 8, "name": "ibis"})  # three, as the model
     with catalogues_left_alone():
         data = write(tmp_path, content, "birds_val")
-        model = load_model(CONFIG, THIN, [data])
+        model = load_explorer_model(CONFIG, THIN, [data])
         assert [p.name for p in list_dataset_images(model.data_set)] == list(FILES)
         assert model.classes.thing_classes == ["jay", "ibis", "owl"]

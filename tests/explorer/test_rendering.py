@@ -6,7 +6,7 @@ from PIL import Image
 from thin import CONFIG, IN_HEAD, KEYPOINTS, THIN, make_explorer, thin_model
 
 from nl_detectron.attention import forms_of, record_attention
-from nl_detectron.explorer.models import load_model
+from nl_detectron.explorer.models import load_explorer_model
 from nl_detectron.explorer.rendering import (
     NO_ROI,
     choose_first_point,
@@ -43,7 +43,7 @@ def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_clic
     [record] = record_attention(thin_model("gaussian", words=words), [image], (64, 999))
     assert len(record.instances) > 1
     scores = sorted(record.instances.scores.tolist())
-    classes = load_model(CONFIG, THIN).classes
+    classes = load_explorer_model(CONFIG, THIN).classes
     picture, told = render_detections(record, classes, scores[-1])
     assert told.endswith(f": 1 of {len(scores)}.")
     assert picture.shape == (400, 800, 3) and picture_scale(record) == 800 / 128

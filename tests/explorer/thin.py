@@ -4,7 +4,7 @@ import torch
 from helpers import randomise
 
 from nl_detectron.engine import load_config
-from nl_detectron.explorer.models import Explorer, load_model
+from nl_detectron.explorer.models import Explorer, load_explorer_model
 from nl_detectron.modeling import build_model, find_blocks
 
 CONFIG, KEYPOINTS = (f"configs/Demo/relay_{kind}_rcnn_nl.yaml" for kind in ("mask", "keypoint"))
@@ -32,4 +32,4 @@ def thin_model(form, config=CONFIG, words=()):
 
 
 def make_explorer(*words, count=1):
-    return Explorer([load_model(CONFIG, [*THIN, *words]) for _ in range(count)])
+    return Explorer([load_explorer_model(CONFIG, [*THIN, *words]) for _ in range(count)])

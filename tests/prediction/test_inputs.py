@@ -33,12 +33,12 @@ def test_files_folders_and_patterns_are_drawn_and_equal_names_kept_apart(run, tm
 
 def test_grey_and_transparent_images_and_turned_photographs(run, tmp_path):
     image = Image.fromarray(make_pixels(64, 96))
-    image.convert("L").save_image(tmp_path / "grey.png")
-    image.convert("RGBA").save_image(tmp_path / "clear.png")
+    image.convert("L").save(tmp_path / "grey.png")
+    image.convert("RGBA").save(tmp_path / "clear.png")
     exif = Image.Exif()
     exif[274] = 6  # the camera was held upright
-    image.save_image(tmp_path / "turned.jpg", exif=exif)
-    image.save_image(tmp_path / "suffixless", format="png")
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "suffixless", format="png")
     _, lines = run("--input", tmp_path / "*.*", tmp_path / "suffixless")
     sizes = {line["output"]: (line["height"], line["width"]) for line in lines}
     assert sizes == {
