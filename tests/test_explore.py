@@ -129,6 +129,7 @@ def test_the_page_says_whose_weights_another_form_has():
 # --- what is shown -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
     file, tmp_path, monkeypatch
 ):

@@ -83,6 +83,7 @@ def test_the_relay_configs_are_trained_as_they_are(capsys):
     assert run.cfg.SOLVER == config.SOLVER
 
 
+@pytest.mark.slow
 def test_tables_share_the_runs_of_their_common_models(capsys):
     folders = [
         {run.cfg.OUTPUT_DIR for run in planned(capsys, table, "--num-gpus", 8, "--seeds", 1)}

@@ -282,6 +282,7 @@ def equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> boo
     return some.keys() == others.keys() and all(torch.equal(some[k], others[k]) for k in some)
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_yaml(trained):
     assert files(trained.lazy) == files(trained.yaml) >= {"model_best.pth", "summary.json"}
     assert equal(weights(trained.lazy), weights(trained.yaml))
@@ -291,6 +292,7 @@ def test_a_run_is_that_of_the_yaml(trained):
         assert ours[key] == theirs[key]
 
 
+@pytest.mark.slow
 def test_the_saved_config_describes_the_model_that_ran(trained):
     text = (trained.lazy / "config.yaml").read_text()
     assert text == told(trained.lazy)["config"]
@@ -300,12 +302,14 @@ def test_the_saved_config_describes_the_model_that_ran(trained):
     assert model.state_dict().keys() == weights(trained.lazy).keys()
 
 
+@pytest.mark.slow
 def test_an_evaluation_repeats_the_end_of_training(trained, run, tmp_path):
     run(tmp_path, f"train.init_checkpoint={trained.yaml}/model_final.pth", words=["--eval-only"])
     assert told(tmp_path, "evaluation.json")["results"] == told(trained.lazy)["results"]
     assert not list(tmp_path.glob("*.pth"))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_either_kind_of_config(trained, run, train, tiny_config, tmp_path):
     shutil.copytree(trained.yaml, tmp_path / "lazy")
     run(tmp_path / "lazy", "train.max_iter=3", words=["--resume"])

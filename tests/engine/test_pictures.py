@@ -56,6 +56,7 @@ def hooked(cfg, model) -> tuple[Pictures, EventStorage]:
 # --- what is written, and when ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("period", "iterations"), [(3, [2, 3]), (2, [1, 3]), (50, [3])], ids=lambda v: str(v)
 )
@@ -78,6 +79,7 @@ class Stopped(Exception):
     """In place of a machine that went away."""
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_the_pictures_it_had(tiny_config, train, tmp_path, monkeypatch):
     step = Trainer.run_step
 
@@ -174,6 +176,7 @@ def test_it_looks_from_the_surest_detection_else_the_first_box_else_the_centre(r
 # --- training does not notice ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_losses_and_weights_are_those_of_a_run_without(tiny_config, train, tmp_path):
     ends = []
     for period in (0, 1):
@@ -224,6 +227,7 @@ def test_a_distributed_models_pictures_are_the_models(tiny_config, alone):
     assert all(map(np.array_equal, *drawn))
 
 
+@pytest.mark.slow
 def test_matplotlib_is_not_imported_for_it():
     code = "import sys, nl_detectron.engine; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0
