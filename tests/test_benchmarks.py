@@ -121,6 +121,7 @@ def test_a_fresh_process_sees_a_known_allocation():
     assert found["seconds"]
 
 
+@pytest.mark.slow
 def test_processes_are_forked_before_cuda_starts():
     """A process forked after its parent asked for a CUDA device cannot use one."""
     code = (

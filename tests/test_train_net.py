@@ -42,6 +42,7 @@ def process(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_config_and_overrides_train_and_evaluate(process, tmp_path):
     done = process(
         *("-c", WITH_TINY_RELAY, "--config-file", DEMO, *THIN),
@@ -63,6 +64,7 @@ def test_a_config_and_overrides_train_and_evaluate(process, tmp_path):
     assert not list((tmp_path / "evaluated").glob("*.pth"))
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line_and_an_exit_code(process):
     done = process(SCRIPT, "--config-file", DEMO, "MODEL.NONLOCAL.BACKBONE.AFTER", "['res9.0']")
     assert done.returncode == 1

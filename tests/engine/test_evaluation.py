@@ -147,6 +147,7 @@ def test_a_semantic_model_is_judged_by_miou(
     assert (tmp_path / "model_best.pth").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", ["tiny_val", "panoptic_val"])
 def test_a_panoptic_model_is_judged_by_all_that_the_set_tells(
     things_and_stuff, tiny_config, arguments, train, tmp_path, test

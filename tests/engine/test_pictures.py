@@ -55,6 +55,7 @@ def hooked(cfg, model) -> tuple[Pictures, EventStorage]:
 # --- what is written, and when ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "period", "iterations"),
     [("yaml", 3, [2, 3]), ("lazy", 2, [1, 3]), ("yaml", 50, [3])],
@@ -79,6 +80,7 @@ class Stopped(Exception):
     """In place of a machine that went away."""
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_the_pictures_it_had(tiny_config, train, tmp_path, monkeypatch):
     step = Trainer.run_step
 
@@ -175,6 +177,7 @@ def test_it_looks_from_the_surest_detection_else_the_first_box_else_the_centre(r
 # --- training does not notice ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_losses_and_weights_are_those_of_a_run_without(tiny_config, train, tmp_path):
     ends = []
     for period in (0, 1):

@@ -145,6 +145,7 @@ def test_the_same_run_gives_the_same_file_and_others_stay_in_the_index(
     assert yaml.safe_load((tmp_path / "index.yaml").read_text()).keys() == {NAME, "tiny/second"}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_run_has_the_results_of_its_own_evaluation(
     trained, tiny_config, tmp_path
 ):

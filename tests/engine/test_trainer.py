@@ -114,6 +114,7 @@ def test_a_run_without_a_test_set_ends_well(tiny_config, train, tmp_path):
     assert summary(tmp_path)["results"] == {}
 
 
+@pytest.mark.slow
 def test_equal_seeds_train_equal_models(tiny_config, train, tmp_path):
     weights = []
     for name in ("one", "two"):
@@ -250,6 +251,7 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(scripted, run, tmp_p
     assert iteration(tmp_path / "model_final.pth") == 5
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_where_it_ended(scripted, run, tmp_path):
     scripted(10, 10, 10, 10)
     run(4)
@@ -258,6 +260,7 @@ def test_a_finished_run_goes_on_where_it_ended(scripted, run, tmp_path):
     assert iteration(tmp_path / "model_final.pth") == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("period", [0, 2], ids=["evaluated at the end", "evaluated twice"])
 def test_a_run_whose_last_model_was_its_best_goes_on_where_it_ended(scripted, run, period):
     scripted(10, 20, 30, 40)
@@ -265,6 +268,7 @@ def test_a_run_whose_last_model_was_its_best_goes_on_where_it_ended(scripted, ru
     assert run(6, "--resume", period=period).start_iter == 4
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_from_its_last_checkpoint(scripted, run, tmp_path):
     scripted(10, 5, 5)
     with pytest.raises(Stopped):
@@ -283,6 +287,7 @@ def test_a_stopped_run_has_no_summary(scripted, run, tmp_path, stop):
     assert not (tmp_path / "summary.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop, values", [(3, (20,)), (5, (10, 20)), (5, (20, 10))])
 def test_a_resumed_run_remembers_the_best_result(scripted, run, tmp_path, stop, values):
     scripted(*values, 15, 15, 15)
@@ -293,6 +298,7 @@ def test_a_resumed_run_remembers_the_best_result(scripted, run, tmp_path, stop, 
     assert iteration(tmp_path / "model_best.pth") == best  # no worse model took its place
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_the_steps_of_one_that_was_never_stopped(scripted, run, tmp_path):
     scripted(1, 2, 3, 4)
     with pytest.raises(Stopped):

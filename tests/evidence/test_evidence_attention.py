@@ -51,6 +51,7 @@ def test_who_names_one_class_always_has_a_third_whatever_their_numbers():
     )
 
 
+@pytest.mark.slow
 def test_a_tiny_model_is_measured_and_drawn(tiny, monkeypatch):
     monkeypatch.setattr(attention, "IMAGES", 8)
     model = build_model(tiny("pairs_embedded_gaussian").config(1))

@@ -25,6 +25,7 @@ def shared_are_equal(model, twin):
     return all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_twins_start_from_equal_weights_wherever_they_share_them():
     baseline = start("baseline")
     for name in sorted({name for t in "ABCD" for name, _ in TABLES[t].values()}):
@@ -57,6 +58,7 @@ def test_twins_see_equal_images_in_an_equal_order_with_equal_flips(tiny):
     assert [i["file_name"] for i in batches("baseline", 2)] != [i["file_name"] for i in expected]
 
 
+@pytest.mark.slow
 def test_twins_have_equal_losses_until_the_block_has_learnt(tiny):
     def first_losses(name):
         run = tiny(name)

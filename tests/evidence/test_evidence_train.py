@@ -27,6 +27,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
     run = tiny("distance_baseline", bands=(20, 70, 130))
     assert state((run.name, 1), folders) == "missing"
@@ -56,6 +57,7 @@ def test_a_run_that_diverges_says_so(tiny, folders):
     assert set(result["ap"]) == {"box", "mask"}
 
 
+@pytest.mark.slow
 def test_keypoints_start_from_the_mask_models_weights(tiny, folders):
     start, run = tiny("embedded_gaussian"), tiny("keypoints_end_both")
     with pytest.raises(UsageError, match="run embedded_gaussian first"):
@@ -67,6 +69,7 @@ def test_keypoints_start_from_the_mask_models_weights(tiny, folders):
     assert folders.weights(start, 1).exists() and folders.weights(run, 1).exists()
 
 
+@pytest.mark.slow
 def test_a_block_that_starts_anew_is_an_identity_in_a_trained_model(tiny, folders):
     start, run = tiny("embedded_gaussian"), tiny("pairs_embedded_gaussian")
     perform(start, 1, folders)
@@ -106,6 +109,7 @@ def found_on(relay, folder, category_of):
 ANY = Relay(height=64, width=256, signal=24, place="any", train=0, val=40)
 
 
+@pytest.mark.slow
 def test_bands_tell_near_from_far(tmp_path):
     def near_is_right(annotation):
         right = annotation["category_id"]
@@ -120,6 +124,7 @@ def test_bands_tell_near_from_far(tmp_path):
     assert found.right() == near["images"] / 40
 
 
+@pytest.mark.slow
 def test_chance_is_the_ap_of_classes_that_images_have_exchanged(tmp_path):
     found = found_on(ANY, tmp_path, lambda a: a["category_id"])
     images = sorted(found.truth.imgs)

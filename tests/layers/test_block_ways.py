@@ -22,6 +22,7 @@ def test_block_under_autocast_is_finite_on_large_features(form, dtype):
     assert z.isfinite().all() and x.grad.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True], ids=["dense", "fused"])
 @pytest.mark.parametrize("subsample", ["before", "after", "none"])
 @pytest.mark.parametrize("form", FORMS)

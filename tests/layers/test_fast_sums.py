@@ -210,6 +210,7 @@ class Allocations(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_no_matrix_of_all_pairs(form):
     n = m = 20_000

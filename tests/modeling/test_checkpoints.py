@@ -85,6 +85,7 @@ def test_caffe2_names_are_the_published_ones():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("name", MODELS)
 def test_baselines_checkpoint_leaves_only_the_blocks_fresh(name, file, tmp_path):

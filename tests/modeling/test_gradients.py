@@ -72,6 +72,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("build, norm", CASES)
 def test_gradients_are_those_of_the_formula_in_every_layout(build, form, norm, monkeypatch):

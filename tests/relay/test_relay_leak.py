@@ -13,6 +13,7 @@ import pytest
 from nl_detectron.relay import RELAY_DATASETS, Relay, draw_image
 from nl_detectron.relay.spec import COLOURS
 
+pytestmark = pytest.mark.slow
 RELAYS = {
     "classes": Relay(),
     "keypoints": Relay(keypoints=True),

@@ -8,6 +8,7 @@ import pytest
 from relay_variants import MORE_IDS, PAIRS, pictures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relay", PAIRS.values(), ids=MORE_IDS[-2:])
 def test_pairs_are_at_opposite_ends_in_every_order_and_apart(relay):
     orders = set()
@@ -35,6 +36,7 @@ def cell_of(box, relay):
     return tuple((centre // (relay.height / 2)).astype(int).tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relay", PAIRS.values(), ids=MORE_IDS[-2:])
 def test_colours_of_pairs_are_independent(relay):
     told = np.array([[a["category_id"] for a in found] for _, found in pictures(relay, 400)])
