@@ -5,10 +5,10 @@ Wang et al. with norms of eps 1e-5; where they differ is in the fields of :class
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-Table = dict[str, str | Callable[[re.Match], str]]
+Table = Mapping[str, str | Callable[[re.Match], str]]
 
 ALIKE = ("embedded_gaussian", "dot_product")  # of the same tensors
 STATISTICS = "(weight|bias|running_mean|running_var)"

@@ -39,6 +39,9 @@ class NonLocalBlock(CNNBlockBase):
         ValueError: an argument outside these choices.
     """
 
+    theta: nn.Module
+    phi: nn.Module
+
     def __init__(
         self,
         in_channels: int,
@@ -84,7 +87,7 @@ class NonLocalBlock(CNNBlockBase):
     def _init_weights(self) -> None:
         """Gaussian of std 0.01 (released code); the last layer zero, so that z = x (Sec. 4.1)."""
         for module in self.children():
-            if isinstance(module, tuple(POINTWISE_CONVS.values())):
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -103,7 +106,7 @@ class NonLocalBlock(CNNBlockBase):
         else:
             z = self._w_z_y(x)
         if self.norm is not None:
-            z = self._apply_norm(z.expand_as(x))
+            z = self._apply_norm(self.norm, z.expand_as(x))
         # Sums and norms in float32 end here, so that the next convs find x's dtype.
         return x + z.to(x.dtype)
 
@@ -130,7 +133,7 @@ class NonLocalBlock(CNNBlockBase):
         with torch.autocast(x.device.type, enabled=halves):
             return self.w_z(to_image(y, space))
 
-    def _apply_norm(self, z: Tensor) -> Tensor:
+    def _apply_norm(self, norm: nn.Module, z: Tensor) -> Tensor:
         """Norms of images serve every ndim: positions become the one row of an image.
 
         As its one column they would do as well, were it not for PyTorch's batch norm on the CPU:
@@ -139,10 +142,10 @@ class NonLocalBlock(CNNBlockBase):
         (tests/layers/test_block_gradients.py has the smallest example).
         """
         image = z if self.ndim == 2 else z.flatten(2).unsqueeze(2)
-        if type(self.norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
+        if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
             image = to_float32(image)  # others square half-precision values, which could overflow
         with torch.autocast(z.device.type, enabled=False):
-            return self.norm(image).reshape(z.shape)
+            return norm(image).reshape(z.shape)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != self.ndim + 2 or x.shape[1] != self.in_channels:

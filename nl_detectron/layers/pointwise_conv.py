@@ -7,15 +7,17 @@ as long again as the products themselves; so there, and there alone, BLAS comput
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.conv import _ConvNd
+
+from .graphs import is_in_graph
 
 
-class _Pointwise:
+class _Pointwise(_ConvNd):
     """Before a conv of PyTorch: its 1x1 case, by BLAS on contiguous images on the CPU."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        in_graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
         contiguous = x.device.type == "cpu" and x.is_contiguous()
-        if in_graph or not contiguous or torch.is_autocast_enabled("cpu"):
+        if is_in_graph() or not contiguous or torch.is_autocast_enabled("cpu"):
             return super()._conv_forward(x, weight, bias)
         y = _MatrixOnPositions.apply(x.flatten(2), weight.flatten(1), bias)
         return y.unflatten(2, x.shape[2:])

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .graphs import is_exporting, is_in_graph
 from .layout import has_channels_first
 
 BLOCK = 32  # rows that one matrix product sums, at most
@@ -33,7 +34,7 @@ def sorted_relu_sum(a: Tensor, b: Tensor, g: Tensor) -> Tensor:
     Returns:
         (B,N,E).
     """
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # a graph has no backward pass
+    if is_exporting():  # a graph has no backward pass
         return _relu_sum(a, b, g)[0]
     return _SortedReluSum.apply(a, b, g)
 
@@ -96,7 +97,7 @@ def _prefix_sums(x: Tensor) -> Tensor:
 
     Rows are summed by matrix products within blocks, several times as fast as PyTorch's scan.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # how many blocks depends on M
+    if is_in_graph():  # how many blocks depends on M
         return x.cumsum(dim=1)
     rows = x.shape[1]
     blocks = math.ceil(rows / BLOCK)

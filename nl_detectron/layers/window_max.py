@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .graphs import is_in_graph
+
 
 class WindowMax(nn.Module):
     """The largest value of every two positions of a sequence, or every 2x2 of space.
@@ -20,7 +22,7 @@ class WindowMax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B,C,W), (B,C,H,W) or (B,C,T,H,W) to the same with half of W and H."""
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if is_in_graph():
             return _max_pool(x)  # one operation of a graph
         return _WindowMax.apply(x)
 
