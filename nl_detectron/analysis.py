@@ -11,10 +11,11 @@ and the GPU need not exist.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from typing import cast
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import GeneralizedRCNN, PanopticFPN, RetinaNet
+from detectron2.modeling import Backbone, GeneralizedRCNN, PanopticFPN, RetinaNet
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
@@ -112,7 +113,7 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device=device)
         impls = _watch_impls(model)
-        unit = model.backbone.size_divisibility or 1
+        unit = cast(Backbone, model.backbone).size_divisibility or 1
         size = (-(-side // unit) * unit for side in (height, width))
         image = torch.empty(1, 3, *size, device=device)
         try:
@@ -222,7 +223,7 @@ def _watch_impls(model: nn.Module) -> dict[str, str]:
 
         def note(pairwise, args, name=name):
             theta, _, g = args
-            fused = pairwise.prefers_fused(Sizes(*theta.shape, *g.shape[1:], theta.device.type))
+            fused = pairwise.prefers_fused(Sizes.of(theta, g))
             impls[name] = "fused" if fused else "dense"
 
         block.pairwise.register_forward_pre_hook(note)

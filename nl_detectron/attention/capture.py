@@ -6,11 +6,13 @@ Blocks keep no attention maps. Forward hooks record their inputs and are removed
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import Backbone
 from torch import nn
 
 from ..modeling import find_blocks
@@ -49,7 +51,7 @@ def record_attention(
     finally:
         model.train(was_training)
     modules = find_blocks(model)
-    divisor = max(model.backbone.size_divisibility, 1)
+    divisor = max(cast(Backbone, model.backbone).size_divisibility, 1)
     return [
         AttentionRecord(
             image,

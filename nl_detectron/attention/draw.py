@@ -12,8 +12,9 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from .geometry import Grid
 from .metrics import mean_distance, share, strongest
-from .record import Attention, AttentionRecord, Summary, holds
+from .record import Attention, AttentionRecord, holds
 
 POINT = "#D55E00"  # vermilion, visible on greys and on both colour maps
 FAINT = 0.55  # opacity of the heat map over the image
@@ -148,10 +149,10 @@ def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
     for axes in grid.flat:
         axes.axis("off")
     for (received, entropy), (block, s) in zip(grid, found.items(), strict=False):
-        _summary(received, record.image, s.received * s.received.size, s, "received_grid", None)
+        _summary(received, record.image, s.received * s.received.size, s.received_grid, None)
         received.set_title(f"{_short(block)}\nmean weight received / uniform weight", fontsize=8)
         most = float(np.log(s.received.size))
-        _summary(entropy, record.image, s.entropy, s, "entropy_grid", most)
+        _summary(entropy, record.image, s.entropy, s.entropy_grid, most)
         entropy.set_title(f"entropy of the weights, nats; uniform: {most:.1f}", fontsize=8)
     return figure
 
@@ -175,8 +176,7 @@ def _make_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Fi
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _summary(axes: Axes, image: np.ndarray, values, s: Summary, grid: str, most) -> None:
-    grid = getattr(s, grid)
+def _summary(axes: Axes, image: np.ndarray, values, grid: Grid, most) -> None:
     norm = Normalize(0, most if most else max(values.max(), 1e-12))
     flipped = (grid.step[0] < 0, grid.step[1] < 0)
     shown = _over(axes, image, values, grid.box, flipped, "cividis", norm)

@@ -34,17 +34,20 @@ class Grid:
         rows, columns = (max(n // m, 1) for n, m in zip(self.shape, shape, strict=True))
         return Grid(self.origin, (self.step[0] * columns, self.step[1] * rows), shape)
 
-    def mapped(self, scale: Sequence[float], shift: Sequence[float] = (0, 0)) -> "Grid":
+    def mapped(
+        self, scale: Sequence[float] | np.ndarray, shift: Sequence[float] | np.ndarray = (0, 0)
+    ) -> "Grid":
         """The grid in coordinates ``scale * (x, y) + shift``."""
-        origin = tuple(s * o + t for s, o, t in zip(scale, self.origin, shift, strict=True))
-        return Grid(origin, tuple(s * d for s, d in zip(scale, self.step, strict=True)), self.shape)
+        x, y = (s * o + t for s, o, t in zip(scale, self.origin, shift, strict=True))
+        dx, dy = (s * d for s, d in zip(scale, self.step, strict=True))
+        return Grid((x, y), (dx, dy), self.shape)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1 around all cells, with x0 < x1 and y0 < y1."""
         ends = [o + d * n for o, d, n in zip(self.origin, self.step, self.shape[::-1], strict=True)]
-        low, high = (tuple(map(f, zip(self.origin, ends, strict=True))) for f in (min, max))
-        return (*low, *high)
+        (x0, x1), (y0, y1) = map(sorted, zip(self.origin, ends, strict=True))
+        return x0, y0, x1, y1
 
     def centres(self) -> np.ndarray:
         """x, y of the centre of every cell, (rows, columns, 2)."""

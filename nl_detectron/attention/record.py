@@ -14,6 +14,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..layers import NonLocalBlock, Pairwise, build_pairwise
+from ..layers.pairwise import Gaussian
 from .geometry import Grid
 
 ROWS_AT_ONCE = 256  # rows of the matrix of weights that are computed at once
@@ -151,14 +152,15 @@ class AttentionRecord:
             pairwise, theta, phi, g = _in_form(module, seen.x[None], form)
             one = theta[:, row * seen.grid.shape[1] + column][:, None]
             rows = {"weights": pairwise.weights(one, phi)[0, 0], "values": _values(module, g[0])}
-            if hasattr(pairwise, "scores"):
+            if isinstance(pairwise, Gaussian):
                 rows["scores"] = pairwise.scores(one, phi)[0, 0]
         grid = _pooled(module, seen)
+        centre_x, centre_y = map(float, seen.grid.centres()[row, column])
         return Attention(
             block=block,
             form=form,
             grid=grid,
-            point=tuple(float(v) for v in seen.grid.centres()[row, column]),
+            point=(centre_x, centre_y),
             box=seen.box,
             **{n: row.float().cpu().numpy().reshape(grid.shape) for n, row in rows.items()},
         )
@@ -175,7 +177,7 @@ class AttentionRecord:
         seen, module = self._seen[block][roi], self._modules[block]
         with torch.no_grad():
             theta, phi, _ = module.embed(seen.x[None])
-            received, entropies = 0, []
+            received, entropies = torch.zeros(()), []
             for some in theta.split(ROWS_AT_ONCE, dim=1):
                 weights = module.pairwise.weights(some, phi)[0].float().abs()
                 received = received + weights.sum(dim=0)
@@ -223,8 +225,8 @@ def _pooled(module: NonLocalBlock, seen: BlockInput) -> Grid:
 def _values(module: NonLocalBlock, g: Tensor) -> Tensor:
     """Norms of W_z g(x_j) for g (M,E)."""
     w_z = module.w_z.weight.flatten(1)  # (C,E)
-    if isinstance(module.norm, nn.modules.batchnorm._BatchNorm):
-        norm = module.norm
+    norm = module.norm
+    if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_var is not None:
         w_z = w_z * (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]
     return (g @ w_z.T).norm(dim=-1)
 

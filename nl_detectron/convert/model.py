@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,13 +111,15 @@ def _places(
     found: dict[str, Tensors], table: Source, named: dict[str, str] | None
 ) -> dict[str, str]:
     """The residual block that each block follows, in the order of the network."""
+    wanted: Mapping[str, str | None]
     if named is None:
-        places = {block: renamed(block, table.place) for block in found}
+        wanted = {block: renamed(block, table.place) for block in found}
     elif set(named) == {""} and len(found) == 1:
-        places = {block: named[""] for block in found}
+        wanted = {block: named[""] for block in found}
     else:
-        places = named
-    for block, place in places.items():
+        wanted = named
+    places: dict[str, str] = {}
+    for block, place in wanted.items():
         if block not in found:
             raise UsageError(
                 f"--place: there is no block {block!r}; the file has {', '.join(found)}"
@@ -134,11 +137,12 @@ def _places(
             raise UsageError(
                 f"--place: expected a residual block, counted from 0, such as res4.4, got {place!r}"
             )
+        places[block] = place
     twice = [place for place, count in Counter(places.values()).items() if count > 1]
     if twice:
         raise UsageError(f"--place: more than one block follows {', '.join(twice)}")
     numbers = {block: [int(n) for n in re.findall(r"\d+", p)] for block, p in places.items()}
-    return {block: places[block] for block in sorted(places, key=numbers.get)}
+    return {block: places[block] for block in sorted(places, key=lambda block: numbers[block])}
 
 
 def _resnet(tensors: Tensors, table: Source) -> tuple[dict[str, str], str]:
@@ -150,12 +154,14 @@ def _resnet(tensors: Tensors, table: Source) -> tuple[dict[str, str], str]:
     }
     if trunk and table.resnet_differs:
         return {}, table.resnet_differs
-    names = {name: renamed(name, table.resnet) for name in trunk}
+    names: dict[str, str] = {}
     for name, tensor in trunk.items():
-        if names[name] is None:
+        ours = renamed(name, table.resnet)
+        if ours is None:
             return {}, f"Detectron2's ResNet has nothing like {name}, so none of it is converted"
         if tensor.dim() == 5 and tensor.shape[2] > 1:
             return {}, f"{name} is a kernel over {tensor.shape[2]} frames, but an image has one"
+        names[name] = ours
     return names, ""
 
 

@@ -6,10 +6,10 @@ describe their differences.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-Table = dict[str, str | Callable[[re.Match], str]]
+Table = Mapping[str, str | Callable[[re.Match], str]]
 
 ALIKE = ("embedded_gaussian", "dot_product")  # which have the same tensors
 STATISTICS = "(weight|bias|running_mean|running_var)"

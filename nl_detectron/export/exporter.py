@@ -51,7 +51,9 @@ def export_model(
     make_output(output)
     path = output / form.file
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # Detectron2 has many, all meant
+        # documented, though torch.jit does not re-export it by name
+        tracer_warning = torch.jit.TracerWarning  # pyright: ignore[reportPrivateImportUsage]
+        warnings.simplefilter("ignore", tracer_warning)  # Detectron2 has many, all meant
         warnings.filterwarnings("ignore", ".torch.jit", FutureWarning)  # deprecated: docs/ say so
         try:
             with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -35,7 +35,8 @@ class ExportFormat(NamedTuple):
 def write_torchscript(part: ExportPart, path: Path) -> None:
     """Trace the part with its first image."""
     # its own check would be at the same size
-    torch.jit.trace(part.module, (part.images[0],), check_trace=False).save(str(path))
+    traced = torch.jit.trace(part.module, (part.images[0],), check_trace=False)
+    cast(torch.jit.ScriptModule, traced).save(str(path))
 
 
 def read_torchscript(path: Path) -> Inference:

@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data.detection_utils import read_image
 from detectron2.export import TracingAdapter
+from detectron2.export.flatten import InstancesSchema
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import Tensor, nn
@@ -87,7 +88,8 @@ def detector_part(model: nn.Module, cfg: CfgNode, image_file: str | None) -> Exp
     images = make_images(cfg, image_file)
     adapter = TracingAdapter(model, [{"image": images[0]}], detect)
     adapter(images[0])  # it learns its outputs
-    return ExportPart(adapter, [*adapter.outputs_schema.keys, "image_size"], images)
+    schema = cast(InstancesSchema, adapter.outputs_schema)
+    return ExportPart(adapter, [*schema.keys, "image_size"], images)
 
 
 def backbone_part(model: nn.Module, cfg: CfgNode, image_file: str | None) -> ExportPart:

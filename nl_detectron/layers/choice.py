@@ -42,6 +42,13 @@ class Sizes(NamedTuple):
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
 
+    @classmethod
+    def of(cls, theta: torch.Tensor, g: torch.Tensor) -> "Sizes":
+        """Sizes of the sum for theta (B,N,D) and g (B,M,E)."""
+        b, n, d = theta.shape
+        m, e = g.shape[1:]
+        return cls(b, n, d, m, e, theta.device.type, g.dtype)
+
     @property
     def pairs(self) -> int:
         return self.b * self.n * self.m

@@ -40,6 +40,9 @@ class NonLocalBlock(CNNBlockBase):
         ValueError: an argument is not one of these choices.
     """
 
+    theta: nn.Module
+    phi: nn.Module
+
     def __init__(
         self,
         in_channels: int,
@@ -85,7 +88,7 @@ class NonLocalBlock(CNNBlockBase):
     def _init_weights(self) -> None:
         """Normal with std 0.01 (released code), and zero in the last layer, so z = x (Sec. 4.1)."""
         for module in self.children():
-            if isinstance(module, tuple(POINTWISE_CONVS.values())):
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -104,7 +107,7 @@ class NonLocalBlock(CNNBlockBase):
         else:
             z = self._w_z_y(x)
         if self.norm is not None:
-            z = self._apply_norm(z.expand_as(x))
+            z = self._apply_norm(self.norm, z.expand_as(x))
         # z may be float32; the following convs get the dtype of x.
         return x + z.to(x.dtype)
 
@@ -131,7 +134,7 @@ class NonLocalBlock(CNNBlockBase):
         with torch.autocast(x.device.type, enabled=halves):
             return self.w_z(to_image(y, space))
 
-    def _apply_norm(self, z: Tensor) -> Tensor:
+    def _apply_norm(self, norm: nn.Module, z: Tensor) -> Tensor:
         """Apply the 2-D norm for any ``ndim``: other positions become one row of an image.
 
         They must not become a column. With contiguous channels, the strides of (B,C,N,1) match two
@@ -139,10 +142,10 @@ class NonLocalBlock(CNNBlockBase):
         one (tests/layers/test_block_gradients.py has a minimal example).
         """
         image = z if self.ndim == 2 else z.flatten(2).unsqueeze(2)
-        if type(self.norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
+        if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
             image = to_float32(image)  # the others would square half-precision values and overflow
         with torch.autocast(z.device.type, enabled=False):
-            return self.norm(image).reshape(z.shape)
+            return norm(image).reshape(z.shape)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != self.ndim + 2 or x.shape[1] != self.in_channels:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .choice import MOST_PAIRS, REMADE_MACS, Cost, Sizes, prefers_sdpa
+from .graphs import is_exporting
 from .layout import matmul_like, to_float32
 from .softmax_sum import softmax_sum
 from .sorted_sum import sorted_relu_sum
@@ -106,7 +107,7 @@ class Pairwise(nn.Module):
         """
         self._check(theta, phi, g)
         device = theta.device.type
-        sizes = Sizes(*theta.shape, *g.shape[1:], device, g.dtype)
+        sizes = Sizes.of(theta, g)
         # torch.export has symbolic sizes, so it needs one choice for all of them
         impl = (
             self.fused if torch.compiler.is_exporting() or self.prefers_fused(sizes) else self.dense
@@ -158,10 +159,9 @@ class Gaussian(Pairwise):
         it trains more slowly and needs D = E.
         """
         # The number of tiles depends on the sizes, so a graph uses the dense sum instead.
-        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        if is_exporting():
             return self.dense(theta, phi, g)
-        sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
-        compute = self.sdpa if prefers_sdpa(sizes) else self.tiled
+        compute = self.sdpa if prefers_sdpa(Sizes.of(theta, g)) else self.tiled
         return compute(theta, phi, g)
 
     def prefers_fused(self, s: Sizes) -> bool:
@@ -170,7 +170,7 @@ class Gaussian(Pairwise):
 
     def tiled(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """The sum, one tile of the weights at a time."""
-        sizes = Sizes(*theta.shape, *g.shape[1:], theta.device.type, g.dtype)
+        sizes = Sizes.of(theta, g)
         keep_weights = not (self.remakes_weights and sizes.pairs * sizes.d < REMADE_MACS)
         with torch.autocast(sizes.device, enabled=False):
             return softmax_sum(theta, phi, g, self.scale, keep_weights)
@@ -239,7 +239,7 @@ class Concatenation(Pairwise):
         """
         w_theta, _ = self.w_f.detach().split(self.channels)
         with torch.no_grad():
-            theta.bias.copy_(w_theta / w_theta.square().sum())
+            theta.get_parameter("bias").copy_(w_theta / w_theta.square().sum())
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         a, b = self._terms(theta, phi)

@@ -7,15 +7,17 @@ as long as the products themselves, so in this case only, BLAS computes them.
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.conv import _ConvNd
+
+from .graphs import is_in_graph
 
 
-class _Pointwise:
+class _Pointwise(_ConvNd):
     """Mixin for PyTorch's convs of size 1: uses BLAS for contiguous images on the CPU."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        in_graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
         contiguous = x.device.type == "cpu" and x.is_contiguous()
-        if in_graph or not contiguous or torch.is_autocast_enabled("cpu"):
+        if is_in_graph() or not contiguous or torch.is_autocast_enabled("cpu"):
             return super()._conv_forward(x, weight, bias)
         y = _MatrixOnPositions.apply(x.flatten(2), weight.flatten(1), bias)
         return y.unflatten(2, x.shape[2:])

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .graphs import is_exporting, is_in_graph
 from .layout import has_channels_first
 
 BLOCK = 32  # largest number of rows that one matrix product sums
@@ -35,7 +36,7 @@ def sorted_relu_sum(a: Tensor, b: Tensor, g: Tensor) -> Tensor:
     Returns:
         (B,N,E).
     """
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # a graph has no backward pass
+    if is_exporting():  # a graph has no backward pass
         return _relu_sum(a, b, g)[0]
     return _SortedReluSum.apply(a, b, g)
 
@@ -99,7 +100,7 @@ def _prefix_sums(x: Tensor) -> Tensor:
 
     Within blocks of rows, a matrix product computes the sums, several times as fast as cumsum.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # the number of blocks depends on M
+    if is_in_graph():  # the number of blocks depends on M
         return x.cumsum(dim=1)
     rows = x.shape[1]
     blocks = math.ceil(rows / BLOCK)

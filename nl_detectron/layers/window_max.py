@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .graphs import is_in_graph
+
 
 class WindowMax(nn.Module):
     """The maximum over every two positions of a sequence, or every 2x2 positions of an image.
@@ -20,7 +22,7 @@ class WindowMax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool x (B,C,W), (B,C,H,W) or (B,C,T,H,W) to half of W and H."""
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if is_in_graph():
             return _max_pool(x)  # a single operation in a graph
         return _WindowMax.apply(x)
 

@@ -8,6 +8,7 @@ their index.
 import difflib
 import re
 from pathlib import Path
+from typing import cast
 
 from detectron2 import model_zoo as detectron2_zoo
 from detectron2.config import CfgNode, LazyConfig
@@ -80,7 +81,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
     file = get_config_file(config_path)
     weights = get_checkpoint_url(config_path) if trained else None
     if file.endswith(".py"):
-        cfg = LazyConfig.load(file)
+        cfg = cast(DictConfig, LazyConfig.load(file))
         cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint
         return cfg
     cfg = load_config(file)
