@@ -1,4 +1,4 @@
-"""Measure from how many pairs of positions on fused attention is faster than dense weights.
+"""Measure up to how many pairs of positions fused attention is faster than dense weights.
 
 python -m benchmarks.fused_attention            # measure, and print the rules that follow
 python -m benchmarks.fused_attention --write    # and put them into nl_detectron/layers/choice.py
@@ -9,6 +9,7 @@ inputs in one dtype. It needs a CUDA device.
 
 import argparse
 import json
+import statistics
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -27,6 +28,7 @@ from .timing import Budget, Call
 CHOICE = ROOT.parent / "nl_detectron" / "layers" / "choice.py"
 BEGIN, END = "# begin: rules\n", "# end: rules\n"
 WAYS = ("tiled", "sdpa")
+INF = float("inf")
 CHANNELS = (64, 128, 256, 512, 1024)
 BUDGET, QUICK_BUDGET = Budget(seconds=0.3, at_least=5), Budget(seconds=0.0, at_least=1)
 
@@ -89,7 +91,10 @@ def small(case: dict) -> dict:
 
 
 def rules_from(records: Sequence[dict], measured_on: str) -> tuple[Rule, ...]:
-    """Rules by which a sum is fused where that is faster at so many pairs and at all more.
+    """Rules by which a sum is fused where that is as fast with so many pairs and with all fewer.
+
+    What counts is the number of pairs of an image, and the median over numbers of images and
+    dtypes of a group.
 
     Args:
         records: of :func:`records`.
@@ -100,57 +105,61 @@ def rules_from(records: Sequence[dict], measured_on: str) -> tuple[Rule, ...]:
     """
     rules = []
     for dtypes, precisions in ((HALF, ("fp16", "bf16")), (SINGLE, ("fp32",))):
-        measured = [
-            (r["case"], r["ratio"]["sdpa"]["median"])
-            for r in records
-            if "ratio" in r and r["case"]["mode"].rsplit(", ")[-1] in precisions
-        ]
-        if not measured:
+        ratios: dict[int, dict[int, list[float]]] = {}
+        for record in records:
+            case = record["case"]
+            if "ratio" in record and case["mode"].rsplit(", ")[-1] in precisions:
+                of_channels = ratios.setdefault(case["channels"], {})
+                of_pairs = of_channels.setdefault(case["n"] * case["m"], [])
+                of_pairs.append(record["ratio"]["sdpa"]["median"])
+        if not ratios:
             raise ValueError(f"expected measurements in {' or '.join(precisions)}, got none")
         of_group: list[Rule] = []
-        for channels in sorted({case["channels"] for case, _ in measured}):
-            speeds = [
-                (case["images"] * case["n"] * case["m"], ratio)
-                for case, ratio in measured
-                if case["channels"] == channels
-            ]
-            pairs, reason = _limit(speeds, channels)
+        for channels, by_pairs in sorted(ratios.items()):
+            speeds = sorted((pairs, statistics.median(r)) for pairs, r in by_pairs.items())
+            pairs, reason = _limit(speeds)
             if of_group and of_group[-1].pairs == pairs:
                 of_group.pop()  # one rule for both
-            of_group.append(Rule(channels, dtypes, pairs, f"{reason} ({measured_on})"))
-        rules += [*of_group[:-1], of_group[-1]._replace(channels=float("inf"))]
+            reason = f"{reason} of {channels} channels ({measured_on})"
+            of_group.append(Rule(channels, dtypes, pairs, reason))
+        rules += [*of_group[:-1], of_group[-1]._replace(channels=INF)]
     return tuple(rules)
 
 
-def _limit(speeds: list[tuple[int, float]], channels: int) -> tuple[int, str]:
-    """Return the largest number of pairs at which dense is faster, and by how much, as a reason.
+def _limit(speeds: Sequence[tuple[int, float]]) -> tuple[float, str]:
+    """Return the most pairs up to which fused is never slower than dense, and a reason.
 
     Args:
-        speeds: numbers of pairs, each with the time of dense over that of fused.
+        speeds: numbers of pairs, in increasing order, each with the time of dense over fused.
     """
-    limit = max((pairs for pairs, ratio in speeds if ratio < 1), default=0)
-    above = [(pairs, ratio) for pairs, ratio in speeds if pairs > limit]
-    fused = "fused is {1:.2f} times as fast at {0:,} pairs".format(*min(above)) if above else ""
-    if not limit:
-        return 0, f"{fused} of {channels} channels, the fewest measured"
-    dense = 1 / min(ratio for pairs, ratio in speeds if pairs == limit)
-    reason = f"dense is {dense:.2f} times as fast at {limit:,} pairs of {channels} channels"
-    return limit, f"{reason}, {fused or 'the most measured'}"
+    slower = next((i for i, (_, ratio) in enumerate(speeds) if ratio < 1), len(speeds))
+    most, ratio = speeds[slower - 1] if slower else (0, 0.0)
+    fused = f"fused is {ratio:.2f} times as fast at {most:,}"
+    if slower == len(speeds):
+        return INF, f"{fused} pairs, the most measured,"
+    pairs, ratio = speeds[slower]
+    dense = f"dense is {1 / ratio:.2f} times as fast at {pairs:,} pairs"
+    return most, f"{fused} and {dense}" if slower else f"{dense}, the fewest measured,"
 
 
 def as_code(rules: Sequence[Rule]) -> str:
     """What choice.py has between its two markers."""
     lines = ["RULES = ("]
     for rule in rules:
-        channels = 'float("inf")' if rule.channels == float("inf") else str(rule.channels)
-        power = rule.pairs.bit_length() - 1
-        pairs = f"2**{power}" if rule.pairs > 1 and rule.pairs == 2**power else str(rule.pairs)
+        channels, pairs = _number(rule.channels), _number(rule.pairs)
         *parts, last = textwrap.wrap(rule.reason, 86)
         reason = [json.dumps(part + " ") for part in parts] + [json.dumps(last) + ","]
         dtypes = "HALF" if rule.dtypes == HALF else "SINGLE"
         entries = [f"{channels},", f"{dtypes},", f"{pairs},", *reason]
         lines += ["    Rule(", *(f"        {entry}" for entry in entries), "    ),"]
     return "\n".join([*lines, ")\n"])
+
+
+def _number(value: float) -> str:
+    if value == INF:
+        return 'float("inf")'
+    power = int(value).bit_length() - 1
+    return f"2**{power}" if value > 1024 and value == 2**power else str(value)
 
 
 def with_rules(source: str, rules: Sequence[Rule]) -> str:

@@ -21,7 +21,7 @@ def page(result: dict) -> str:
     """Markdown of all parts; with an empty result, of tables in which nothing is measured yet."""
     parts = result.get("parts", {})
     quick = result.get("quick", False)
-    records = {name: part["records"] for name, part in parts.items()}
+    records = {part: result["records"] for part, result in parts.items()}
     text = ["# On a GPU", ABOUT]
     text += [conditions(result)] if result else []
     for title, part, cases, columns in sections(quick):

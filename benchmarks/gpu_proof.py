@@ -47,8 +47,8 @@ def main() -> None:
     args = parser.parse_args()
     folder = args.output or (QUICK_FOLDER if args.quick else None)
     results, page = (folder / "gpu_proof.json", folder / "gpu.md") if folder else (RESULTS, PAGE)
+    follow_train_net()
     if args.part:
-        follow_train_net()
         write(results, args.part, records(args.part, args.quick), args.quick)
         return
     if not (args.report or args.quick or torch.cuda.is_available()):

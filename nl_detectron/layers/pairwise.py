@@ -171,7 +171,9 @@ class Gaussian(Pairwise):
     def tiled(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """The sum, one tile of the weights at a time."""
         sizes = Sizes.of(theta, g)
-        keep_weights = not (self.remakes_weights and sizes.pairs * sizes.d < REMADE_MACS)
+        keep_weights = not (
+            self.remakes_weights and sizes.pairs_per_image * sizes.d < REMADE_MACS
+        )
         with torch.autocast(sizes.device, enabled=False):
             return softmax_sum(theta, phi, g, self.scale, keep_weights)
 

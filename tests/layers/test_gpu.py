@@ -90,14 +90,23 @@ def test_block_and_gradients_are_near_float64(device, channels, sum_, subsample,
         found[layout.__name__] = run(block, block, layout(x), layout(dz), dtype)
     exact = block.double()
     expected = run(lambda x: block_by_formula(exact, x), exact, x.double(), dz.double())
-    # phi's bias adds one number to all scores of a row, which a softmax does not see
-    softmax = sum_.startswith(("embedded_gaussian", "global_context"))
-    unseen = {"phi.bias"} if softmax else set()
-    for layout, name in product(found, expected.keys() - unseen):
-        value = found[layout][name]
-        error = (value.double() - expected[name]).norm() / expected[name].norm()
-        assert error < TOLERANCES[dtype], f"{name}, {layout}"
-        assert value.dtype == (dtype if name in ("x", "z") else torch.float32)
+    compared = {name: [name] for name in expected}
+    if sum_.startswith(("embedded_gaussian", "global_context")):
+        del compared["phi.bias"]  # it adds one number to all scores of a row: a softmax sees none
+    if sum_ == "concatenation":
+        # These biases get w_f times one number, a sum over all pairs, which may come near zero.
+        for conv in ("theta", "phi"):
+            compared[f"{conv}.weight"] += compared.pop(f"{conv}.bias")
+    for layout, names in product(found, compared.values()):
+        value, exact = (
+            torch.cat([of[name].double().flatten() for name in names])
+            for of in (found[layout], expected)
+        )
+        error = (value - exact).norm() / exact.norm()
+        assert error < TOLERANCES[dtype], f"{names}, {layout}"
+        for name in names:
+            half = name in ("x", "z")
+            assert found[layout][name].dtype == (dtype if half else torch.float32)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
