@@ -16,7 +16,8 @@ from . import fresh
 from .attention_kernels import attention_kernels
 from .timing import Budget, spread, take_turns
 
-HALF_PRECISION = 100  # times the tolerances below
+# times the tolerances below; TF32, which a GPU multiplies float32 in, rounds like fp16
+COARSE = {"fp16": 100, "bf16": 800}
 OUTPUT_TOLERANCE = 1e-4  # of the largest difference, over the largest value
 GRADIENT_TOLERANCE = 1e-2  # of norms: a ReLU's gradient jumps where rounding moves its input past 0
 
@@ -83,9 +84,8 @@ def agreement(outputs: Sequence[tuple[Tensor, ...]], case: dict) -> dict[str, fl
         (a, *grads_a), (b, *grads_b) = outputs[0], other
         found["output"].append(_over_largest(a, b))
         found["gradient"] += map(_over_norm, grads_a, grads_b)
-    # TF32, which a GPU's float32 convs and products may be done in, rounds like fp16.
-    coarse = "16" in case.get("mode", "") or torch.cuda.is_available()
-    slack = HALF_PRECISION if coarse else 1
+    precision = case.get("mode", "").rpartition(", ")[-1]
+    slack = COARSE.get(precision, COARSE["fp16"] if torch.cuda.is_available() else 1)
     limits = {"output": slack * OUTPUT_TOLERANCE, "gradient": min(slack * GRADIENT_TOLERANCE, 0.2)}
     # all and <=, as a NaN is no agreement
     if not all(value <= limits[of] for of, values in found.items() for value in values):

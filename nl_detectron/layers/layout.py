@@ -15,13 +15,9 @@ from torch import Tensor
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-def to_block_layout(x: Tensor) -> Tensor:
-    """Return x (B,C,S) in channels-last on CUDA, and unchanged on other devices.
-
-    Fused attention and half-precision convs need channels-last; one copy of x here replaces three
-    copies of theta, phi and g.
-    """
-    if x.is_cuda and x.dim() in CHANNELS_LAST:
+def to_channels_last(x: Tensor) -> Tensor:
+    """x (B,C,S) with contiguous channels; unchanged if S has one dimension."""
+    if x.dim() in CHANNELS_LAST:
         return x.contiguous(memory_format=CHANNELS_LAST[x.dim()])
     return x
 

@@ -4,12 +4,15 @@ Axes: B images or RoIs, C channels of x, D inner channels, S space (or time and 
 N positions of x, M positions after subsampling.
 """
 
+import math
+
 import torch
 from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layout import to_block_layout, to_float32, to_image, to_rows
+from .choice import Sizes
+from .layout import to_channels_last, to_float32, to_image, to_rows
 from .pairwise import build_pairwise
 from .pointwise_conv import POINTWISE_CONVS
 from .window_max import WindowMax
@@ -124,7 +127,8 @@ class NonLocalBlock(CNNBlockBase):
 
     def _w_z_y(self, x: Tensor) -> Tensor:
         """W_z y, (B,C,S), or (B,C,1,...) if all positions share one y."""
-        theta, phi, g = self.embed(to_block_layout(x))
+        rows = self.pairwise.prefers_rows(self._sizes(x))
+        theta, phi, g = self.embed(to_channels_last(x) if rows else x)
         if self.pairwise.query_independent:
             theta = phi[:, :1]
         y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
@@ -133,6 +137,18 @@ class NonLocalBlock(CNNBlockBase):
         halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_sum_to_one
         with torch.autocast(x.device.type, enabled=halves):
             return self.w_z(to_image(y, space))
+
+    def _sizes(self, x: Tensor) -> Sizes:
+        """Sizes of the block's sum for x (B,C,S)."""
+        device, space = x.device.type, x.shape[2:]
+        dtype = x.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        n = m = math.prod(space)
+        if self.subsample != "none":
+            m = math.prod([*space[:-2], *(side // 2 for side in space[-2:])])
+        channels, inner = self.pairwise.channels, self.inner_channels
+        return Sizes(x.shape[0], n, channels, m, inner, device, dtype)
 
     def _apply_norm(self, norm: nn.Module, z: Tensor) -> Tensor:
         """Apply the 2-D norm for any ``ndim``: other positions become one row of an image.

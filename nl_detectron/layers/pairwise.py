@@ -97,6 +97,10 @@ class Pairwise(nn.Module):
         fused, dense = (cost.total(s.device) for cost in (self.fused_cost(s), self.dense_cost(s)))
         return s.pairs > MOST_PAIRS or fused < dense
 
+    def prefers_rows(self, s: Sizes) -> bool:
+        """Whether a block converts a contiguous x of these sizes to channels-last."""
+        return s.device == "cuda"
+
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
 
@@ -168,12 +172,14 @@ class Gaussian(Pairwise):
         """Always true: one tile may hold all weights."""
         return True
 
+    def prefers_rows(self, s: Sizes) -> bool:
+        """Only for fused attention: one copy of x replaces three, of theta, phi and g."""
+        return not is_exporting() and prefers_sdpa(s)
+
     def tiled(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """The sum, one tile of the weights at a time."""
         sizes = Sizes.of(theta, g)
-        keep_weights = not (
-            self.remakes_weights and sizes.pairs_per_image * sizes.d < REMADE_MACS
-        )
+        keep_weights = not (self.remakes_weights and sizes.pairs_per_image * sizes.d < REMADE_MACS)
         with torch.autocast(sizes.device, enabled=False):
             return softmax_sum(theta, phi, g, self.scale, keep_weights)
 

@@ -13,8 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .choice import KEPT_PAIRS, TILE_PAIRS
+from .graphs import is_in_graph
 from .layout import empty_like, has_channels_first, to_float32
 
+# Matrix products on a GPU are fast where rows start at multiples of 16 bytes, so that M is rounded
+# up to a multiple of this, by device.
+ALIGNMENT = {"cuda": 8}
 Tile = tuple[slice, slice]  # images, and positions i
 
 
@@ -23,8 +27,9 @@ def softmax_sum(
 ) -> Tensor:
     """sum_j softmax_j(scale theta_i . phi_j) g_j, differentiable in theta, phi and g.
 
-    The result has the dtype and the layout of g. Scores, weights and sums are at least float32. The
-    function cannot be differentiated twice.
+    The result has the dtype and the layout of g. Scores, weights and sums are at least float32. On
+    CUDA, half-precision inputs are multiplied as such, and weights are rounded to the dtype of g
+    for their products, as in FlashAttention. The function cannot be differentiated twice.
 
     Args:
         theta: (B,N,D).
@@ -47,11 +52,12 @@ class _SoftmaxSum(torch.autograd.Function):
     ) -> Tensor:
         ctx.scale, kept = scale, []
         to_keep = KEPT_PAIRS if keep_weights and any(ctx.needs_input_grad) else 0
-        tensors, (theta, phi, g), dtype = (theta, phi, g), map(to_float32, (theta, phi, g)), g.dtype
+        tensors, (theta, phi, g), dtype = (theta, phi, g), map(_operand, (theta, phi, g)), g.dtype
+        ctx.m, phi, g = phi.shape[1], _pad(phi), _pad(g)
         y = empty_like(theta, theta.shape[1], g)
         buffer = _buffer(theta, phi)
         for tile in _tiles(theta, phi):
-            weights = _weights(theta[tile], phi[tile[0]], scale, buffer)
+            weights = _weights(theta[tile], phi[tile[0]], scale, buffer, ctx.m)
             _multiply(weights, g[tile[0]], y[tile])
             to_keep -= weights.numel()
             if to_keep >= 0:
@@ -65,30 +71,55 @@ class _SoftmaxSum(torch.autograd.Function):
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # read once: checkpointing allows no second access
         tensors, kept = saved[:3], saved[3:]
-        theta, phi, g, dy = map(to_float32, (*tensors, dy))
-        dtheta, dphi, dg = torch.empty_like(theta), torch.zeros_like(phi), torch.zeros_like(g)
+        theta, phi, g, dy = map(_operand, (*tensors, dy))
+        phi, g = _pad(phi), _pad(g)
+        dtheta = torch.empty_like(theta)
+        dphi, dg = (to_float32(torch.zeros_like(t)) for t in (phi, g))
         buffer, second_buffer = _buffer(theta, phi), _buffer(theta, phi)
         for number, tile in enumerate(_tiles(theta, phi)):
             images, _ = tile
             if number < len(kept):
                 weights = kept[number]
             else:
-                weights = _weights(theta[tile], phi[images], ctx.scale, buffer)
+                weights = _weights(theta[tile], phi[images], ctx.scale, buffer, ctx.m)
             _multiply(weights.transpose(1, 2), dy[tile], dg[images], add=True)
             d = _view(second_buffer, weights.shape)
             _multiply(dy[tile], g[images].transpose(1, 2), d)
             torch.ops.aten._softmax_backward_data.out(d, weights, -1, d.dtype, grad_input=d)
+            d = d.to(phi.dtype)
             _multiply(d, phi[images], dtheta[tile], scale=ctx.scale)
             _multiply(d.transpose(1, 2), theta[tile], dphi[images], scale=ctx.scale, add=True)
+        dphi, dg = dphi[:, : ctx.m], dg[:, : ctx.m]
         grads = (d.to(t.dtype) for d, t in zip((dtheta, dphi, dg), tensors, strict=True))
         return (*grads, None, None)
 
 
 def _multiply(a: Tensor, b: Tensor, out: Tensor, scale: float = 1.0, add: bool = False) -> None:
     """Write the product scale a b to ``out``, or add it."""
+    a = a.to(b.dtype)  # weights are float32
     if has_channels_first(out):  # batched products need contiguous rows
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
-    out.baddbmm_(a, b, beta=int(add), alpha=scale)
+    if out.dtype == a.dtype:
+        out.baddbmm_(a, b, beta=int(add), alpha=scale)
+    else:
+        torch.baddbmm(out, a, b, out.dtype, beta=int(add), alpha=scale, out=out)
+
+
+def _operand(t: Tensor) -> Tensor:
+    """t in a dtype whose products can be summed in float32."""
+    # On a CPU and in graphs, PyTorch has no product in float32 of half-precision matrices.
+    return t if t.is_cuda and not is_in_graph() else to_float32(t)
+
+
+def _pad(rows: Tensor) -> Tensor:
+    """phi or g with M rounded up; the scores of the new rows become -inf."""
+    m, alignment = rows.shape[1], ALIGNMENT.get(rows.device.type, 1)
+    if m % alignment == 0:
+        return rows
+    padded = empty_like(rows, m + -m % alignment, rows)
+    padded[:, :m] = rows
+    padded[:, m:] = 0
+    return padded
 
 
 def _tiles(theta: Tensor, phi: Tensor) -> Iterator[Tile]:
@@ -110,14 +141,16 @@ def _tile_size(theta: Tensor, phi: Tensor) -> tuple[int, int]:
 def _buffer(theta: Tensor, phi: Tensor) -> Tensor:
     """Uninitialised memory for the weights of one tile."""
     images, rows = _tile_size(theta, phi)
-    return theta.new_empty(images * rows * phi.shape[1])
+    dtype = torch.promote_types(theta.dtype, torch.float32)
+    return theta.new_empty(images * rows * phi.shape[1], dtype=dtype)
 
 
 def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
     return buffer[: shape[0] * shape[1] * shape[2]].view(shape)
 
 
-def _weights(theta: Tensor, phi: Tensor, scale: float, buffer: Tensor) -> Tensor:
+def _weights(theta: Tensor, phi: Tensor, scale: float, buffer: Tensor, m: int) -> Tensor:
     weights = _view(buffer, (*theta.shape[:2], phi.shape[1]))
     _multiply(theta, phi.transpose(1, 2), weights, scale)
+    weights[..., m:] = -math.inf  # there are only m positions j
     return torch.softmax(weights, dim=-1, out=weights)
