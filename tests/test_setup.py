@@ -1,4 +1,4 @@
-"""Setting up: tools/setup_env.py, the Makefile around it, and what the project's wheel carries.
+"""Setting up: tools/setup_env.py and the Makefile around it.
 
 Nothing is downloaded: the environments here hold stand-ins, a recording pip among them.
 """
@@ -10,9 +10,7 @@ import subprocess
 import sys
 import textwrap
 import venv
-import zipfile
 from pathlib import Path
-from shutil import copy, copytree, ignore_patterns
 
 import pip
 import pytest
@@ -293,54 +291,3 @@ def test_clean_leaves_the_environment(tmp_path):
         "benchmarks",
     }
     assert not list((tmp_path / "nl_detectron").iterdir())
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The project's own, built from a copy of its sources."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for part in ("nl_detectron", "configs"):
-        copytree(ROOT / part, source / part, ignore=ignore_patterns("__pycache__"))
-    for file in (*ROOT.glob("*.txt"), *ROOT.glob("*.md"), ROOT / "LICENSE"):
-        copy(file, source)
-    copy(ROOT / "pyproject.toml", source)
-    copy(ROOT / "setup.py", source)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    built = subprocess.run(
-        [*command, "--wheel-dir", folder, source], capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
-    (found,) = folder.glob("*.whl")
-    return found
-
-
-def test_the_wheel_carries_the_package_and_its_configs(wheel):
-    carried = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    configs = {path for path in (ROOT / "configs").rglob("*") if path.suffix in (".yaml", ".py")}
-    assert configs
-    expected = {f"nl_detectron/{path.relative_to(ROOT)}" for path in configs}
-    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "nl_detectron").rglob("*.py")}
-    data = ("model_zoo/index.yaml", "reproduce/paper_tables.yaml", "py.typed")
-    expected |= {f"nl_detectron/{name}" for name in data}
-    assert carried == expected
-
-
-@pytest.mark.slow
-def test_an_installed_wheel_finds_its_configs(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    name = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml"
-    program = (
-        "from nl_detectron import model_zoo\n"
-        f"model_zoo.get_config({name!r})\n"
-        f"print(model_zoo.get_config_file({name!r}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "site/nl_detectron/configs" / name)
