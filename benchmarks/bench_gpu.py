@@ -20,6 +20,7 @@ from .timing import Budget, Call, spread
 
 STD = 0.1  # of x and of every weight: exponents are a few units
 BUDGET, QUICK_BUDGET = Budget(seconds=0.3, at_least=5), Budget(seconds=0.0, at_least=1)
+CHANGING_BUDGET = Budget(seconds=1.0, at_least=5)  # kernels are loaded in the first call: 0.4 s
 MODEL_BUDGET = Budget(seconds=5.0, at_least=6, at_most=40, within=0.03)
 Size = tuple[int, int, int]  # (B,H,W) of x
 CHANNELS = {"res4": 1024, "res3": 512, "RoIs": 512}
@@ -63,7 +64,7 @@ def block_records(quick: bool) -> Iterator[dict]:
         taken = "fused" if prefers_sdpa(_sizes(case)) else "dense"
         yield {**_attempt(case, __name__, WAYS, budget), "takes": taken}
     for case in block_cases("changing", quick):
-        yield _changing(case, budget)
+        yield _changing(case, QUICK_BUDGET if quick else CHANGING_BUDGET)
 
 
 def model_cases(quick: bool) -> list[dict]:

@@ -1,6 +1,6 @@
 """docs/gpu.md, from the results of gpu_proof alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from . import bench_gpu
 from .attention_kernels import attention_backend
@@ -9,7 +9,8 @@ from .tables import NOTHING, conditions, duration, markdown_table, memory, ratio
 NOT_YET = "not measured yet"
 ABOUT = """\
 `make gpu-proof` runs the tests that need a GPU, measures what is below in at most ten minutes on
-one card, without a network, and writes `benchmarks/results/gpu_proof.json` and this page.
+one card, without a network, and writes `benchmarks/results/gpu_proof_CARD.json` and this page, with
+a section for each card.
 Alternatives take turns, ratios are taken within a turn, and figures are medians with their
 quartiles in brackets; [benchmarks](../benchmarks/README.md) describes how. Float32 convs and matrix
 products take TF32, as in runs of `train_net.py`; fp16 and bf16 are autocast's. "Train" is a forward
@@ -17,21 +18,29 @@ and a backward pass."""
 Columns = dict[str, Callable[[dict], str]]
 
 
-def page(result: dict) -> str:
-    """Markdown of all parts; with an empty result, of tables in which nothing is measured yet."""
+def page(results: Sequence[dict]) -> str:
+    """Markdown of a section for each card; without any, of tables in which nothing is measured."""
+    text = ["# On a GPU", ABOUT]
+    for result in results or [{}]:
+        text += section(result)
+    return "\n\n".join(text) + "\n"
+
+
+def section(result: dict) -> Iterator[str]:
     parts = result.get("parts", {})
     quick = result.get("quick", False)
-    records = {part: result["records"] for part, result in parts.items()}
-    text = ["# On a GPU", ABOUT]
-    text += [conditions(result)] if result else []
-    for title, part, cases, columns in sections(quick):
+    records = {part: of["records"] for part, of in parts.items()}
+    yield f"## {result['machine']['device'] if result else 'No card yet'}"
+    if result:
+        yield conditions(result)
+    for title, part, cases, columns in tables(quick):
         by_name = {name(record["case"]): record for record in records.get(part, [])}
         rows = [(label(case) or part, by_name.get(name(case))) for case in cases]
         table = [[head, *(cell(r, read) for read in columns.values())] for head, r in rows]
-        text += [f"## {title}", markdown_table(table, ["", *columns])]
-    reasons = "\n".join(skipped(parts)) if result else "Nothing was run yet."
-    text += ["## What was skipped", reasons]
-    return "\n\n".join(text) + "\n"
+        yield f"### {title}"
+        yield markdown_table(table, ["", *columns])
+    yield "### What was skipped"
+    yield "\n".join(skipped(parts)) if result else "Nothing was run yet."
 
 
 def _pace(record: dict, way: str) -> str:
@@ -39,6 +48,12 @@ def _pace(record: dict, way: str) -> str:
     if record["case"]["mode"].startswith("train"):
         return times(record, way)[0]
     return f"{record['case']['images'] / record['seconds'][way]['median']:.1f} images/s"
+
+
+def _again(record: dict, way: str) -> str:
+    """Later calls; where the first alone used up the budget, there were none."""
+    first, later = record["first_seconds"][way], record["seconds"][way]
+    return NOTHING if first == later else duration(later)
 
 
 def _over(peaks: dict[str, float]) -> str:
@@ -74,13 +89,13 @@ RELAY: Columns = {
 }
 CHANGING: Columns = {
     "dense, first": lambda r: duration(r["first_seconds"]["tiled"]),
-    "dense, again": lambda r: duration(r["seconds"]["tiled"]),
+    "dense, again": lambda r: _again(r, "tiled"),
     "fused, first": lambda r: duration(r["first_seconds"]["sdpa"]),
-    "fused, again": lambda r: duration(r["seconds"]["sdpa"]),
+    "fused, again": lambda r: _again(r, "sdpa"),
 }
 
 
-def sections(quick: bool) -> Iterator[tuple[str, str, list[dict], Columns]]:
+def tables(quick: bool) -> Iterator[tuple[str, str, list[dict], Columns]]:
     """Title, part, the cases of its rows, and the columns."""
     of = bench_gpu.block_cases
     rules = {"rules take": lambda r: r["takes"]}

@@ -1,7 +1,7 @@
 """Test and measure everything that needs a GPU, in at most ten minutes: docs/gpu.md.
 
 python -m benchmarks.gpu_proof             # on a machine without one the page says "not measured"
-python -m benchmarks.gpu_proof --report    # the page again, from benchmarks/results/gpu_proof.json
+python -m benchmarks.gpu_proof --report    # the page again, from benchmarks/results
 python -m benchmarks.gpu_proof --quick     # tiny sizes into output/gpu_proof, on a CPU too
 
 Each part is a process of its own with a limit of seconds: one that fails or hangs loses no other.
@@ -10,6 +10,7 @@ Each part is a process of its own with a limit of seconds: one that fails or han
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from . import bench_gpu, fresh, gpu_page
 from .machine import follow_train_net, machine
 from .run import ROOT, write
 
-RESULTS, PAGE = ROOT / "results" / "gpu_proof.json", ROOT.parent / "docs" / "gpu.md"
+RESULTS, PAGE = ROOT / "results", ROOT.parent / "docs" / "gpu.md"
 QUICK_FOLDER = Path("output") / "gpu_proof"
 LIMIT = 600  # seconds, of all parts together
 RELAY = "configs/Demo/relay_mask_rcnn_nl.yaml"
@@ -46,32 +47,39 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder of the results and of the page")
     args = parser.parse_args()
     folder = args.output or (QUICK_FOLDER if args.quick else None)
-    results, page = (folder / "gpu_proof.json", folder / "gpu.md") if folder else (RESULTS, PAGE)
+    results, page = (folder, folder / "gpu.md") if folder else (RESULTS, PAGE)
     follow_train_net()
     if args.part:
-        write(results, args.part, records(args.part, args.quick), args.quick)
+        write(results / "gpu_proof.json", args.part, records(args.part, args.quick), args.quick)
         return
     if not (args.report or args.quick or torch.cuda.is_available()):
         print("no CUDA device here: nothing was measured")
     elif not args.report:
-        results.parent.mkdir(parents=True, exist_ok=True)
+        results.mkdir(parents=True, exist_ok=True)
         measure(results, args.quick)
-    page.write_text(gpu_page.page(json.loads(results.read_text()) if results.exists() else {}))
+    page.write_text(gpu_page.page(load(results)))
     print(f"wrote {page}")
 
 
-def measure(results: Path, quick: bool) -> None:
+def load(folder: Path) -> list[dict]:
+    """The results of each card."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("gpu_proof_*.json"))]
+
+
+def measure(folder: Path, quick: bool) -> None:
     """Run all parts, one after the other, and keep what each has measured as it ends."""
     began = time.perf_counter()
     found = {"quick": quick, "machine": machine(), "parts": {}}
+    card = re.sub(r"\W+", "_", found["machine"]["device"].lower())
+    results = folder / f"gpu_proof_{card}.json"
     for name, part in PARTS.items():
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as part_folder:
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu_proof"]
-            command += ["--part", name, "--output", folder, *(["--quick"] if quick else [])]
+            command += ["--part", name, "--output", part_folder, *(["--quick"] if quick else [])]
             limit = min(part.limit, LIMIT - (time.perf_counter() - began))
             limit = 10 * LIMIT if quick else limit
             stopped = run(command, limit)
-            file = Path(folder) / "gpu_proof.json"
+            file = Path(part_folder) / "gpu_proof.json"
             measured = json.loads(file.read_text())["records"] if file.exists() else []
         found["parts"][name] = {"records": measured, "stopped": stopped}
         found["took_seconds"] = round(time.perf_counter() - began, 1)

@@ -1,6 +1,5 @@
 """`make gpu-proof` at a tiny size: all parts run, and the page shows what they found."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_page, gpu_proof
+from benchmarks.tables import NOTHING
+from benchmarks.timing import spread
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
@@ -17,7 +18,7 @@ PYTHON = sys.executable
 def test_all_parts_run_at_a_tiny_size(tmp_path):
     command = [PYTHON, "-W", "ignore", "-m", "benchmarks.gpu_proof", "--quick"]
     subprocess.run([*command, "--output", tmp_path], cwd=ROOT, check=True)
-    found = json.loads((tmp_path / "gpu_proof.json").read_text())
+    (found,) = gpu_proof.load(tmp_path)
     assert not any(part["stopped"] for part in found["parts"].values())
     refused = [r for part in found["parts"].values() for r in part["records"] if r.get("refused")]
     assert all(record["case"] == {"part": "processes"} for record in refused), refused
@@ -44,8 +45,23 @@ def test_a_record_that_fails_leaves_those_before_it_and_its_reason(monkeypatch):
 
 
 def test_the_kept_page_is_of_the_kept_results():
-    kept = json.loads(gpu_proof.RESULTS.read_text()) if gpu_proof.RESULTS.exists() else {}
-    assert gpu_proof.PAGE.read_text() == gpu_page.page(kept)
+    assert gpu_proof.PAGE.read_text() == gpu_page.page(gpu_proof.load(gpu_proof.RESULTS))
+
+
+def test_a_page_has_a_section_for_each_card():
+    machine = {"cpu": "a CPU", "threads": 2, "cores": 2, "python": "3.12"}
+    rest = {"parts": {}, "quick": False, "took_seconds": 1.0}
+    results = [{"machine": {**machine, "device": card}, **rest} for card in ("A100", "H100")]
+    lines = gpu_page.page(results).splitlines()
+    assert [line for line in lines if line.startswith("## ")] == ["## A100", "## H100"]
+    assert "## No card yet" in gpu_page.page([]).splitlines()
+
+
+def test_a_first_call_is_not_shown_as_a_later_one():
+    seconds = {way: spread([0.02]) for way in ("tiled", "sdpa")}
+    record = {"first_seconds": seconds, "seconds": {**seconds, "sdpa": spread([0.01, 0.01])}}
+    shown = [read(record) for read in gpu_page.CHANGING.values()]
+    assert shown[1] == NOTHING and NOTHING not in (shown[0], *shown[2:])
 
 
 def test_the_page_says_what_was_skipped():
