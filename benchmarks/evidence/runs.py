@@ -123,9 +123,12 @@ def nonlocal_(after: Iterable[str] = ONE_BLOCK, build: str = "nonlocal", **keys)
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation", "global_context")
 TWINS = ("baseline", "control", "embedded_gaussian")
 OTHERS = tuple(form for form in FORMS if form not in TWINS)
+# Four blocks that start together learned on tuning seeds 1 and 2 with theta and phi at the full
+# rate, and on neither of them at a tenth of it.
 HEAD = (
     *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
     *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[1, 2, 3, 4]"),
+    *("SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR", "1.0"),
 )
 PLACES = {
     "res2": ("res2.-2",),
@@ -203,7 +206,11 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "A": {**_rows(TWINS, s.TEN), **_rows(OTHERS, s.FIVE)},
     "B": _rows(STAGES, s.THREE),
     "C": _rows(COUNTS, s.THREE),
-    "D": _rows(DEFAULT | {n: n for n in (*CHOICES, *RATES, "no_warmup")}, s.FIVE),
+    "D": {
+        **_rows(DEFAULT | {"pairwise_rate_1": "pairwise_rate_1"}, s.TEN),
+        **_rows(("block_rate_3", "no_warmup"), s.FIVE),
+        **_rows(tuple(CHOICES), s.THREE),
+    },
     "E-far": _rows(HEADS, s.TEN, "keypoints_far_"),
     "E-end": _rows(HEADS, s.TEN, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.THREE, "distance_"),
