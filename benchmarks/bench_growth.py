@@ -38,7 +38,9 @@ def build(way: str, *, form: str, positions: int, channels: int) -> Call:
     torch.manual_seed(0)
     pairwise = build_pairwise(form, channels).to(DEVICE)
     std = channels**-0.25 if form == "gaussian" else 1.0
-    theta, phi = (std * torch.randn(1, positions, channels, device=DEVICE) for _ in range(2))
+    theta, phi = (
+        std * torch.randn(1, positions, c, device=DEVICE) for c in (channels, pairwise.phi_channels)
+    )
     g = torch.randn(1, positions, channels, device=DEVICE)
     compute = getattr(pairwise, way)
 

@@ -36,7 +36,8 @@ def build(way: str, **case) -> Call:
     pairwise = build_pairwise(case["form"], s.d).to(DEVICE)
     # the exponents get a variance of one, as no trained model's softmax is all in one position
     std = s.d**-0.25 if case["form"] == "gaussian" else 1.0
-    theta, phi = (std * torch.randn(s.b, rows, s.d, device=DEVICE) for rows in (s.n, s.m))
+    shapes = (s.b, s.n, s.d), (s.b, s.m, pairwise.phi_channels)
+    theta, phi = (std * torch.randn(shape, device=DEVICE) for shape in shapes)
     g, dy = (torch.randn(s.b, rows, s.e, device=DEVICE) for rows in (s.m, s.n))
     compute = getattr(pairwise, way)
 

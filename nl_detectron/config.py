@@ -8,15 +8,14 @@ from detectron2.config import CfgNode, get_cfg
 def add_nonlocal_config(cfg: CfgNode) -> None:
     """Add the keys below to a Detectron2 config, in place."""
     node = cfg.MODEL.NONLOCAL = CfgNode()
-    # gaussian (Eq. 2), embedded_gaussian (Eq. 3), dot_product (Eq. 4), concatenation (Eq. 5),
-    # global_context (Cao et al. 2019)
+    # the pairwise function, by its name in PAIRWISE of layers/pairwise.py
     node.PAIRWISE = "embedded_gaussian"
     # channels of x divided by channels of theta, phi and g (Sec. 3.3: 2)
     node.REDUCTION = 2
     # before: pool x, then phi and g (released code); after: phi and g, then pool (Sec. 3.3); none
     node.SUBSAMPLE = "before"
-    # divide theta . phi by the square root of its channels, in embedded_gaussian only (released
-    # code)
+    # divide theta . phi by the square root of its channels (released code), in the embedded
+    # softmax functions only
     node.USE_SCALE = True
     # norm after W_z: "" (W_z starts at zero), or BN, SyncBN, naiveSyncBN, naiveSyncBN_N, GN, LN
     # (the norm's scale starts at zero)

@@ -16,6 +16,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from nl_detectron.config import add_nonlocal_config
 from nl_detectron.engine import load_config
+from nl_detectron.layers import PAIRWISE
 from nl_detectron.relay import SPLITS, Relay, draw_image, register_split
 
 from . import models  # noqa: F401  (registers its backbones)
@@ -120,7 +121,7 @@ def nonlocal_(after: Iterable[str] = ONE_BLOCK, build: str = "nonlocal", **keys)
     return tuple(words)
 
 
-FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation", "global_context")
+FORMS = tuple(PAIRWISE)
 TWINS = ("baseline", "control", "embedded_gaussian")
 OTHERS = tuple(form for form in FORMS if form not in TWINS)
 # Four blocks that start together learned on tuning seeds 1 and 2 with theta and phi at the full

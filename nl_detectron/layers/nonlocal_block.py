@@ -29,11 +29,10 @@ class NonLocalBlock(CNNBlockBase):
     Args:
         in_channels: C, the channels of x and z.
         inner_channels: D, the channels of theta, phi and g; half of C by default (Sec. 3.3).
-        pairwise: f, one of ``gaussian``, ``embedded_gaussian``, ``dot_product``,
-            ``concatenation`` (Eqs. 2-5), ``global_context`` (Cao et al. 2019).
+        pairwise: f, the name of a function in ``PAIRWISE``.
         subsample: ``before`` pools x, then computes phi and g (the released code), ``after`` pools
             phi and g (the text of Sec. 3.3), ``none`` keeps every position.
-        use_scale: divide theta . phi by sqrt(D), in ``embedded_gaussian`` only.
+        use_scale: divide theta . phi by sqrt(D); the functions that do not use it ignore it.
         norm: the norm after W_z, one of ``NORMS``; "" is none.
         checkpoint: keep only x for the backward pass and compute the rest again.
         ndim: number of dimensions after (B,C): 1 for a sequence, 2 for an image (H,W), 3 for a
@@ -80,9 +79,9 @@ class NonLocalBlock(CNNBlockBase):
         self.pairwise.remakes_weights = True
         conv = POINTWISE_CONVS[ndim]
         self.pool = nn.Identity() if subsample == "none" else WindowMax()
-        for name in ("theta", "phi"):
+        for name, channels in (("theta", inner), ("phi", self.pairwise.phi_channels)):
             embedded = name in self.pairwise.embeddings
-            self.add_module(name, conv(in_channels, inner, 1) if embedded else nn.Identity())
+            self.add_module(name, conv(in_channels, channels, 1) if embedded else nn.Identity())
         self.g = conv(in_channels, inner, 1)
         self.w_z = conv(inner, in_channels, 1, bias=not norm)
         self.norm = get_norm(norm, in_channels)
@@ -115,7 +114,7 @@ class NonLocalBlock(CNNBlockBase):
         return x + z.to(x.dtype)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute theta (B,N,D), phi (B,M,D) and g (B,M,E) from x (B,C,S), one row per position.
+        """Compute theta (B,N,D), phi (B,M,P) and g (B,M,E) from x (B,C,S), one row per position.
 
         ``self.pairwise.weights(theta, phi)`` are the block's weights.
         """
@@ -123,7 +122,8 @@ class NonLocalBlock(CNNBlockBase):
         theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
         if self.subsample == "after":
             phi, g = self.pool(phi), self.pool(g)
-        return to_rows(theta), to_rows(phi), to_rows(g)
+        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi))
+        return theta, phi, to_rows(g)
 
     def _w_z_y(self, x: Tensor) -> Tensor:
         """W_z y, (B,C,S), or (B,C,1,...) if all positions share one y."""
@@ -134,7 +134,7 @@ class NonLocalBlock(CNNBlockBase):
         y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
         space = [1] * self.ndim if self.pairwise.query_independent else x.shape[2:]
         # under autocast, a sum in float32 may exceed the range of half precision
-        halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_sum_to_one
+        halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_have_fixed_sum
         with torch.autocast(x.device.type, enabled=halves):
             return self.w_z(to_image(y, space))
 

@@ -9,7 +9,8 @@ Each is a module that computes Eq. 1, y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j), and
 ``forward`` calls the cheaper one of ``dense`` and ``fused``, by ``dense_cost`` and ``fused_cost``.
 
 Axes: B images or RoIs, N positions i, M positions j (fewer than N under subsampling),
-D channels of the embedding (of x itself for gaussian), E channels of g.
+D channels of the embedding (of x itself for gaussian), P channels of phi (D unless the function
+needs more), E channels of g.
 """
 
 import math
@@ -31,11 +32,11 @@ SDPA_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDP
 
 
 class Pairwise(nn.Module):
-    """A pairwise function over theta (B,N,D), phi (B,M,D) and g (B,M,E).
+    """A pairwise function over theta (B,N,D), phi (B,M,P) and g (B,M,E).
 
     Args:
         channels: D.
-        use_scale: divide theta . phi by sqrt(D); used by embedded_gaussian only.
+        use_scale: divide theta . phi by sqrt(D); the functions that do not use it ignore it.
 
     A subclass implements :meth:`weights` and, if there is a cheaper sum, :meth:`fused` and
     :meth:`fused_cost`. A cheaper sum matters: the weights of res3 take 1.1 GB. torch.export and
@@ -45,8 +46,9 @@ class Pairwise(nn.Module):
         embeddings: those of the block's 1x1 convs theta and phi that it uses; in place of the
             others it receives x itself.
         memory_passes: passes over the (N,M) weights outside the matrix products of :meth:`dense`.
-        weights_sum_to_one: whether the weights sum to one over j, so that y never exceeds g. If
-            not, half precision could overflow, and the sum is computed in float32.
+        weights_have_fixed_sum: whether the weights are non-negative and their sum over j is the
+            same for any x, which limits y to a multiple of g. If not, half precision could
+            overflow, and the sum is computed in float32.
         query_independent: whether f does not depend on x_i, so that y is equal for all i.
         fused_is_deterministic: whether :meth:`fused` and its gradients are deterministic on a GPU.
             If not, ``torch.use_deterministic_algorithms(True)`` selects :meth:`dense`.
@@ -56,7 +58,7 @@ class Pairwise(nn.Module):
 
     embeddings: tuple[str, ...] = ("theta", "phi")
     memory_passes = 1
-    weights_sum_to_one = True
+    weights_have_fixed_sum = True
     query_independent = False
     remakes_weights = False
     fused_is_deterministic = True
@@ -66,8 +68,20 @@ class Pairwise(nn.Module):
         self.channels = channels
         self.use_scale = use_scale
 
+    @property
+    def phi_channels(self) -> int:
+        """P, the channels of phi: D, or more if the function needs further maps of x_j."""
+        return self.channels
+
     def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
         """Change the initial values of the block's convs, if the function needs it."""
+
+    def transform_embeddings(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """What depends on all positions at once; the block applies it to theta and phi.
+
+        The other methods take its result, and compute each position i from its row of theta alone.
+        """
+        return theta, phi
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         """f(x_i, x_j) / C(x) for every pair of positions, (B,N,M)."""
@@ -104,7 +118,7 @@ class Pairwise(nn.Module):
     def forward(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
 
-        The result has the dtype of g, or float32 under autocast unless ``weights_sum_to_one``.
+        The result has the dtype of g, or float32 under autocast unless ``weights_have_fixed_sum``.
 
         Raises:
             ValueError: the shapes do not match.
@@ -116,7 +130,7 @@ class Pairwise(nn.Module):
         impl = (
             self.fused if torch.compiler.is_exporting() or self.prefers_fused(sizes) else self.dense
         )
-        if self.weights_sum_to_one:
+        if self.weights_have_fixed_sum:
             return impl(theta, phi, g)
         with torch.autocast(device, enabled=False):
             y = impl(*map(to_float32, (theta, phi, g)))
@@ -125,13 +139,15 @@ class Pairwise(nn.Module):
     def _check(self, theta: Tensor, phi: Tensor, g: Tensor) -> None:
         fits = (
             theta.dim() == phi.dim() == g.dim() == 3
-            and theta.shape[2] == phi.shape[2] == self.channels
+            and theta.shape[2] == self.channels
+            and phi.shape[2] == self.phi_channels
             and phi.shape[:2] == g.shape[:2]
             and theta.shape[0] == phi.shape[0]
         )
         if not fits:
             raise ValueError(
-                f"expected theta (B,N,{self.channels}), phi (B,M,{self.channels}) and g (B,M,E), "
+                f"expected theta (B,N,{self.channels}), phi (B,M,{self.phi_channels}) and g "
+                "(B,M,E), "
                 f"got {tuple(theta.shape)}, {tuple(phi.shape)} and {tuple(g.shape)}"
             )
 
@@ -211,7 +227,7 @@ class EmbeddedGaussian(Gaussian):
 class DotProduct(Pairwise):
     """theta(x_i) . phi(x_j), divided by the number of positions j (Eq. 4)."""
 
-    weights_sum_to_one = False
+    weights_have_fixed_sum = False
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return theta / phi.shape[1] @ phi.transpose(1, 2)
@@ -230,7 +246,7 @@ class Concatenation(Pairwise):
     w_f . [theta, phi] = w_theta . theta + w_phi . phi = a_i + b_j, so no (2D,N,M) tensor is needed.
     """
 
-    weights_sum_to_one = False
+    weights_have_fixed_sum = False
     memory_passes = 3
     fused_is_deterministic = False  # PyTorch's cumsum of floats is not, on CUDA
 
@@ -325,7 +341,7 @@ def build_pairwise(name: str, channels: int, use_scale: bool = True) -> Pairwise
     Args:
         name: a key of ``PAIRWISE``.
         channels: D, the channels of theta and phi (of x for gaussian).
-        use_scale: divide theta . phi by sqrt(D), in embedded_gaussian only.
+        use_scale: divide theta . phi by sqrt(D); the functions that do not use it ignore it.
 
     Raises:
         ValueError: the name is unknown, or there is less than one channel.

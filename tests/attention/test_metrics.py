@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from formula import weights_by_formula
 from helpers import randomise
 
 from nl_detectron.attention import (
@@ -115,11 +116,8 @@ def test_without_positions_the_rest_is_summed_and_renormalised(form, subsample):
     left_out = torch.zeros(phi.shape[1], dtype=torch.bool)
     left_out[[0, 3]] = True
     keep = ~left_out
-    if block.pairwise.weights_sum_to_one:
-        weights = block.pairwise.weights(theta, phi)[..., keep]
-        weights = weights / weights.sum(dim=-1, keepdim=True)
-    else:  # C(x) is the number of positions j
-        weights = block.pairwise.weights(theta, phi)[..., keep] * len(keep) / int(keep.sum())
+    rows = theta.transpose(1, 2), phi[:, keep].transpose(1, 2)
+    weights = weights_by_formula(block.pairwise, form, *rows)
     y = (weights @ g[:, keep]).transpose(1, 2).unflatten(2, (4, 6))
     expected = x + block.w_z(y)
     whole = block(x)

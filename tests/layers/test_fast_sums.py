@@ -35,9 +35,9 @@ def build(form, channels):
     return pairwise
 
 
-def inputs(b, n, d, m, e, dtype=torch.float64, std=1.0):
+def inputs(form, b, n, d, m, e, dtype=torch.float64, std=1.0):
     """theta, phi and g."""
-    shapes = (b, n, d), (b, m, d), (b, m, e)
+    shapes = (b, n, d), (b, m, build_pairwise(form, d).phi_channels), (b, m, e)
     return [(std * torch.randn(shape)).to(dtype).requires_grad_() for shape in shapes]
 
 
@@ -50,7 +50,7 @@ def gradients(y, tensors):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("form", FORMS)
 def test_both_ways_are_one_function(form, sizes):
-    theta, phi, g = tensors = inputs(*sizes)
+    theta, phi, g = tensors = inputs(form, *sizes)
     pairwise = build(form, sizes[2])
     tensors = [*tensors, *pairwise.parameters()]
     plain, fast = pairwise.dense(theta, phi, g), pairwise.fused(theta, phi, g)
@@ -82,7 +82,7 @@ def test_gradients_of_both_ways_are_right(form, way):
         given = {f"pairwise.{name}": v for name, v in zip(parameters, values, strict=True)}
         return functional_call(Way(), given, (theta, phi, g))
 
-    assert torch.autograd.gradcheck(run, (*inputs(1, 4, 3, 5, 2), *parameters.values()))
+    assert torch.autograd.gradcheck(run, (*inputs(form, 1, 4, 3, 5, 2), *parameters.values()))
 
 
 def sorted_sum_case(case):
@@ -123,7 +123,7 @@ def test_sorted_sum_has_relus_gradient_at_zero():
 @pytest.mark.parametrize("m", [1050, 67_200])
 @pytest.mark.parametrize("form", FORMS)
 def test_float32_is_near_float64(form, m):
-    theta, phi, g = tensors = inputs(1, 40, 32, m, 16, dtype=torch.float32)
+    theta, phi, g = tensors = inputs(form, 1, 40, 32, m, 16, dtype=torch.float32)
     pairwise = build(form, 32).float()
     with torch.no_grad():  # such scores are exact, so that no ReLU's gradient depends on rounding
         for t in (theta, phi, *pairwise.parameters()):
@@ -150,10 +150,10 @@ def test_float32_is_near_float64(form, m):
 @pytest.mark.parametrize("form", FORMS)
 def test_half_precision_is_sound(form, std, tolerance, dtype, way):
     channels = 1024 if form == "gaussian" else 64
-    theta, phi, g = inputs(1, 30, channels, 20, 16, dtype=dtype, std=std)
+    theta, phi, g = inputs(form, 1, 30, channels, 20, 16, dtype=dtype, std=std)
     pairwise = build_pairwise(form, channels)
     with torch.autocast("cpu", dtype):
-        if way == "forward" or pairwise.weights_sum_to_one:
+        if way == "forward" or pairwise.weights_have_fixed_sum:
             y = getattr(pairwise, way)(theta, phi, g)
         else:  # as forward calls them
             with torch.autocast("cpu", enabled=False):
@@ -219,7 +219,7 @@ class Allocations(TorchDispatchMode):
 @pytest.mark.parametrize("form", FORMS)
 def test_no_matrix_of_all_pairs(form):
     n = m = 20_000
-    tensors = inputs(1, n, 8, m, 8, dtype=torch.float32)
+    tensors = inputs(form, 1, n, 8, m, 8, dtype=torch.float32)
     pairwise = build_pairwise(form, 8)
     assert pairwise.prefers_fused(Sizes(1, n, 8, m, 8))
     saved = {}
