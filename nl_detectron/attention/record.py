@@ -14,7 +14,6 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..layers import NonLocalBlock, Pairwise, build_pairwise
-from ..layers.pairwise import Gaussian
 from .geometry import Grid
 
 ROWS_AT_ONCE = 256  # rows of the matrix of weights that are computed at once
@@ -152,8 +151,8 @@ class AttentionRecord:
             pairwise, theta, phi, g = _in_form(module, seen.x[None], form)
             one = theta[:, row * seen.grid.shape[1] + column][:, None]
             rows = {"weights": pairwise.weights(one, phi)[0, 0], "values": _values(module, g[0])}
-            if isinstance(pairwise, Gaussian):
-                rows["scores"] = pairwise.scores(one, phi)[0, 0]
+            if (scores := pairwise.scores(one, phi)) is not None:
+                rows["scores"] = scores[0, 0]
         grid = _pooled(module, seen)
         centre_x, centre_y = map(float, seen.grid.centres()[row, column])
         return Attention(

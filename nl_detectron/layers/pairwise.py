@@ -87,6 +87,10 @@ class Pairwise(nn.Module):
         """f(x_i, x_j) / C(x) for every pair of positions, (B,N,M)."""
         raise NotImplementedError
 
+    def scores(self, theta: Tensor, phi: Tensor) -> Tensor | None:
+        """log f(x_i, x_j), (B,N,M), if the weights are its softmax over j; None otherwise."""
+        return None
+
     def dense(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """The sum by definition, (B,N,E), in the layout of g."""
         return matmul_like(self.weights(theta, phi).to(g.dtype), g, like=g)
@@ -163,14 +167,11 @@ class Gaussian(Pairwise):
 
     scale = 1.0
 
-    def scores(self, theta: Tensor, phi: Tensor) -> Tensor:
-        """log f(x_i, x_j), (B,N,M); the weights are its softmax over j."""
-        # x_i . x_j exceeds fp16's 65,504, so scores are at least float32
-        with torch.autocast(theta.device.type, enabled=False):
-            return self._scaled(theta) @ to_float32(phi).transpose(1, 2)
-
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
-        return torch.softmax(self.scores(theta, phi), dim=-1)
+        return torch.softmax(self._log_f(theta, phi), dim=-1)
+
+    def scores(self, theta: Tensor, phi: Tensor) -> Tensor | None:
+        return self._log_f(theta, phi)
 
     def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """:meth:`tiled`, or on a GPU :meth:`sdpa`, as choice.py decides.
@@ -206,6 +207,11 @@ class Gaussian(Pairwise):
         theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))
         with sdpa_kernel(SDPA_BACKENDS):
             return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale)[:, 0]
+
+    def _log_f(self, theta: Tensor, phi: Tensor) -> Tensor:
+        # x_i . x_j exceeds fp16's 65,504, so scores are at least float32
+        with torch.autocast(theta.device.type, enabled=False):
+            return self._scaled(theta) @ to_float32(phi).transpose(1, 2)
 
     def _scaled(self, theta: Tensor) -> Tensor:
         """theta times the scale, at least in float32. Scaling the scores would cost more."""
