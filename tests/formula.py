@@ -43,11 +43,15 @@ def weights_by_formula(pairwise: nn.Module, form: str, theta: Tensor, phi: Tenso
         sums = torch.einsum("c,bci->bi", w_theta, theta)[:, :, None]
         sums = sums + torch.einsum("c,bcj->bj", w_phi, phi)[:, None]
         return torch.relu(sums) / phi.shape[2]
+    unary = 0
+    if form == "disentangled":
+        phi, unary = phi[:, :-1], torch.softmax(phi[:, -1:], dim=2)
+        theta, phi = (t - t.mean(dim=2, keepdim=True) for t in (theta, phi))
     dots = torch.einsum("bci,bcj->bij", theta, phi)
     if form == "dot_product":
         return dots / phi.shape[2]
-    scaled = form == "embedded_gaussian" and pairwise.use_scale
-    return torch.softmax(dots / theta.shape[1] ** 0.5 if scaled else dots, dim=2)
+    scaled = form != "gaussian" and pairwise.use_scale
+    return torch.softmax(dots / theta.shape[1] ** 0.5 if scaled else dots, dim=2) + unary
 
 
 def _conv(conv: nn.Module, x: Tensor) -> Tensor:

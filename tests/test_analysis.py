@@ -75,6 +75,7 @@ def test_a_model_and_its_twin_differ_by_the_block_alone():
 CONVS = {
     "gaussian": N * C * D + M * C * D,  # W_z; g
     "global_context": 2 * M * C * D + D * C,  # phi, g; W_z of one position
+    "disentangled": 2 * N * C * D + 2 * M * C * D + M * C,  # phi has a channel more
 }
 SUMS = {  # fast and plain, by hand
     "gaussian": (N * M * (C + D), N * M * (C + D)),
@@ -83,6 +84,7 @@ SUMS = {  # fast and plain, by hand
     "concatenation": ((N + M) * D, (N + M) * D + N * M * D),
     # plain of one position i, which is all that the block asks for
     "global_context": (M * 2 * D, M * 2 * D),
+    "disentangled": (N * M * 2 * D + M * D, N * M * 2 * D),
 }
 
 

@@ -323,6 +323,38 @@ class GlobalContext(Pairwise):
         return torch.softmax(scores, dim=-1)[:, None]
 
 
+class Disentangled(EmbeddedGaussian):
+    """The sum of two softmaxes over j: of (theta_i - mean theta) . (phi_j - mean phi), and w . x_j.
+
+    These are the whitened pairwise term and the unary term of Yin et al., "Disentangled Non-Local
+    Neural Networks", ECCV 2020. Mean phi adds the same number to all scores of a position i, which
+    does not change their softmax, so only theta is centred. w . x_j is the last channel of phi.
+    """
+
+    @property
+    def phi_channels(self) -> int:
+        return self.channels + 1
+
+    def transform_embeddings(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+        return theta - theta.mean(dim=1, keepdim=True), phi
+
+    def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
+        return super().weights(theta, phi[..., :-1]) + self._unary_weights(phi)
+
+    def scores(self, theta: Tensor, phi: Tensor) -> None:
+        """None: a sum of two softmaxes is not a softmax."""
+
+    def fused(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        if is_exporting():
+            return self.dense(theta, phi, g)
+        unary = self._unary_weights(phi).to(g.dtype) @ g
+        return super().fused(theta, phi[..., :-1], g) + unary
+
+    def _unary_weights(self, phi: Tensor) -> Tensor:
+        """Softmax over j of w . x_j, (B,1,M), at least in float32."""
+        return torch.softmax(to_float32(phi[..., -1]), dim=-1)[:, None]
+
+
 def _dot(rows: Tensor, w: Tensor) -> Tensor:
     """rows (B,N,D) times w (D), (B,N).
 
@@ -338,6 +370,7 @@ PAIRWISE: dict[str, type[Pairwise]] = {
     "dot_product": DotProduct,
     "concatenation": Concatenation,
     "global_context": GlobalContext,
+    "disentangled": Disentangled,
 }
 
 

@@ -34,6 +34,11 @@ def naive_block(block: NonLocalBlock, x: np.ndarray) -> np.ndarray:
 
 def naive_weights(pairwise: nn.Module, name: str, theta: np.ndarray, phi: np.ndarray) -> np.ndarray:
     """f(x_i, x_j) / C(x) (Eqs. 1-5) of theta (N,D) and phi (M,D), as (N,M)."""
+    if name == "disentangled":  # Yin et al. 2020
+        theta, w_x, phi = theta - theta.mean(axis=0), phi[:, -1], phi[:, :-1]
+        phi = phi - phi.mean(axis=0)
+        unary = np.array([math.exp(score) for score in w_x])
+        return naive_weights(pairwise, "embedded_gaussian", theta, phi) + unary / unary.sum()
     f = np.zeros((len(theta), len(phi)))
     for i, j in product(range(len(theta)), range(len(phi))):
         dot = float(theta[i] @ phi[j]) if name != "global_context" else 0.0

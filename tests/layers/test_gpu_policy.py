@@ -67,7 +67,10 @@ def test_the_only_large_copy_is_that_of_x_into_channels_last_for_fused_attention
     m, e = h // 2 * (w // 2), c // 2
     d = c if form == "gaussian" else e
     copied, always = [shape], []
-    if form in SOFTMAX and not prefers_sdpa(Sizes(b, h * w, d, m, e, "cuda", dtype)):
+    if form == "disentangled":
+        always = [(b, m, d)]  # phi without its last channel
+    softmax = form in (*SOFTMAX, "disentangled")
+    if softmax and not prefers_sdpa(Sizes(b, h * w, d, m, e, "cuda", dtype)):
         # any layout will do for matrix products, but phi and g get rows of zeros up to a round M
         copied, always = [], [(b, m, d), (b, m, e)] if m % 8 else []
     if form == "concatenation" and shape != ROIS:

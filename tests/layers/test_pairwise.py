@@ -44,7 +44,7 @@ class LargestTensor(TorchDispatchMode):
 def test_weights_are_the_papers(form, use_scale):
     theta, phi, _ = inputs(form)
     pairwise = build(form, use_scale=use_scale)
-    weights = pairwise.weights(theta, phi)
+    weights = pairwise.weights(*pairwise.transform_embeddings(theta, phi))
     for b in range(B):
         naive = naive_weights(pairwise, form, theta[b].detach().numpy(), phi[b].detach().numpy())
         torch.testing.assert_close(weights[b], torch.from_numpy(naive), rtol=1e-12, atol=1e-14)
@@ -84,15 +84,22 @@ def test_forward_is_the_sum_of_weights_times_g(form):
     torch.testing.assert_close(pairwise(theta, phi, g), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", ["gaussian", "embedded_gaussian", "global_context"])
-def test_softmax_weights_have_fixed_sum(form):
+FIXED_SUMS = {"gaussian": 1, "embedded_gaussian": 1, "global_context": 1, "disentangled": 2}
+
+
+@pytest.mark.parametrize("form", FIXED_SUMS)
+def test_softmax_weights_have_a_fixed_sum(form):
     theta, phi, _ = inputs(form)
     sums = build(form).weights(3 * theta, 3 * phi).sum(dim=-1)
-    torch.testing.assert_close(sums, torch.ones_like(sums), rtol=1e-12, atol=0)
+    torch.testing.assert_close(sums, torch.full_like(sums, FIXED_SUMS[form]), rtol=1e-12, atol=0)
+
+
+def test_only_forms_with_a_fixed_sum_say_so():
+    assert {form for form in FORMS if PAIRWISE[form].weights_have_fixed_sum} == set(FIXED_SUMS)
 
 
 @pytest.mark.parametrize("form", ["gaussian", "dot_product", "concatenation", "global_context"])
-def test_only_embedded_gaussian_is_scaled(form):
+def test_forms_without_a_scale_ignore_it(form):
     theta, phi, g = inputs(form)
     scaled, plain = build(form, use_scale=True), build(form, use_scale=False)
     plain.load_state_dict(scaled.state_dict())
