@@ -66,6 +66,17 @@ def test_what_a_baselines_weights_lack_are_identities(kind, checkpoints):
     loaded.check_trained("an evaluation")
 
 
+def test_a_block_whose_name_begins_like_anothers_is_not_taken_for_it(tmp_path):
+    after = ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.1', 'res4.10']", "MODEL.DEVICE", "cpu"]
+    opts = [*after, "MODEL.RESNETS.DEPTH", "101"]
+    state = load_model(str(DEMO["yaml"]), opts).model.state_dict()
+    lacking = "backbone.bottom_up.res4.nonlocal10"
+    trained = {name: value for name, value in state.items() if not name.startswith(lacking)}
+    torch.save({"model": trained}, tmp_path / "some.pth")
+    loaded = load_model(str(DEMO["yaml"]), opts, str(tmp_path / "some.pth"))
+    assert loaded.untrained_blocks == [lacking] and not loaded.untrained
+
+
 @pytest.mark.parametrize(
     ("kind", "key"), [("yaml", "MODEL.WEIGHTS"), ("lazy", "train.init_checkpoint")]
 )
