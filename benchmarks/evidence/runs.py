@@ -124,8 +124,8 @@ def nonlocal_(after: Iterable[str] = ONE_BLOCK, build: str = "nonlocal", **keys)
 FORMS = tuple(PAIRWISE)
 TWINS = ("baseline", "control", "embedded_gaussian")
 OTHERS = tuple(form for form in FORMS if form not in TWINS)
-# Four blocks that start together learned on tuning seeds 1 and 2 with theta and phi at the full
-# rate, and on neither of them at a tenth of it.
+# Four blocks that start together learned on tuning seeds 1 to 3 with theta and phi at the full
+# rate, and on one of them at a tenth of it.
 HEAD = (
     *("MODEL.ROI_KEYPOINT_HEAD.NAME", "NonLocalKeypointHead"),
     *("MODEL.NONLOCAL.KEYPOINT_HEAD.AFTER", "[1, 2, 3, 4]"),
