@@ -96,9 +96,10 @@ evidence-quick: $(STAMP) ## baseline, control and one block, one short run each,
 evidence-report: $(STAMP) ## make docs/evidence.md and its pictures from benchmarks/evidence/results/*.json
 	$(BIN) -W ignore -m benchmarks.evidence.report
 
-lint: $(STAMP) ## check style and formatting
+lint: $(STAMP) ## check style, formatting and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN) -m pyright --pythonpath $(BIN)
 
 clean: ## delete output/ and caches; the environment stays
 	rm -rf output .pytest_cache .ruff_cache .coverage htmlcov

@@ -1,9 +1,10 @@
 """Detectron2's Visualizer, with every label inside the image."""
 
-from typing import Any
+from typing import Any, cast
 
 from detectron2.utils import visualizer
 from detectron2.utils.visualizer import VisImage
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
 
@@ -23,7 +24,8 @@ def _move_inside(text: Text, output: VisImage) -> None:
     """Move a text and the rectangle behind it by the least that brings both inside the image."""
     renderer = output.canvas.get_renderer()
     text.update_bbox_position_size(renderer)
-    label = text.get_bbox_patch().get_window_extent(renderer)  # pixels; y points upwards
+    box = cast(FancyBboxPatch, text.get_bbox_patch())  # Detectron2's labels all have one
+    label = box.get_window_extent(renderer)  # pixels; y points upwards
     canvas = output.fig.bbox
     dx = max(min(canvas.x1 - label.x1, 0), canvas.x0 - label.x0)
     dy = min(max(canvas.y0 - label.y0, 0), canvas.y1 - label.y1)

@@ -17,7 +17,7 @@ def flip_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     return [
         (name, partner)
         for i, (name, partner) in enumerate(partners.items())
-        if partner in names[i + 1 :]
+        if partner is not None and partner in names[i + 1 :]
     ]
 
 

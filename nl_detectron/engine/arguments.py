@@ -9,8 +9,8 @@ from ..data.coco_dataset import FORM, CocoDataset
 from ..errors import UsageError
 from .batch import scale_batch, scaled_keys
 from .dataset_overrides import get
-from .loading import Config, load_run
-from .run import Run
+from .loading import load_run
+from .run import Config, Run
 
 
 def argument_parser() -> ArgumentParser:

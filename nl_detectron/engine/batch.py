@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UsageError
 from .dataset_overrides import get
-from .loading import Config, describe_run
+from .loading import describe_run
+from .run import Config
 
 # what Detectron2 scales with SOLVER.IMS_PER_BATCH
 SCALED = (
@@ -56,7 +57,10 @@ def scale_batch(cfg: Config, batch: int, keep: Collection[str] = ()) -> Config:
         UsageError: a number of iterations that would be rounded to none, which means "never", or a
             LazyConfig without a batch or a rate.
     """
-    scaled = (_scale_yaml if isinstance(cfg, CfgNode) else _scale_lazy)(cfg, batch, keep)
+    if isinstance(cfg, CfgNode):
+        scaled: Config = _scale_yaml(cfg, batch, keep)
+    else:
+        scaled = _scale_lazy(cfg, batch, keep)
     for key in scaled_keys(cfg):
         if get(cfg, key) and not get(scaled, key):
             raise UsageError(

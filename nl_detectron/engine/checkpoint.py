@@ -6,8 +6,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import urlparse
+from typing import IO, Any, cast
+from urllib.parse import ParseResult, urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
@@ -32,6 +32,7 @@ class Checkpointer(DetectionCheckpointer):
     path: str = ""
     fresh: Sequence[str] = ()
     unused: Sequence[str] = ()
+    _parsed_url_during_load: ParseResult | None
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """As Detectron2's.
@@ -116,7 +117,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 def digest(path: str) -> str:
     """The SHA-256 of a checkpoint's file, in hexadecimal: which weights a result is of."""
     found = hashlib.sha256()
-    with PathManager.open(path.split("?")[0], "rb") as file:
+    with cast(IO[bytes], PathManager.open(path.split("?")[0], "rb")) as file:
         while chunk := file.read(2**20):
             found.update(chunk)
     return found.hexdigest()

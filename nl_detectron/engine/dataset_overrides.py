@@ -12,6 +12,7 @@ from ..data.coco_dataset import CocoDataset, DatasetInfo
 from ..data.keypoints import flip_pairs, unpaired
 from ..errors import UsageError
 from .evaluation import predicted
+from .run import Config
 
 # A data set whose name has one of these endings is used for the key.
 ENDINGS = {"DATASETS.TRAIN": ("_train",), "DATASETS.TEST": ("_val", "_test")}
@@ -73,7 +74,7 @@ def classes_key(cfg: CfgNode) -> str:
     return f"MODEL.{detector_section_name(cfg)}.NUM_CLASSES"
 
 
-def get(cfg: CfgNode, key: str) -> Any:
+def get(cfg: Config, key: str) -> Any:
     """The value of a dotted key."""
     return reduce(getattr, key.split("."), cfg)
 

@@ -5,6 +5,7 @@ A task has the name that Detectron2's evaluators give its results.
 
 import os
 from importlib.util import find_spec
+from typing import IO, cast
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -45,7 +46,7 @@ def predicted(cfg: CfgNode) -> tuple[str, ...]:
 def truth(dataset_name: str) -> tuple[str, ...]:
     """Tasks that a registered data set can train and judge."""
     meta = MetadataCatalog.get(dataset_name)
-    kind = meta.get("evaluator_type")
+    kind = meta.get("evaluator_type", "")
     if kind == "coco_panoptic_seg" and not meta.get("sem_seg_root"):
         return ()  # Panoptic-DeepLab's form of COCO: things and stuff share their numbers there
     return TRUTH.get(kind, INSTANCES)
@@ -124,5 +125,5 @@ def _unfit(cfg: CfgNode, dataset_name: str, how_many: str) -> UsageError:
 
 def _read_labels(file: str, dtype: type) -> np.ndarray:
     """(H,W) of an image of class numbers; Detectron2's own reader fails with numpy 2."""
-    with PathManager.open(file, "rb") as opened:
+    with cast(IO[bytes], PathManager.open(file, "rb")) as opened:
         return np.array(Image.open(opened), dtype=dtype)

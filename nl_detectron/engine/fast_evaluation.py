@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from typing import Any, Literal, cast
 
 from detectron2.evaluation import coco_evaluation
 from pycocotools.coco import COCO
@@ -27,7 +28,7 @@ def fast_evaluation() -> bool:
     return True
 
 
-def faster_coco_eval(truth: COCO, found: COCO, task: str):
+def faster_coco_eval(truth: COCO, found: COCO, task: Literal["bbox", "segm", "keypoints"]):
     """faster-coco-eval in the place of ``COCOeval(truth, found, task)``.
 
     It has the same ``params``, ``evaluate``, ``accumulate``, ``summarize``, ``stats`` and ``eval``,
@@ -47,7 +48,7 @@ def faster_coco_eval(truth: COCO, found: COCO, task: str):
     evaluation = COCOeval_faster(iouType=task, print_function=print)
     # Its constructor would want a COCO of its own for keypoints, and would drop from the precisions
     # the categories without an object, which Detectron2 counts.
-    evaluation.cocoGt, evaluation.cocoDt = truth, found
+    evaluation.cocoGt, evaluation.cocoDt = cast(Any, truth), cast(Any, found)
     evaluation.params.imgIds = sorted(truth.getImgIds())
     evaluation.params.catIds = sorted(truth.getCatIds())
     return evaluation

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import detectron2
 import numpy
@@ -90,7 +90,7 @@ def write_summary(
         "commit": commit(),
         "config": config,
     }
-    with PathManager.open(path, "w") as file:
+    with cast(IO[str], PathManager.open(path, "w")) as file:
         json.dump(summary, file, indent=2)
 
 

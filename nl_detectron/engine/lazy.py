@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode, LazyConfig, instantiate
@@ -65,7 +65,7 @@ def load_config(
     """
     check_file(config_file)
     try:
-        cfg = LazyConfig.load(config_file)
+        cfg = cast(DictConfig, LazyConfig.load(config_file))
     except Exception as error:  # it is Python, so anything
         reason = " ".join(str(error.__cause__ or error).split())
         kind = type(error).__name__
@@ -94,7 +94,8 @@ def load_config(
 
 @cache
 def _train_defaults() -> DictConfig:
-    return OmegaConf.merge(get_config("common/train.py").train, DEFAULTS)
+    defaults = cast(DictConfig, get_config("common/train.py"))
+    return cast(DictConfig, OmegaConf.merge(defaults.train, DEFAULTS))
 
 
 def _override(cfg: DictConfig, opts: Sequence[str]) -> set[str]:
@@ -112,7 +113,8 @@ def _override(cfg: DictConfig, opts: Sequence[str]) -> set[str]:
             raise UsageError(f"{told}: expected key=value; a list is [1,2], and nothing is deleted")
         old = OmegaConf.select(cfg, key, default=MISSING)
         if old is MISSING and not (override.is_add() or override.is_force_add()):
-            reason = explain_unknown_key(OmegaConf.to_container(cfg, resolve=False), key)
+            known = cast(dict, OmegaConf.to_container(cfg, resolve=False))
+            reason = explain_unknown_key(known, key)
             raise UsageError(f"{told}: {reason}; to add one, +{key}=value")
         wanted, value = _kind(old), override.value()
         if wanted not in (None, _kind(value)) and not isinstance(value, list | None):
@@ -162,18 +164,23 @@ def describe_run(cfg: DictConfig) -> Run:
         resize=_test_size(cfg),
         num_classes=next(filter(None, classes), None),
         visualize=Visualize(*(train(f"visualize.{field}") for field in Visualize._fields)),
-        build_model=lambda other=None: instantiate(cfg.model).to(other or device),
+        build_model=lambda other=None: _instantiate(cfg.model).to(other or device),
         build_optimizer=partial(_build_optimizer, cfg),
         build_lr_scheduler=lambda optimizer: LRMultiplier(
-            optimizer, instantiate(cfg.lr_multiplier), train("max_iter")
+            optimizer, _instantiate(cfg.lr_multiplier), train("max_iter")
         ),
-        build_train_loader=lambda: instantiate(cfg.dataloader.train),
-        build_test_loader=lambda name: instantiate(cfg.dataloader.test),
-        build_evaluator=lambda name: instantiate(cfg.dataloader.evaluator),
+        build_train_loader=lambda: _instantiate(cfg.dataloader.train),
+        build_test_loader=lambda name: _instantiate(cfg.dataloader.test),
+        build_evaluator=lambda name: _instantiate(cfg.dataloader.evaluator),
         best_metric=partial(_best_metric, cfg),
         check=partial(_check, cfg),
         dump=partial(_dump, cfg),
     )
+
+
+def _instantiate(call: Any) -> Any:
+    """Detectron2's ``instantiate``, whose result may be anything that a config describes."""
+    return instantiate(call)
 
 
 def _test_size(cfg: DictConfig) -> tuple[int, int]:
@@ -191,7 +198,7 @@ def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer
     call.params.model = model
     if OmegaConf.select(cfg, "train.amp.enabled") and call.get("fused"):
         call.fused = False  # else a step unscales gradients itself, after they were clipped
-    return instantiate(call)
+    return _instantiate(call)
 
 
 def clipped(
@@ -201,7 +208,8 @@ def clipped(
     SOLVER.CLIP_GRADIENTS of a YAML with CLIP_TYPE "norm"."""
     clip = {"ENABLED": True, "CLIP_TYPE": "norm", "CLIP_VALUE": norm, "NORM_TYPE": 2.0}
     cfg = CfgNode({"SOLVER": {"CLIP_GRADIENTS": clip}})
-    return maybe_add_gradient_clipping(cfg, optimizer(params, **options))
+    # Detectron2 annotates it for a class of optimizers only.
+    return cast(Any, maybe_add_gradient_clipping)(cfg, optimizer(params, **options))
 
 
 def _best_metric(cfg: DictConfig) -> str:
@@ -215,7 +223,7 @@ def _check(cfg: DictConfig, training: bool) -> None:
     if type(iterations) is not int or iterations < 1:
         raise UsageError(f"train.max_iter: expected an integer above 0, got {iterations}")
     if training:
-        instantiate(OmegaConf.select(cfg, "optimizer.params.lr_factor_func"))  # checks its values
+        _instantiate(OmegaConf.select(cfg, "optimizer.params.lr_factor_func"))  # checks its values
     elif "evaluator" not in cfg.dataloader:
         raise UsageError("--eval-only, but dataloader has no evaluator")
     if not isinstance(OmegaConf.select(cfg, "dataloader.evaluator.dataset_name", default=""), str):

@@ -6,7 +6,6 @@ from os import PathLike
 
 import torch
 from detectron2.config import CfgNode
-from omegaconf import DictConfig
 from torch import nn
 
 from ..data.coco_dataset import CocoDataset
@@ -14,9 +13,7 @@ from ..errors import UsageError
 from ..modeling import find_blocks
 from . import lazy, yaml_config
 from .checkpoint import Checkpointer, fresh_outside_blocks, locate_checkpoint
-from .run import Run
-
-Config = CfgNode | DictConfig
+from .run import Config, Run
 
 
 def load_run(
@@ -43,7 +40,7 @@ def load_run(
 
 def describe_run(cfg: Config) -> Run:
     """The run of a config that was loaded."""
-    return (yaml_config if isinstance(cfg, CfgNode) else lazy).describe_run(cfg)
+    return yaml_config.describe_run(cfg) if isinstance(cfg, CfgNode) else lazy.describe_run(cfg)
 
 
 def build_on_meta(cfg: Config) -> nn.Module:

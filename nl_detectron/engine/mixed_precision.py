@@ -1,10 +1,11 @@
 """Training in mixed precision: Detectron2's, and besides on a CPU and in bfloat16."""
 
 import time
+from typing import cast
 
 import torch
 from detectron2.engine import AMPTrainer
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import UsageError
 
@@ -33,7 +34,7 @@ class MixedPrecisionTrainer(AMPTrainer):
         data_time = time.perf_counter() - start
         with torch.autocast(self.device_type, self.precision):
             losses = self.model(data)
-            total = sum(losses.values())
+            total = cast(Tensor, sum(losses.values()))
         self.optimizer.zero_grad()
         self.grad_scaler.scale(total).backward()
         self.after_backward()

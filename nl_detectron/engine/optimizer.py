@@ -1,5 +1,7 @@
 """The optimizer of a YAML file: SOLVER.OPTIMIZER, with learning rates of their own for blocks."""
 
+from typing import Any, cast
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -39,7 +41,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     else:
         # with mixed precision a fused step unscales gradients itself, after they were clipped
         optimizer = torch.optim.AdamW(groups, **both, fused=not solver.AMP.ENABLED)
-    return maybe_add_gradient_clipping(cfg, optimizer)
+    # Detectron2 annotates it for a class of optimizers only.
+    return cast(Any, maybe_add_gradient_clipping)(cfg, optimizer)
 
 
 def check_optimizer(cfg: CfgNode) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class Pictures(HookBase):
             self.put()
 
     def put(self) -> None:
-        model = self.trainer.model
+        model = cast(Any, self.trainer).model  # HookBase declares a TrainerBase
         if isinstance(model, DistributedDataParallel):
             model = model.module  # the other processes take no part
         with _preserve_training_mode(model):
@@ -143,7 +144,8 @@ def _sample(record: dict) -> Sample:
     if not record.get("annotations"):
         return Sample(image, "the image's centre", (width / 2, height / 2))
     first = record["annotations"][0]
-    x0, y0, x1, y1 = BoxMode.convert(list(first["bbox"]), first["bbox_mode"], BoxMode.XYXY_ABS)
+    box = BoxMode.convert(list(first["bbox"]), first["bbox_mode"], BoxMode.XYXY_ABS)
+    x0, y0, x1, y1 = map(float, box)
     x, y = np.clip([(x0 + x1) / 2, (y0 + y1) / 2], 0, [width, height])
     return Sample(image, "the first annotation's box", (float(x), float(y)))
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from argparse import Namespace
+from typing import IO, cast
 
 import torch
 from detectron2.utils.file_io import PathManager
@@ -11,10 +12,10 @@ from torch import nn
 from ..errors import UsageError
 from .checkpoint import read_checkpoint
 from .data_checks import check_dataset
-from .loading import Config, build_on_meta, describe_run
+from .loading import build_on_meta, describe_run
 from .mixed_precision import check_precision
 from .pictures import check_pictures
-from .run import Run
+from .run import Config, Run
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _check_weights(run: Run, args: Namespace) -> None:
     path, last = run.weights, os.path.join(run.output_dir, "last_checkpoint")
     if args.resume:
         if PathManager.isfile(last):
-            with PathManager.open(last) as file:
+            with cast(IO[str], PathManager.open(last)) as file:
                 path = os.path.join(run.output_dir, file.read().strip())
         else:
             logger.warning("--resume: no checkpoint in %s, so a new run starts", run.output_dir)

@@ -10,6 +10,8 @@ from detectron2.evaluation import DatasetEvaluator
 from omegaconf import DictConfig
 from torch import nn
 
+Config = CfgNode | DictConfig
+
 
 class Visualize(NamedTuple):
     """Pictures for TensorBoard: VISUALIZE of a YAML file, train.visualize of a LazyConfig."""
@@ -28,7 +30,7 @@ class Run:
     have, and for data sets, registered by then, that do not fit the model.
     """
 
-    cfg: CfgNode | DictConfig
+    cfg: Config
     keys: Mapping[str, str]  # what messages call some attributes: the config's own keys
     output_dir: str  # of all that the run leaves
     device: str  # of the model, such as "cuda" or "cpu"

@@ -8,7 +8,8 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from .dataset_overrides import register_data
-from .loading import Config, describe_run
+from .loading import describe_run
+from .run import Config
 
 
 def start_run(cfg: Config, args: Namespace) -> None:

@@ -26,9 +26,10 @@ from torch import nn
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
-from .loading import Config, describe_run, load_model
+from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
 from .pictures import Pictures
+from .run import Config
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class Trainer(DefaultTrainer):
     Beside Detectron2's own files, the output folder gets ``model_best.pth`` (by the config's
     best metric) and ``summary.json``.
     """
+
+    model: nn.Module  # a property, which Detectron2 adds by setattr
 
     def __init__(self, cfg: Config):
         TrainerBase.__init__(self)  # DefaultTrainer's would distribute models on GPUs only
@@ -60,7 +63,7 @@ class Trainer(DefaultTrainer):
         trainer = weakref.proxy(self)
         self.checkpointer = Checkpointer(model, self.run.output_dir, trainer=trainer)
         self.start_iter, self.max_iter = 0, self.run.max_iter
-        self.register_hooks(self.build_hooks())
+        self.register_hooks([*self.build_hooks()])  # a list that may hold None
 
     @classmethod
     def build_model(cls, cfg: Config) -> nn.Module:

@@ -1,7 +1,8 @@
 """YAML files: from a file and overrides to Detectron2's CfgNode, and to the run it describes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import cast
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
@@ -29,6 +30,9 @@ KEYS = {
     "visualize_images": "VISUALIZE.IMAGES",
     "visualize_score": "VISUALIZE.SCORE",
 }
+# Detectron2's decorator `configurable` hides what these return.
+build_train_loader = cast(Callable[..., Iterable], build_detection_train_loader)
+build_test_loader = cast(Callable[..., Iterable], build_detection_test_loader)
 
 
 def load_config(
@@ -83,7 +87,7 @@ def load_config(
     return cfg
 
 
-def _merge(cfg: CfgNode, merge: Callable[[], None], source: str) -> None:
+def _merge(cfg: CfgNode, merge: Callable[[], object], source: str) -> None:
     try:
         merge()
     except KeyError as error:  # yacs: "Non-existent config key: MODEL.X"
@@ -118,8 +122,8 @@ def describe_run(cfg: CfgNode) -> Run:
         build_model=partial(_build_model, cfg),
         build_optimizer=partial(build_optimizer, cfg),
         build_lr_scheduler=partial(build_lr_scheduler, cfg),
-        build_train_loader=partial(build_detection_train_loader, cfg),
-        build_test_loader=partial(build_detection_test_loader, cfg),
+        build_train_loader=partial(build_train_loader, cfg),
+        build_test_loader=partial(build_test_loader, cfg),
         build_evaluator=partial(build_evaluator, cfg),
         best_metric=partial(best_metric, cfg),
         check=partial(_check, cfg),

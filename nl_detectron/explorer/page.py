@@ -130,7 +130,8 @@ def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> An
                 **dict(zip(shown, render_all(records, *at, *chosen), strict=True)),
             }
 
-        def show_point(event: gr.SelectData, path, *chosen):
+        # Gradio passes its event to the parameter that is annotated so
+        def show_point(event: gr.SelectData, path, *chosen):  # pyright: ignore[reportInvalidTypeForm]
             records = _get_records(gr, explorer, path)
             at = [round(i / picture_scale(records[0]), 1) for i in event.index]
             return [*at, *render_all(records, *at, *chosen)]

@@ -27,7 +27,7 @@ def import_gradio(folder: str) -> ModuleType:
     for name in ("no_proxy", "NO_PROXY"):  # Gradio requests its own page to see that it is up
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
     try:
-        import gradio
+        import gradio  # pyright: ignore[reportMissingImports]  # optional
     except ImportError as error:
         raise UsageError(
             f"the page needs gradio ({error}): pip install -r requirements-explore.txt"

@@ -70,7 +70,7 @@ def write_onnx(part: ExportPart, path: Path) -> None:
 
 
 def read_onnx(path: Path) -> Inference:
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports]  # optional
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda image: [

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -15,6 +15,7 @@ from detectron2.modeling.backbone.fpn import (
 from ..config import block_options
 from .placement import insert_after, isolated_rng, log_blocks, make_block
 
+AnyBackbone = TypeVar("AnyBackbone", FPN, ResNet)
 KEY = "MODEL.NONLOCAL.BACKBONE.AFTER"
 
 
@@ -37,14 +38,14 @@ def build_nonlocal_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: Shap
     return _with_blocks(cfg, build_retinanet_resnet_fpn_backbone(cfg, input_shape))
 
 
-def _with_blocks(cfg: CfgNode, backbone: FPN | ResNet) -> FPN | ResNet:
+def _with_blocks(cfg: CfgNode, backbone: AnyBackbone) -> AnyBackbone:
     after = cfg.MODEL.NONLOCAL.BACKBONE.AFTER
     return nonlocal_backbone(backbone, after=after, block=block_options(cfg))
 
 
 def nonlocal_backbone(
-    backbone: FPN | ResNet, *, after: Sequence[str], block: dict[str, Any]
-) -> FPN | ResNet:
+    backbone: AnyBackbone, *, after: Sequence[str], block: dict[str, Any]
+) -> AnyBackbone:
     """Add blocks to the ResNet of a backbone, in place, and return the backbone.
 
     This is the function that a LazyConfig calls.
@@ -57,7 +58,8 @@ def nonlocal_backbone(
     Raises:
         ValueError: as in :func:`add_backbone_blocks`.
     """
-    add_backbone_blocks(getattr(backbone, "bottom_up", backbone), after, **block)
+    resnet = cast(ResNet, getattr(backbone, "bottom_up", backbone))
+    add_backbone_blocks(resnet, after, **block)
     return backbone
 
 
@@ -107,7 +109,7 @@ def parse_places(after: Sequence[str], lengths: dict[str, int]) -> list[tuple[st
     places = []
     for place in after:
         match = re.fullmatch(r"(res\d)\.(\*|-?\d+)", str(place))
-        stage, index = match.groups() if match else (None, None)
+        stage, index = match.groups() if match else ("", "")
         n = lengths.get(stage, 0)
         found = range(n) if index == "*" else [int(index or 0)]
         if not n or not all(-n <= i < n for i in found):

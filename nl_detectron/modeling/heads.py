@@ -1,7 +1,7 @@
 """What the RoI heads with non-local blocks between their convs share."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -10,7 +10,8 @@ from ..config import block_options
 from .placement import add_head_blocks
 
 
-class NonLocalHead:
+# Only a subclass decides which head super() is, so the base is Any to type checkers.
+class NonLocalHead(cast(Any, object)):
     """Mixin before one of Detectron2's RoI heads: a block after each chosen conv's ReLU.
 
     Args:

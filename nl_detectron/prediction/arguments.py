@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..engine import add_dataset_argument
 from ..engine.arguments import parse_count
-from .drawing import MAX_POINTS
+from .drawing import MAX_POINTS, AttentionPoint
 
 
 def make_argument_parser(description: str) -> ArgumentParser:
@@ -59,10 +59,10 @@ def make_argument_parser(description: str) -> ArgumentParser:
     return parser
 
 
-def parse_point(word: str) -> str | tuple[float, float]:
+def parse_point(word: str) -> AttentionPoint:
     """``auto``, or ``X,Y`` as two numbers."""
     if word == "auto":
-        return word
+        return "auto"
     try:
         x, y = map(float, word.split(","))
     except ValueError as error:

@@ -18,22 +18,22 @@ class InstanceColours:
     def __init__(self, class_colours: Sequence[Sequence[int]]):
         self._class_colours = np.array(class_colours) / 255
         self._previous: Instances | None = None
-        self._variants: list[int] = []  # of the previous instances
+        self._variants: dict[int, int] = {}  # by index of the previous instances
 
     def assign(self, instances: Instances) -> list[np.ndarray]:
         """RGB from 0 to 1 of each instance of the next frame."""
         classes = instances.pred_classes.tolist()
         variants = self._match_previous(instances)
         for i, kind in enumerate(classes):
-            if variants[i] is None:
-                taken = {v for v, k in zip(variants, classes, strict=True) if k == kind}
+            if i not in variants:
+                taken = {v for j, v in variants.items() if classes[j] == kind}
                 variants[i] = next(v for v in range(len(classes) + 1) if v not in taken)
         self._previous, self._variants = instances, variants
-        return [self._make_colour(k, v) for k, v in zip(classes, variants, strict=True)]
+        return [self._make_colour(kind, variants[i]) for i, kind in enumerate(classes)]
 
-    def _match_previous(self, instances: Instances) -> list[int | None]:
-        """Variants of instances that the previous frame had at this place, in this class."""
-        variants: list[int | None] = [None] * len(instances)
+    def _match_previous(self, instances: Instances) -> dict[int, int]:
+        """By index, variants of instances that the previous frame had there, in this class."""
+        variants: dict[int, int] = {}
         previous = self._previous
         if previous is None or not len(previous) or not len(instances):
             return variants

@@ -64,7 +64,7 @@ def draw_annotations(
     """
     classes = [a["category_id"] for a in annotations]
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
-    parts = {"boxes": np.array(boxes).reshape(-1, 4)}
+    parts: dict[str, Any] = {"boxes": np.array(boxes).reshape(-1, 4)}
     if annotations and "segmentation" in annotations[0]:
         parts["masks"] = [a["segmentation"] for a in annotations]
     if annotations and "keypoints" in annotations[0]:

@@ -1,5 +1,7 @@
 """Pictures of detections, and of where non-local blocks look from."""
 
+from typing import Literal
+
 import numpy as np
 from detectron2.data import Metadata
 from detectron2.structures import Instances
@@ -13,6 +15,7 @@ from .instances import describe_instances, format_labels
 
 SHORTEST, LONGEST = 320, 1920  # pixels; on smaller pictures labels would hide what they name
 LARGEST_SCALE = 10  # Detectron2 has no font small enough beyond
+AttentionPoint = Literal["auto"] | tuple[float, float]  # "auto": where detections are
 MAX_POINTS = 3  # detections that "auto" looks from
 DPI, MAX_DPI = 150, 200  # of panels; those below a video's frame may be finer, to be as wide
 MAX_PANEL = 8000  # pixels of a panel: videos' codec takes 8191 a side, Matplotlib 65535
@@ -34,13 +37,13 @@ class PredictionDrawer:
         self,
         metadata: Metadata,
         threshold: float,
-        attention: str | tuple[float, float] | None,
+        attention: AttentionPoint | None,
         skip: SkipReporter,
         show_scores: bool = False,
     ):
         self.metadata = metadata
-        self.threshold, self.attention, self.skip = threshold, attention, skip
-        self.show_scores = show_scores
+        self.threshold, self.skip, self.show_scores = threshold, skip, show_scores
+        self.attention: AttentionPoint | None = attention
         self._colours = InstanceColours(metadata.thing_colors)
         self._source: Source | None = None
 

@@ -111,7 +111,8 @@ def read_batches(sources: Iterable[Source], size: int, skip: SkipReporter) -> It
 def count_frames(sources: Iterable[Source]) -> int | None:
     """Number of frames in all sources, or None where one does not tell."""
     counts = [source.frames for source in sources]
-    return None if None in counts else sum(counts)
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def silence_opencv() -> None:

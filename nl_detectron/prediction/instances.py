@@ -1,6 +1,7 @@
 """Instances in words: names and colours of their classes, labels, and dicts for JSON."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pycocotools.mask
@@ -76,5 +77,6 @@ def describe_instances(instances: Instances, metadata: Metadata) -> list[dict]:
     if instances.has("pred_masks"):
         for row, mask in zip(rows, instances.pred_masks.numpy(), strict=True):
             rle = pycocotools.mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-            row["mask"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+            counts = cast(bytes, rle["counts"])  # a str, says its stub
+            row["mask"] = {"size": rle["size"], "counts": counts.decode()}
     return rows

@@ -67,7 +67,7 @@ class OutputWriter:
         return name
 
     def _add_to_video(self, source: Source, picture: np.ndarray) -> str:
-        if source != self._video_source:
+        if self._video is None or source != self._video_source:
             self._close_video()
             path = self.folder / self._reserve_name(source.stem, ".mp4")
             self._video, self._video_source = Mp4Writer(path, source.rate), source
@@ -108,7 +108,7 @@ class Mp4Writer:
         size = picture.shape[1::-1]
         if self._writer is None:
             self._size = size
-            code = cv2.VideoWriter_fourcc(*"mp4v")
+            code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self.path), code, self.rate, size)
             if not self._writer.isOpened():
                 raise UsageError(

@@ -15,7 +15,7 @@ from ..data import CocoDataset
 from ..engine import build_on_meta, load_config, load_model, make_output
 from ..errors import UsageError
 from ..modeling import find_blocks
-from .drawing import PredictionDrawer
+from .drawing import AttentionPoint, PredictionDrawer
 from .inputs import Frame, SkipReporter, Source, count_frames, read_batches
 from .instances import make_class_metadata
 from .outputs import OutputWriter, Window, check_output_folder
@@ -49,7 +49,7 @@ def predict_sources(
     skip: SkipReporter,
     say: Callable[[str], None],
     *,
-    attention: str | tuple[float, float] | None = None,
+    attention: AttentionPoint | None = None,
     show_scores: bool = False,
     batch_size: int = 1,
 ) -> dict[str, int]:

@@ -145,7 +145,11 @@ def draw_pairs(relay: Relay, rng: np.random.Generator) -> tuple[np.ndarray, list
 
 
 def _annotation(
-    relay: Relay, colour: str, shape: np.ndarray, ends: np.ndarray, signal: tuple[int, int, int]
+    relay: Relay,
+    colour: str,
+    shape: np.ndarray,
+    ends: list[np.ndarray],
+    signal: tuple[int, int, int],
 ) -> dict:
     low, high = shape.min(axis=0), shape.max(axis=0)
     x, y, side = signal

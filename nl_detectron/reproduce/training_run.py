@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from detectron2.config import CfgNode
@@ -191,7 +191,7 @@ def scale_overrides(
         )
     if not reference:
         return tuple(opts)
-    cfg = scale_batch(cfg, batch // reference * max(num_gpus, 1))
+    cfg = cast(CfgNode, scale_batch(cfg, batch // reference * max(num_gpus, 1)))
     before, after = flatten_config(load_config(str(file), opts)), flatten_config(cfg)
     changed = [(key, str(value)) for key, value in after.items() if before[key] != value]
     return (*opts, *(word for pair in changed for word in pair))
