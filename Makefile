@@ -99,7 +99,7 @@ evidence-report: $(STAMP) ## make docs/evidence.md and its pictures from benchma
 lint: $(STAMP) ## check style, formatting and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN) -m pyright --pythonpath $(BIN)
+	$(BIN) -m basedpyright --pythonpath $(BIN)
 
 clean: ## delete output/ and caches; the environment stays
 	rm -rf output .pytest_cache .ruff_cache .coverage htmlcov
