@@ -130,7 +130,7 @@ def test_a_config_is_found_by_its_name(suffix):
     ("name", "said"),
     [
         (f"{MASK}_nl_2x.yaml", f"did you mean {MASK}_nl_"),
-        ("nothing/of_the_kind", "'nothing/of_the_kind' is no config of the model zoo$"),
+        ("nothing/of_the_kind", "'nothing/of_the_kind' is not a config of the model zoo$"),
     ],
 )
 def test_an_unknown_name_is_told_with_those_near_it(name, said):

@@ -227,12 +227,15 @@ def test_every_kind_of_problem_is_tested():
         ("{", "cannot be read as JSON"),
         ("[1, 2]", "it holds a list"),
         ('{"images": [], "annotations": []}', "it lacks categories"),
-        ('{"images": {}, "annotations": [], "categories": []}', "images is no list"),
-        ('{"images": [1], "annotations": [], "categories": []}', "images is no list of objects"),
+        ('{"images": {}, "annotations": [], "categories": []}', "images is not a list"),
+        ('{"images": [1], "annotations": [], "categories": []}', "images is not a list of objects"),
         ('{"images": [], "annotations": [], "categories": []}', "images is empty"),
         ('{"images": [{}], "annotations": [], "categories": []}', "categories is empty"),
         ('{"images": [{}], "annotations": [], "categories": [{"id": 1}]}', "or its name"),
-        ('{"images": [{}], "annotations": [], "categories": [{"name": "a"}]}', "lacks its id"),
+        (
+            '{"images": [{}], "annotations": [], "categories": [{"name": "a"}]}',
+            "lacks a whole number as its id",
+        ),
         (
             '{"images": [{}], "annotations": [], '
             '"categories": [{"id": 1, "name": "a", "keypoints": 5}]}',

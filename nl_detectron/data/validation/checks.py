@@ -207,7 +207,7 @@ def _check_keypoints(annotation: dict, count: int, height: int, width: int) -> I
 
 
 def is_polygon(numbers: list) -> bool:
-    """Whether numbers are at least three points x, y, as Detectron2 requires."""
+    """Whether a list of numbers is at least three points x, y, as Detectron2 requires."""
     return len(numbers) >= 6 and len(numbers) % 2 == 0
 
 
