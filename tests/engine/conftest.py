@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from nl_detectron.engine import (
     Trainer,
     argument_parser,
-    configured,
+    config_from_args,
     load_config,
     load_run,
     preflight,
@@ -152,7 +152,7 @@ def line(arguments):
 
     def parse(config, *words, opts=PLAIN):
         args = arguments("--config-file", str(config), *map(str, words), *map(str, opts))
-        return configured(args), args
+        return config_from_args(args), args
 
     return parse
 

@@ -112,7 +112,7 @@ def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tm
         ({}, ["--num-gpus", "2"], "to run 2 processes on the CPU, set {device} to cpu"),
         ({}, ["--num-gpus", "3", "cpu"], "{batch_size} is 2: expected a multiple of 3, the number"),
         ({"norm": "SyncBN"}, ["--num-gpus", "2", "cpu"], "res4.nonlocal4.norm is a SyncBN"),
-        ({"train_set": "['tiny_trian']"}, [], "'tiny_trian' is not registered (near it: tiny_tra"),
+        ({"train_set": "['tiny_trian']"}, [], "'tiny_trian' is not registered (similar: tiny_tra"),
         ({"after": "['res9.0']"}, [], "this config describes no model: {after}: there is no"),
         ({"pairwise_factor": 0.0}, [], "expected a number above 0, got 0.0; to keep a block"),
         ({"weights": "nope.pth"}, [], "'nope.pth' does not exist"),

@@ -93,7 +93,7 @@ def test_seventeen_keypoints_of_another_kind_do_not_take_cocos_sigmas(line, bird
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("beak", "tail", "crown"), "no keypoint is left or right by its name"),
+        (("beak", "tail", "crown"), "no keypoint has left or right in its name"),
         (("beak", "left_eye", "left_foot"), "no partner on the other side for left_eye, left_foot"),
     ],
 )

@@ -24,7 +24,7 @@ from nl_detectron.engine import (
     load_config,
     scale_batch,
 )
-from nl_detectron.engine.evaluation import predicted
+from nl_detectron.engine.evaluation import predicted_tasks
 from nl_detectron.modeling import find_blocks
 
 ROOT = Path(__file__).parents[2]
@@ -202,7 +202,7 @@ def test_runs_are_equal(name):
     assert run.best_metric() == other.best_metric()
     evaluator = cfg.dataloader.evaluator
     assert cfg.train.get("seed", -1) == yaml.SEED
-    assert evaluator.tasks == list(predicted(yaml))
+    assert evaluator.tasks == list(predicted_tasks(yaml))
     assert evaluator.output_dir == f"./output/inference/{yaml.DATASETS.TEST[0]}"
 
 

@@ -97,7 +97,7 @@ def test_weights_that_cannot_be_loaded_are_told(kind, tmp_path, monkeypatch):
     for weights, said in (
         ("nope.pth", "'nope.pth' does not exist"),
         (str(tmp_path / "text.pth"), "cannot be read"),
-        ("http://127.0.0.1:9/model.pth", "cannot be fetched"),
+        ("http://127.0.0.1:9/model.pth", "cannot be downloaded"),
     ):
         with pytest.raises(UsageError, match=said):
             load_model(str(DEMO[kind]), weights=weights, device="cpu")

@@ -265,7 +265,7 @@ def test_a_checkpoint_that_cannot_be_fetched_is_named(refusal, monkeypatch, tmp_
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     url = "http://127.0.0.1:9/model.pth"  # the discard port: nothing answers
     message = refusal("MODEL.WEIGHTS", url)
-    assert url in message and "cannot be fetched" in message
+    assert url in message and "cannot be downloaded" in message
 
 
 def test_a_good_checkpoint_of_either_format_passes(tiny_config, tmp_path, trained, arguments):

@@ -277,7 +277,7 @@ def test_a_baseline_evaluated_as_a_non_local_model_is_the_baseline(
     assert ended["bbox/AP"] > 0
     assert same(results) == same(ended)
     assert detections(blocks) == detections(baseline) != []
-    assert "Fresh: backbone.bottom_up.res4.nonlocal4 (8)." in caplog.text
+    assert "Not in the file: backbone.bottom_up.res4.nonlocal4 (8)." in caplog.text
 
 
 def test_an_evaluation_of_a_model_that_was_never_trained_is_refused(trained, weighted, tmp_path):
