@@ -110,7 +110,7 @@ def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tm
     [
         ({"amp_dtype": "fp16"}, [], "{amp_dtype}: expected one of float16, bfloat16, got 'fp16'"),
         ({}, ["--num-gpus", "2"], "to run 2 processes on the CPU, set {device} to cpu"),
-        ({}, ["--num-gpus", "3", "cpu"], "{batch_size} is 2: expected a multiple of 3, the number"),
+        ({}, ["--num-gpus", "3", "cpu"], "({batch_size}): expected a multiple of 3, the number"),
         ({"norm": "SyncBN"}, ["--num-gpus", "2", "cpu"], "res4.nonlocal4.norm is a SyncBN"),
         ({"train_set": "['tiny_trian']"}, [], "'tiny_trian' is not registered (similar: tiny_tra"),
         ({"after": "['res9.0']"}, [], "this config describes no model: {after}: there is no"),

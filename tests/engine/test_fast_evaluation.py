@@ -144,5 +144,5 @@ def test_pycocotools_evaluates_where_there_is_nothing_faster(monkeypatch, caplog
         assert not fast_evaluation()
     assert coco_evaluation.COCOeval_opt is COCOeval
     assert [record.message for record in caplog.records] == [
-        "faster-coco-eval is not installed: pycocotools evaluates, which takes longer"
+        "faster-coco-eval is not installed: evaluating by pycocotools, which is slower"
     ]
