@@ -255,5 +255,5 @@ def test_an_image_that_cannot_be_read_is_told(record, tmp_path, content):
     file = tmp_path / "0.png"
     if content:
         file.write_bytes(content)
-    with pytest.raises(UsageError, match=r"image .*0\.png cannot be read .* fetch it"):
+    with pytest.raises(UsageError, match=r"image .*0\.png cannot be read .* replace it"):
         _make_sample({**record, "file_name": str(file)})
