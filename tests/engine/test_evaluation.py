@@ -203,7 +203,7 @@ def refusal(things_and_stuff, tiny_config, tmp_path, arguments):
 
 
 @pytest.mark.parametrize(
-    ("model", "train", "test", "said"),
+    ("model", "train", "test", "message"),
     [
         (
             PANOPTIC,
@@ -222,8 +222,10 @@ def refusal(things_and_stuff, tiny_config, tmp_path, arguments):
         (PANOPTIC, "panoptic_val", "deeplab_val", "'deeplab_val' has ground truth for nothing"),
     ],
 )
-def test_a_set_that_does_not_fit_the_model_is_refused(refusal, deeplab, model, train, test, said):
-    assert said in refusal(*model, *sets(train, test))
+def test_a_set_that_does_not_fit_the_model_is_refused(
+    refusal, deeplab, model, train, test, message
+):
+    assert message in refusal(*model, *sets(train, test))
 
 
 @pytest.fixture

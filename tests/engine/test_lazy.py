@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from kinds import ROOT
+from config_kinds import ROOT
 
 from nl_detectron.engine import Trainer, build_on_meta, lazy, load_config
 from nl_detectron.errors import UsageError
@@ -82,7 +82,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("nope.py", "'nope.py' does not exist"),
         ("broken.py", "broken.py' cannot be read: SyntaxError"),
@@ -107,7 +107,7 @@ FILES = {
         ("{demo} dataloader.test.dataset.names=[relay_val,relay_train]", "expected one data set"),
     ],
 )
-def test_each_mistake_is_told_in_one_line(words, said, tmp_path, monkeypatch):
+def test_each_mistake_is_told_in_one_line(words, message, tmp_path, monkeypatch):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -120,7 +120,7 @@ def test_each_mistake_is_told_in_one_line(words, said, tmp_path, monkeypatch):
     assert isinstance(stop.value.code, str)
     assert stop.value.code.startswith("train_net.py: error: ")
     assert "\n" not in stop.value.code
-    assert said in stop.value.code
+    assert message in stop.value.code
 
 
 def test_what_takes_a_yaml_says_so():

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetMapper
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
-from helpers import detections, made_up_batch, randomise
+from helpers import detections, make_batch, randomise
 from omegaconf import DictConfig, ListConfig
 from torch import nn
 
@@ -232,7 +232,7 @@ def test_each_loads_the_others_checkpoint(build_first, tmp_path):
     checkpointer = Checkpointer(other)
     checkpointer.load(str(tmp_path / "model.pth"))
     assert not checkpointer.fresh and not checkpointer.unused
-    batch = made_up_batch()
+    batch = make_batch()
     found, expected = detections(other, batch), detections(model, batch)
     assert len(expected["0.scores"]) > 0
     assert found.keys() == expected.keys()

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from config_kinds import KINDS
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from kinds import KINDS
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

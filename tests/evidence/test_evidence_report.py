@@ -15,7 +15,7 @@ from benchmarks.evidence.train import FULL
 SECONDS = {"baseline": {"median": 0.25}}
 
 
-def made_up(name, seed, ap):
+def make_result(name, seed, ap):
     run = RUNS[name]
     tasks = ("box", "keypoint") if run.data.keypoints else ("box", "mask")
     points = [(100, 0.2), (200, 0.6), (300, 1.0)]
@@ -49,7 +49,7 @@ def made_up(name, seed, ap):
 def results_of(**aps):
     """By the run's name: the AP of seeds 101, 102, ..."""
     return {
-        name: {seed: made_up(name, seed, ap) for seed, ap in enumerate(values, 101)}
+        name: {seed: make_result(name, seed, ap) for seed, ap in enumerate(values, 101)}
         for name, values in aps.items()
     }
 
@@ -103,7 +103,7 @@ def test_a_row_is_the_mean_range_and_number_of_its_own_seeds():
 def test_results_of_earlier_settings_are_shown_and_told(tmp_path, monkeypatch):
     from benchmarks.evidence import report
 
-    stale = {**made_up("baseline", 101, 30), "key": "another"}
+    stale = {**make_result("baseline", 101, 30), "key": "another"}
     (tmp_path / "baseline-seed101.json").write_text(json.dumps(stale))
     monkeypatch.setattr(report, "FULL", FULL._replace(results=tmp_path))
     text = dict(parts(load(tmp_path), {}))["runs"]
