@@ -64,7 +64,7 @@ def as_mmcv(ours: NonLocalBlock) -> nn.Module:
     """Return mmcv's block with the weights of ours."""
     from mmcv.cnn.bricks import NonLocal2d
 
-    theirs = NonLocal2d(
+    mmcv_block = NonLocal2d(
         ours.in_channels,
         reduction=ours.in_channels // ours.inner_channels,
         sub_sample=ours.subsample == "after",
@@ -72,13 +72,13 @@ def as_mmcv(ours: NonLocalBlock) -> nn.Module:
     )
     for name, module in (("theta", ours.theta), ("phi", ours.phi), ("g", ours.g)):
         if isinstance(module, nn.Conv2d):
-            conv = getattr(theirs, name)  # with a pool, a Sequential of both
+            conv = getattr(mmcv_block, name)  # with a pool, a Sequential of both
             conv = conv[0] if isinstance(conv, nn.Sequential) else conv
             conv.conv.load_state_dict(module.state_dict())
-    theirs.conv_out.conv.load_state_dict(ours.w_z.state_dict())
+    mmcv_block.conv_out.conv.load_state_dict(ours.w_z.state_dict())
     if ours.pairwise_name == "concatenation":
-        _copy(ours.pairwise.w_f[None, :, None, None], theirs.concat_project.conv.weight)
-    return theirs
+        _copy(ours.pairwise.w_f[None, :, None, None], mmcv_block.concat_project.conv.weight)
+    return mmcv_block
 
 
 @torch.no_grad()

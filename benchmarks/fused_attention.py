@@ -93,7 +93,7 @@ def small(case: dict) -> dict:
 
 
 def rules_from(records: Sequence[dict], measured_on: str) -> tuple[Rule, ...]:
-    """Rules that fuse a sum up to the number of pairs up to which that was never slower.
+    """Derive rules: a sum is fused up to the number of pairs below which fused was never slower.
 
     The number of pairs is that of one image. Ratios are medians over the numbers of images and over
     the dtypes of a group.

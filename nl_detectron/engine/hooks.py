@@ -122,5 +122,5 @@ def commit() -> str | None:
     command = ["git", "-C", clone, *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or a clone of someone else's
+    except (OSError, subprocess.CalledProcessError):  # no git, or another user's clone
         return None

@@ -19,7 +19,7 @@ def start_run(cfg: Config, args: Namespace) -> None:
     register_data(getattr(args, "dataset", ()))
     notes = getattr(args, "notes", ())
     default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
-    # One choice for the whole model: matrix products use TF32 if convs do (PyTorch's default).
+    # One choice for the whole model: matrix products use TF32 if convs do, as they do by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     run, rank = describe_run(cfg), comm.get_rank()
     log = setup_logger(run.output_dir, distributed_rank=rank, name="nl_detectron", abbrev_name="nl")
