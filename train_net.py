@@ -17,7 +17,7 @@ def main(args: Namespace) -> None:
     Each reads the config for itself: what a LazyConfig defines in its own file cannot be sent to
     another process.
     """
-    cfg = engine.configured(args)
+    cfg = engine.config_from_args(args)
     engine.start_run(cfg, args)
     if args.eval_only:
         engine.evaluate(cfg, resume=args.resume)
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     args = engine.argument_parser().parse_args()
     with distributed.one_message():
         distributed.follow_torchrun(args)
-        cfg = engine.configured(args)
+        cfg = engine.config_from_args(args)
         if distributed.is_first_on_machine():
             engine.preflight(cfg, args)
         distributed.launch(main, (args,), args, engine.describe_run(cfg).device)

@@ -1,4 +1,1 @@
-"""What the non-local sum costs, measured: ``python -m benchmarks.run``.
-
-README.md tells the rules.
-"""
+"""Benchmarks of time and memory: ``python -m benchmarks.run``. README.md describes the method."""

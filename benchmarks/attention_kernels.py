@@ -1,4 +1,4 @@
-"""Which kernels of fused attention ran, as the profiler saw them."""
+"""The kernels of fused attention that a call runs, by PyTorch's profiler."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ def attention_kernels(call: Call) -> list[str]:
     """Names of the CUDA kernels, or on the CPU the operators, of fused attention in a call.
 
     Raises:
-        RuntimeError: the profiler saw no kernel at all, so that it cannot tell.
+        RuntimeError: the profiler recorded no kernel at all, so the answer is unknown.
     """
     activities = torch.profiler.ProfilerActivity
     cuda = torch.cuda.is_available()
@@ -23,17 +23,17 @@ def attention_kernels(call: Call) -> list[str]:
             torch.cuda.synchronize()
     names = {event.key.split("<")[0].split("(")[0] for event in profile.key_averages()}
     if not names:
-        raise RuntimeError("the profiler saw no kernels: is CUPTI allowed to this user?")
-    words = ("fmha", "flash", "attn", "sdpa")
-    return sorted(name for name in names if any(word in name.lower() for word in words))
+        raise RuntimeError("the profiler recorded no kernels: may this user access CUPTI?")
+    parts = ("fmha", "flash", "attn", "sdpa")
+    return sorted(name for name in names if any(part in name.lower() for part in parts))
 
 
 def attention_backend(kernels: Sequence[str]) -> str:
-    """Which of PyTorch's backends the kernels of :func:`attention_kernels` belong to.
+    """Name of the PyTorch backend that the kernels of :func:`attention_kernels` belong to.
 
-    cuDNN's kernels are called flash too, so that cuDNN comes first.
+    cuDNN is looked for first, because "flash" is in the names of its kernels too.
     """
     backends = {"cudnn": "cuDNN", "flash": "flash", "fmha": "memory-efficient"}
     names = " ".join(kernels).lower()
-    found = next((backend for word, backend in backends.items() if word in names), "none")
-    return found if found != "none" or not kernels else "unknown"
+    unknown = "unknown" if kernels else "none"
+    return next((backend for part, backend in backends.items() if part in names), unknown)

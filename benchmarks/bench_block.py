@@ -1,8 +1,8 @@
 """Our ``NonLocalBlock`` against mmcv's ``NonLocal2d``, with the same weights and the same outputs.
 
-What mmcv calls sub_sample pools phi and g after their convs: our subsample="after". Our "before"
-(the released code's, and our default) is another function of x, and is timed beside them.
-mmcv has no global_context.
+mmcv's sub_sample pools phi and g after their convs, as our subsample="after" does. Our "before"
+(that of the released code, and our default) is a different function of x. It is timed too, but its
+outputs are not compared. mmcv has no global_context.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from .comparison import compare
 from .timing import Call
 
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
-ALIKE = ("mmcv", "none", "after")
+ALIKE = ("mmcv", "none", "after")  # ways whose outputs must agree
 STD = 0.1  # of x and of every weight: exponents are a few units
 
 
@@ -29,7 +29,7 @@ def records(quick: bool) -> Iterator[dict]:
 
 
 def build(way: str, **case) -> Call:
-    """``way`` is mmcv, or the subsample of our block."""
+    """Build the call of a case; ``way`` is "mmcv", or the subsample argument of our block."""
     torch.manual_seed(0)
     channels = case["channels"]
     ours = NonLocalBlock(
@@ -41,7 +41,7 @@ def build(way: str, **case) -> Call:
         nn.init.normal_(parameter, std=STD)
     block = (as_mmcv(ours) if way == "mmcv" else ours).to(DEVICE)
     shape = (case["images"], channels, case["height"], case["width"])
-    torch.manual_seed(1)  # mmcv has drawn numbers of its own
+    torch.manual_seed(1)  # building mmcv's block has drawn random numbers
     x, dz = (STD * torch.randn(shape, device=DEVICE) for _ in range(2))
 
     def forward():
@@ -61,10 +61,10 @@ def build(way: str, **case) -> Call:
 
 
 def as_mmcv(ours: NonLocalBlock) -> nn.Module:
-    """mmcv's block with our weights."""
+    """Return mmcv's block with the weights of ours."""
     from mmcv.cnn.bricks import NonLocal2d
 
-    theirs = NonLocal2d(
+    mmcv_block = NonLocal2d(
         ours.in_channels,
         reduction=ours.in_channels // ours.inner_channels,
         sub_sample=ours.subsample == "after",
@@ -72,13 +72,13 @@ def as_mmcv(ours: NonLocalBlock) -> nn.Module:
     )
     for name, module in (("theta", ours.theta), ("phi", ours.phi), ("g", ours.g)):
         if isinstance(module, nn.Conv2d):
-            conv = getattr(theirs, name)  # followed by its pool, where there is one
+            conv = getattr(mmcv_block, name)  # with a pool, a Sequential of both
             conv = conv[0] if isinstance(conv, nn.Sequential) else conv
             conv.conv.load_state_dict(module.state_dict())
-    theirs.conv_out.conv.load_state_dict(ours.w_z.state_dict())
+    mmcv_block.conv_out.conv.load_state_dict(ours.w_z.state_dict())
     if ours.pairwise_name == "concatenation":
-        _copy(ours.pairwise.w_f[None, :, None, None], theirs.concat_project.conv.weight)
-    return theirs
+        _copy(ours.pairwise.w_f[None, :, None, None], mmcv_block.concat_project.conv.weight)
+    return mmcv_block
 
 
 @torch.no_grad()
@@ -87,10 +87,11 @@ def _copy(source: Tensor, target: Tensor) -> None:
 
 
 def refuse(way: str, case: dict) -> str:
-    """mmcv's concatenation builds (2D,N,M): theta and phi repeated, beside each other, as input.
+    """Why a case is not run: mmcv's block would take too much memory; "" if it would not.
 
-    With the inner channels D = C/2 that is C channels, once repeated and once concatenated, and a
-    copy of it for the conv; the backward pass would hold them twice.
+    mmcv's concatenation repeats theta and phi to (D,N,M) and concatenates them to (2D,N,M). With
+    inner channels D = C/2 these are C channels, once repeated, once concatenated and once copied
+    for the conv.
     """
     if way != "mmcv":
         return ""

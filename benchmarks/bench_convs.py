@@ -1,7 +1,7 @@
-"""The block's convs that share an input: one after the other, as the block does, or as one.
+"""The block's convs that share an input: separate, as in the block, or as one joint conv.
 
-phi and g share the pooled x; without a pool theta joins them. The joint conv puts the weights
-together each time, as the block keeps them apart for checkpoints of other code.
+phi and g share the pooled x; without a pool, theta shares x with them. The joint conv concatenates
+the weights in each call, because the block keeps them separate for checkpoints of other code.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,8 @@ def build(way: str, **case) -> Call:
         with cases.precision(case):
             if way == "separate":
                 return tuple(conv(x) for conv in convs)
-            weight, bias = (torch.cat([getattr(c, of) for c in convs]) for of in ("weight", "bias"))
+            weight = torch.cat([conv.weight for conv in convs])
+            bias = torch.cat([conv.bias for conv in convs])
             return F.conv2d(x, weight, bias).split(channels // 2, dim=1)
 
     def forward():

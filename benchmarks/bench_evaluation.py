@@ -1,4 +1,4 @@
-"""COCO's metrics of made-up detections: faster-coco-eval against pycocotools."""
+"""COCO's metrics of synthetic detections: faster-coco-eval against pycocotools."""
 
 import contextlib
 import copy
@@ -15,35 +15,35 @@ from pycocotools.cocoeval import COCOeval
 
 from nl_detectron.engine.fast_evaluation import faster_coco_eval
 
-SIDE = 640  # pixels of an image, both ways
-ALIKE = 1e-10  # no precision, recall or score may differ by more
+SIDE = 640  # height and width of an image in pixels
+TOLERANCE = 1e-10  # largest difference of a precision, recall or score
 WAYS = {"pycocotools": COCOeval, "faster-coco-eval": faster_coco_eval}
 
 
 def records(quick: bool, images: int = 5000) -> Iterator[dict[str, Any]]:
     case = {"images": 50 if quick else images, "classes": 80, "detections": 100}
-    truth, found = made_up(**case)
+    truth, detections = make_synthetic_data(**case)
     for task in ("bbox", "segm"):
-        yield {"case": {"task": task, **case}, **compare(truth, found, task)}
+        yield {"case": {"task": task, **case}, **compare(truth, detections, task)}
 
 
-def compare(truth: dict, found: list[dict], task: str) -> dict[str, Any]:
-    """The seconds of evaluate, accumulate and summarize, once each way, on copies of their own.
+def compare(truth: dict, detections: list[dict], task: str) -> dict[str, Any]:
+    """Time evaluate, accumulate and summarize in seconds, once each way, each on its own copies.
 
     Raises:
-        ValueError: numbers that differ.
+        ValueError: the results differ.
     """
     seconds, results = {}, {}
     for way, make in WAYS.items():
         with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = load(make, truth, found, task)
+            evaluation = load(make, truth, detections, task)
             start = time.perf_counter()
             results[way] = run(evaluation)
             seconds[way] = time.perf_counter() - start
         del evaluation
     slow, fast = results.values()
     difference = max(float(np.abs(a - b).max()) for a, b in zip(slow, fast, strict=True))
-    if not difference <= ALIKE:
+    if not difference <= TOLERANCE:
         raise ValueError(f"{task}: the results differ by {difference}")
     return {
         "seconds": seconds,
@@ -54,35 +54,38 @@ def compare(truth: dict, found: list[dict], task: str) -> dict[str, Any]:
     }
 
 
-def load(make, truth: dict, found: list[dict], task: str):
-    """As Detectron2 does: masks lose their boxes, whose area would be taken for theirs."""
+def load(make, truth: dict, detections: list[dict], task: str):
+    """Load data as Detectron2 does, without boxes for masks: COCO would take the boxes' areas."""
     coco = COCO()
     coco.dataset = copy.deepcopy(truth)
     coco.createIndex()
-    left = [{k: v for k, v in d.items() if task != "segm" or k != "bbox"} for d in found]
-    return make(coco, coco.loadRes(left), task)
+    results = [{k: v for k, v in d.items() if task != "segm" or k != "bbox"} for d in detections]
+    return make(coco, coco.loadRes(results), task)
 
 
 def run(evaluation) -> tuple[np.ndarray, ...]:
-    """Its stats, precisions, recalls and scores."""
+    """Run an evaluation; return its stats, precisions, recalls and scores."""
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
     return (evaluation.stats, *(evaluation.eval[k] for k in ("precision", "recall", "scores")))
 
 
-def made_up(
+def make_synthetic_data(
     images: int, classes: int, detections: int, keypoints: int = 0, seed: int = 0
 ) -> tuple[dict, list[dict]]:
-    """A data set in COCO's format, and detections in that of its results.
+    """Make a data set in COCO's format, and detections in COCO's results format.
 
-    Of all sizes that COCO tells apart, with crowds, objects marked to be ignored, equal scores,
-    equal boxes and overlaps of just a half; the last class has no object, and some images
-    have no object or no detection. Ids are not in a row.
+    Objects have all sizes that COCO distinguishes. There are crowds, objects marked as ignored,
+    equal scores, equal boxes and overlaps of exactly a half. The last class has no object, and some
+    images have no object or no detection. Ids are not consecutive.
 
     Args:
-        detections: an image has at most.
-        keypoints: of an object; with them come no masks.
+        images: number of images.
+        classes: number of classes.
+        detections: number of detections in an image that has any.
+        keypoints: number of keypoints of an object; objects with keypoints have no masks.
+        seed: seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
     ids = [3 * c + 1 for c in range(classes)]
@@ -91,7 +94,7 @@ def made_up(
         "categories": [{"id": c, "name": str(c)} for c in ids],
         "annotations": [],
     }
-    found = []
+    results = []
     for number, image in enumerate(truth["images"]):
         objects = [] if number % 9 == 4 else _boxes(rng, rng.integers(1, 14))
         kinds = rng.choice(ids[:-1] or ids, len(objects))
@@ -104,9 +107,9 @@ def made_up(
             near = rng.integers(0, max(len(objects), 1), detections)
             for i, at in enumerate(near):
                 hit = len(objects) and i % 3 == 0
-                box = _moved(rng, objects[at]) if hit else _boxes(rng, 1)[0]
+                box = _move(rng, objects[at]) if hit else _boxes(rng, 1)[0]
                 kind = kinds[at] if hit and i % 4 else rng.choice(ids)
-                found.append(
+                results.append(
                     {
                         "image_id": image["id"],
                         "category_id": int(kind),
@@ -114,18 +117,18 @@ def made_up(
                         **_shape(rng, box, keypoints),
                     }
                 )
-    return truth, found
+    return truth, results
 
 
 def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count, 4) of x, y, width, height in whole pixels, half of them less than 60 wide."""
+    """Boxes (count, 4) as x, y, width, height in whole pixels; half of them are below 60 wide."""
     sides = np.exp(rng.uniform(np.log(8), np.log(SIDE * 0.7), (count, 2))).round()
     corners = (rng.random((count, 2)) * (SIDE - sides)).round()
     return np.concatenate([corners, sides], axis=1)
 
 
-def _moved(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
-    """The same, or a half as wide, or somewhere near."""
+def _move(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
+    """Return the same box, or one of half its width, or one nearby."""
     x, y, w, h = box
     how = rng.integers(4)
     if how == 0:
@@ -143,7 +146,7 @@ def _object(rng: np.random.Generator, box: np.ndarray, keypoints: int) -> dict[s
         shape["keypoints"][2::3] = seen.tolist()
         shape["num_keypoints"] = int((seen > 0).sum())
     else:
-        shape["segmentation"] = _counts(box) if crowd else [_outline(box)]
+        shape["segmentation"] = _crowd_mask(box) if crowd else [_outline(box)]
     return {
         **shape,
         "area": float(box[2] * box[3]) * (1.0 if keypoints else 0.83),
@@ -164,15 +167,15 @@ def _shape(rng: np.random.Generator, box: np.ndarray, keypoints: int) -> dict[st
 
 
 def _outline(box: np.ndarray) -> list[float]:
-    """Of an octagon that fills most of a box."""
+    """Polygon of an octagon that fills most of a box."""
     x, y, w, h = box.tolist()
     near, far = 0.29, 0.71
     corners = [(near, 0), (far, 0), (1, near), (1, far), (far, 1), (near, 1), (0, far), (0, near)]
     return [v for a, b in corners for v in (x + a * w, y + b * h)]
 
 
-def _counts(box: np.ndarray) -> dict[str, Any]:
-    """A box as COCO has its crowds: how many pixels are out and in by turns, column by column."""
+def _crowd_mask(box: np.ndarray) -> dict[str, Any]:
+    """A box as an uncompressed RLE: runs of pixels outside and inside in turn, by columns."""
     x, y, w, h = box.astype(int).tolist()
     columns = [h, SIDE - h] * (w - 1)
     counts = [x * SIDE + y, *columns, h, (SIDE - x - w) * SIDE + SIDE - y - h]

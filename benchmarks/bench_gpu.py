@@ -1,7 +1,7 @@
-"""What gpu_proof measures of sums and blocks, dense against fused, and of whole models.
+"""Benchmarks of gpu_proof: sums and blocks, dense against fused, and whole models.
 
-Shapes are those of two 800x1344 images, and of their RoIs in a keypoint head; changing ones come
-as multi-scale images and their RoIs do.
+Shapes are those of two 800x1344 images, and of their RoIs in a keypoint head. Changing shapes are
+those of multi-scale images and their RoIs.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,9 +36,10 @@ CHANGING: dict[str, list[Size]] = {
 
 
 def block_cases(what: str, quick: bool) -> list[dict]:
-    """What is measured: the ``sum`` alone, the ``block``, or the block at ``changing`` shapes."""
+    """Cases of one benchmark: the ``sum`` alone, the ``block``, or the block at ``changing``
+    shapes."""
     shapes, modes = (CHANGING, ("train",)) if what == "changing" else (FIXED, ("forward", "train"))
-    found = [
+    built = [
         {
             "what": what,
             "shape": shape,
@@ -49,9 +50,9 @@ def block_cases(what: str, quick: bool) -> list[dict]:
         for shape, mode, precision in product(shapes, modes, cases.DTYPES)
     ]
     if not quick:
-        return found
-    of_res4 = [case for case in found if case["shape"] == "res4"]
-    return [{**case, "channels": 16, "sizes": [(2, 4, 6)] * len(case["sizes"])} for case in of_res4]
+        return built
+    res4 = [case for case in built if case["shape"] == "res4"]
+    return [{**case, "channels": 16, "sizes": [(2, 4, 6)] * len(case["sizes"])} for case in res4]
 
 
 def block_records(quick: bool) -> Iterator[dict]:
@@ -61,10 +62,10 @@ def block_records(quick: bool) -> Iterator[dict]:
         case |= {"images": s.b, "n": s.n, "m": s.m, "channels": s.d}
         yield _attempt(case, "benchmarks.fused_attention", WAYS, budget)
     for case in block_cases("block", quick):
-        taken = "fused" if prefers_sdpa(_sizes(case)) else "dense"
-        yield {**_attempt(case, __name__, WAYS, budget), "takes": taken}
+        chosen = "fused" if prefers_sdpa(_sizes(case)) else "dense"
+        yield {**_attempt(case, __name__, WAYS, budget), "takes": chosen}
     for case in block_cases("changing", quick):
-        yield _changing(case, QUICK_BUDGET if quick else CHANGING_BUDGET)
+        yield _measure_changing(case, QUICK_BUDGET if quick else CHANGING_BUDGET)
 
 
 def model_cases(quick: bool) -> list[dict]:
@@ -89,31 +90,31 @@ def model_records(quick: bool) -> Iterator[dict]:
 
 
 def _sizes(case: dict) -> Sizes:
-    """Sizes of the sum in a block that pools x."""
+    """Sizes of the sum in a block that pools x to phi and g."""
     ((b, h, w),), d = case["sizes"], case["channels"] // 2
     return Sizes(b, h * w, d, (h // 2) * (w // 2), d, "cuda", cases.dtype(case))
 
 
-def _changing(case: dict, budget: Budget) -> dict:
-    """Each way in a fresh process, which sees a sequence of shapes once, and then again.
+def _measure_changing(case: dict, budget: Budget) -> dict:
+    """Measure each way in a fresh process, which runs a sequence of shapes several times.
 
-    Seconds are those of one shape, the mean over all.
+    Seconds are means over the shapes of the sequence.
     """
     record = {"case": case, "refused": {}, "seconds": {}, "first_seconds": {}}
     for way in WAYS:
         try:
-            found = fresh.measure(__name__, way, case, budget)
+            measured = fresh.measure(__name__, way, case, budget)
         except fresh.Failed as error:
             record["refused"][way] = str(error)
         else:
             shapes = len(case["sizes"])
-            record["seconds"][way] = spread([s / shapes for s in found["seconds"]])
-            record["first_seconds"][way] = spread([found["first_seconds"] / shapes])
+            record["seconds"][way] = spread([s / shapes for s in measured["seconds"]])
+            record["first_seconds"][way] = spread([measured["first_seconds"] / shapes])
     return record
 
 
 def _attempt(case: dict, module: str, ways: tuple[str, ...], budget: Budget) -> dict:
-    """A comparison, or the reason why there is none: the next may go well."""
+    """A comparison, or the reason why it failed, so that the next one can run."""
     try:
         return compare(module, case, ways, budget)
     except Exception as error:
@@ -121,7 +122,7 @@ def _attempt(case: dict, module: str, ways: tuple[str, ...], budget: Budget) -> 
 
 
 def build(way: str, *, channels: int, sizes: list[Size], mode: str, **_) -> Call:
-    """A block at each of the sizes in turn; ``way`` is that of its sum."""
+    """Build a call of a block at each of the sizes in turn; ``way`` is a method of its sum."""
     torch.manual_seed(0)
     block = NonLocalBlock(channels)
     for parameter in block.parameters():

@@ -1,6 +1,6 @@
-"""Time and memory of each form from few positions to many: forward only, nothing pooled, M = N.
+"""Time and memory of each pairwise form against the number of positions, forward and unpooled.
 
-Each point is measured in a fresh process of its own.
+Each point is measured in a fresh process.
 """
 
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from .timing import Budget, Call, spread
 POSITIONS = (2100, 4200, 8400, 16800, 33600, 67200)
 QUICK = (64, 128, 256)
 CHANNELS = 256  # D and E
-PLAIN_UP_TO = 16800  # positions; its matrices grow on, and so does its time
+DENSE_UP_TO = 16800  # positions; beyond, dense sums take too much memory and time
 BUDGET = Budget(seconds=1.0)
 
 
 def records(quick: bool) -> Iterator[dict]:
     for positions in QUICK if quick else POSITIONS:
         for form in PAIRWISE:
-            for way in ("forward", "dense") if positions <= PLAIN_UP_TO else ("forward",):
+            for way in ("forward", "dense") if positions <= DENSE_UP_TO else ("forward",):
                 case = {"form": form, "positions": positions, "channels": CHANNELS}
-                found = fresh.measure(__name__, way, case, BUDGET)
+                measured = fresh.measure(__name__, way, case, BUDGET)
                 yield {
                     "case": {**case, "way": way},
-                    "turns": len(found["seconds"]),
-                    "seconds": spread(found["seconds"]),
-                    "peak_bytes": found["peak_bytes"],
+                    "turns": len(measured["seconds"]),
+                    "seconds": spread(measured["seconds"]),
+                    "peak_bytes": measured["peak_bytes"],
                 }
 
 

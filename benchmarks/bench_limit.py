@@ -1,7 +1,7 @@
-"""How far from the machine's limit: the same multiply-adds as large square matrix products.
+"""Distance from the machine's limit: the same multiply-adds as large square matrix products.
 
-share = seconds of the products over seconds of the form, both within the same turns. That of the
-plain formula tells what any other way of the same products could gain at most: its inverse.
+share = seconds of the products / seconds of the form, both in the same turns. The inverse of the
+dense sum's share is the largest speed-up that any other way to compute the same products can reach.
 """
 
 from collections.abc import Iterator
@@ -36,9 +36,10 @@ def records(quick: bool) -> Iterator[dict]:
 
 
 def multiply_adds(case: dict) -> dict[str, float]:
-    """Those that count for each way, and those done: a fast backward pass makes its scores again.
+    """Multiply-adds that are counted for each way, and those that ``forward`` computes ("done").
 
-    A matrix product has a forward pass and two like it backward.
+    A fused backward pass computes the scores again. A matrix product takes as many multiply-adds
+    forward, and twice as many backward.
     """
     s = bench_op.sizes(case)
     pairwise = build_pairwise(case["form"], s.d)
@@ -57,7 +58,7 @@ def multiply_adds(case: dict) -> dict[str, float]:
     }
 
 
-ALIKE = ()  # a matrix product of its own is nobody's equal
+ALIKE = ()  # the outputs of the ways are not the same, so none are compared
 
 
 def build(way: str, *, square: int, **case) -> Call:

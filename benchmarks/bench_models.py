@@ -1,7 +1,7 @@
-"""Whole models: what non-local blocks add to Mask R-CNN and Keypoint R-CNN of Detectron2.
+"""Whole models: time and memory that blocks add to Detectron2's Mask R-CNN and Keypoint R-CNN.
 
-The same weights in both, and a made-up image. The blocks start as identities, so the
-two see the same proposals and RoIs and return the same losses and boxes: that is checked.
+Both models have the same weights, and the images are synthetic. The blocks start as identities, so
+both models have the same proposals, RoIs, losses and boxes; losses and boxes are compared.
 """
 
 import os
@@ -36,7 +36,7 @@ MODELS = {  # config, its twin, and overrides
         f"{KEYPOINTS}_FPN_1x.yaml",
     ),
 }
-THIN = (  # heads that cost next to nothing
+THIN = (  # small heads
     *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"),
     *("MODEL.ROI_MASK_HEAD.CONV_DIM", "16", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16"),
     *("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "(16, 16, 16, 16, 16, 16, 16, 16)"),
@@ -44,7 +44,7 @@ THIN = (  # heads that cost next to nothing
 )
 WAYS = ("nonlocal", "baseline")
 OBJECTS = 8
-MANY_TENSORS = True  # fresh.py heeds it
+MANY_TENSORS = True  # fresh.py then sets malloc to return memory at once
 IMAGE, QUICK_IMAGE = (800, 1344), (64, 96)
 BUDGET = Budget(seconds=20.0, at_least=6, at_most=40, within=0.03)
 QUICK_BUDGET = Budget(seconds=1.0, at_least=1)
@@ -80,12 +80,12 @@ def build(
         network = load(config, *overrides)
         unknown = network.load_state_dict(weights, strict=False).unexpected_keys
         if unknown:
-            raise ValueError(f"the twin has tensors of its own: {unknown}")
-    batch = [made_up(height, width, seed=2 + i) for i in range(images)]
+            raise ValueError(f"the twin has tensors that the model lacks: {unknown}")
+    batch = [make_synthetic_image(height, width, seed=2 + i) for i in range(images)]
     case = {"mode": mode}
 
     def train():
-        torch.manual_seed(1)  # proposals are sampled
+        torch.manual_seed(1)  # proposals are sampled randomly
         network.zero_grad(set_to_none=True)
         with EventStorage(), cases.precision(case):
             losses = network(batch)
@@ -100,25 +100,25 @@ def build(
     return train if cases.trains(case) else inference
 
 
-def load(config: str, *words: str) -> nn.Module:
-    """A model with an ImageNet backbone where there is one, and random heads.
+def load(config: str, *opts: str) -> nn.Module:
+    """Build a model with an ImageNet backbone, if its weights exist, and random heads.
 
-    It is sure of nothing: every score counts, so that there are 100 boxes. The features of a random
-    backbone grow from block to block, as no statistics of a data set tame them: a faint image keeps
-    the proposals near their anchors, so that as many are left.
+    Scores of random heads are low; with a threshold of 0 there are 100 boxes all the same. Features
+    of a random backbone grow from block to block, because its norms have no statistics of data. A
+    large PIXEL_STD keeps them small and the proposals near their anchors, so that as many remain.
     """
     overrides = {"MODEL.WEIGHTS": "", "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0"}
     if not IMAGENET.exists():
         overrides["MODEL.PIXEL_STD"] = "[1000.0, 1000.0, 1000.0]"
-    words = [*words, *(word for pair in overrides.items() for word in pair)]
-    network = build_model(load_config(str(CONFIGS / config), words))
+    opts = [*opts, *(item for pair in overrides.items() for item in pair)]
+    network = build_model(load_config(str(CONFIGS / config), opts))
     if IMAGENET.exists():
         Checkpointer(network).load(str(IMAGENET))
     return network
 
 
-def made_up(height: int, width: int, seed: int) -> dict:
-    """An image of noise with objects that have boxes, masks and keypoints."""
+def make_synthetic_image(height: int, width: int, seed: int) -> dict:
+    """Make an image of noise with objects that have boxes, masks and keypoints, for training."""
     torch.manual_seed(seed)
     size = torch.tensor([width, height])
     corner = torch.rand(OBJECTS, 2) * size / 2

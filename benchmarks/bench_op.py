@@ -1,4 +1,4 @@
-"""The sum alone: ``Pairwise.forward``, which makes a choice, against ``Pairwise.dense``."""
+"""The sum alone: ``Pairwise.forward``, which may use a fused sum, against ``Pairwise.dense``."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from .comparison import compare
 from .timing import Call
 
 WAYS = ("dense", "forward")
-MATRICES = {False: 3, True: 6}  # of all pairs, that dense holds at one time; training or not
+MATRICES = {False: 3, True: 6}  # (N,M) matrices that dense holds at a time, by whether it trains
 
 
 def records(quick: bool) -> Iterator[dict]:
@@ -24,7 +24,7 @@ def records(quick: bool) -> Iterator[dict]:
 
 
 def sizes(case: dict) -> Sizes:
-    """gaussian compares x itself, of all its channels."""
+    """Sizes of the sum. gaussian compares x itself, with all its channels."""
     channels, (n, m) = case["channels"], cases.positions(case)
     d = channels if case["form"] == "gaussian" else channels // 2
     return Sizes(case["images"], n, d, m, channels // 2, DEVICE)
@@ -34,7 +34,7 @@ def build(way: str, **case) -> Call:
     s = sizes(case)
     torch.manual_seed(0)
     pairwise = build_pairwise(case["form"], s.d).to(DEVICE)
-    # the exponents get a variance of one, as no trained model's softmax is all in one position
+    # Exponents get a variance of 1, so that the softmax is not all in one position.
     std = s.d**-0.25 if case["form"] == "gaussian" else 1.0
     shapes = (s.b, s.n, s.d), (s.b, s.m, pairwise.phi_channels)
     theta, phi = (std * torch.randn(shape, device=DEVICE) for shape in shapes)

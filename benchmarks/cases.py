@@ -1,4 +1,4 @@
-"""The shapes that the op and block benchmarks share: x as (B,C,H,W), and its halves."""
+"""The cases that the benchmarks of sums, blocks and convs share: shapes, modes and dtypes."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -16,7 +16,7 @@ LARGE, HUGE = 2e7, 1e8  # pairs of positions
 
 
 class Shape(NamedTuple):
-    """Of x; theta, phi and g have half its channels."""
+    """Shape of x; theta, phi and g have half its channels."""
 
     images: int
     channels: int
@@ -27,7 +27,7 @@ class Shape(NamedTuple):
 SHAPES = {
     "res4": Shape(1, 1024, 50, 84),  # of an 800x1344 image
     "res3": Shape(1, 512, 100, 168),
-    "rois": Shape(100, 512, 14, 14),  # the keypoint head's
+    "rois": Shape(100, 512, 14, 14),  # of the keypoint head
 }
 QUICK = {
     "res4": Shape(1, 16, 6, 8),
@@ -53,12 +53,12 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def dtype(case: dict) -> torch.dtype:
-    """That a case's mode names, such as "train, bf16"; float32 by default."""
+    """Dtype in a case's mode, such as "train, bf16"; float32 by default."""
     return DTYPES.get(case["mode"].rsplit(", ")[-1], torch.float32)
 
 
 def precision(case: dict) -> torch.autocast:
-    """The context of a case's calls."""
+    """Autocast context of a case's calls."""
     half = dtype(case) != torch.float32
     return torch.autocast(DEVICE, dtype(case) if half else torch.float16, enabled=half)
 
@@ -72,7 +72,7 @@ def small(case: dict) -> dict:
 
 
 def positions(case: dict) -> tuple[int, int]:
-    """N and M: a 2x2 pool leaves whole windows only."""
+    """N and M, the numbers of positions; a 2x2 pool keeps whole windows only."""
     height, width = case["height"], case["width"]
     pooled = (height // 2) * (width // 2) if case["pooled"] else height * width
     return height * width, pooled
@@ -84,7 +84,7 @@ def pairs(case: dict) -> int:
 
 
 def budget(case: dict) -> Budget:
-    """Five turns at least, of large sums three; of huge ones with their backward pass, one."""
+    """At least five turns, three for large sums, and one for huge sums with a backward pass."""
     if pairs(case) > HUGE and trains(case):
         return Budget(at_least=1)
     return Budget(at_least=3 if pairs(case) > LARGE else 5)

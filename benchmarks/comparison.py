@@ -1,8 +1,8 @@
-"""Comparisons: the ways of doing a case, timed in turns, with their memory and equal results.
+"""Compares the alternatives ("ways") of a case: times in turns, memory, and whether results agree.
 
-A bench module gives ``build(way, **case)``, which makes the inputs of a case and returns a call
-without arguments: it does the work once and returns a tuple of tensors, the output first and
-gradients after it. ``small(case)`` is the same case at a size that costs nothing.
+A bench module has ``build(way, **case)``, which makes the inputs of a case and returns a call
+without arguments. The call does the work once and returns a tuple of tensors, the output first and
+then the gradients. ``small(case)`` returns the case at a tiny size.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,29 @@ from . import fresh
 from .attention_kernels import attention_kernels
 from .timing import Budget, spread, take_turns
 
-# times the tolerances below; TF32, which a GPU multiplies float32 in, rounds like fp16
+# factors of the tolerances below; on a GPU float32 uses that of fp16, as TF32 rounds like it
 COARSE = {"fp16": 100, "bf16": 800}
-OUTPUT_TOLERANCE = 1e-4  # of the largest difference, over the largest value
-GRADIENT_TOLERANCE = 1e-2  # of norms: a ReLU's gradient jumps where rounding moves its input past 0
+OUTPUT_TOLERANCE = 1e-4  # largest difference / largest value
+GRADIENT_TOLERANCE = 1e-2  # in norm, as a ReLU's gradient jumps where rounding crosses 0
 
 
 def compare(
     module: str, case: dict, ways: Sequence[str], budget: Budget, *, memory: bool = True
 ) -> dict[str, Any]:
-    """One record: the ways of a bench module to do a case, against each other.
+    """Compare the ways of a bench module for a case.
 
-    Each way is first done once by itself, which tells its memory (:func:`fresh.measure_peak`). A
-    way that the module's ``refuse(way, case)`` refuses, or that fails there, is left out, with the
-    reason. The outputs of the ways in the module's ``ALIKE`` (all, if it has none) must agree.
+    Each way first runs by itself to measure its memory (:func:`fresh.measure_peak`). A way that
+    fails there, or for which the module's ``refuse(way, case)`` returns a reason, is left out with
+    that reason. The outputs of the ways in the module's ``ALIKE`` (by default all) must agree.
 
     Returns:
-        case, turns; by way: seconds, peak_bytes, refused; ratio, of the seconds of the first way
-        to those of each other way, within the turns; difference, of the outputs to the first's;
-        on a CUDA device kernels, those of fused attention.
+        A record: case; turns; by way: seconds, peak_bytes and refused (the reason); ratio: seconds
+        of the first way over those of each other way, within turns; difference: largest difference
+        of outputs and gradients from the first way's; on a CUDA device, kernels: those of fused
+        attention by way.
 
     Raises:
-        ValueError: outputs that differ.
+        ValueError: outputs differ.
     """
     bench = import_module(module)
     record = {"case": case, "refused": {}, "peak_bytes": {}}
@@ -57,7 +58,7 @@ def compare(
     if torch.cuda.is_available():
         try:
             record["kernels"] = {way: attention_kernels(call) for way, call in calls.items()}
-        except RuntimeError as error:  # no profiler here; times can be taken all the same
+        except RuntimeError as error:  # without the profiler, times can still be measured
             record["refused"]["kernels"] = fresh.in_one_line(error)
     turns, outputs = take_turns(calls, budget)
     alike = [outputs[way] for way in left if way in getattr(bench, "ALIKE", ways)]
@@ -74,23 +75,23 @@ def compare(
 
 
 def agreement(outputs: Sequence[tuple[Tensor, ...]], case: dict) -> dict[str, float]:
-    """The largest differences of output and gradients to those of the first.
+    """Largest relative differences of outputs and of gradients from those of the first.
 
     Raises:
-        ValueError: they are not the same but for rounding.
+        ValueError: they differ by more than rounding.
     """
-    found = {"output": [0.0], "gradient": [0.0]}
+    differences = {"output": [0.0], "gradient": [0.0]}
     for other in outputs[1:]:
         (a, *grads_a), (b, *grads_b) = outputs[0], other
-        found["output"].append(_over_largest(a, b))
-        found["gradient"] += map(_over_norm, grads_a, grads_b)
+        differences["output"].append(_over_largest(a, b))
+        differences["gradient"] += map(_over_norm, grads_a, grads_b)
     precision = case.get("mode", "").rpartition(", ")[-1]
     slack = COARSE.get(precision, COARSE["fp16"] if torch.cuda.is_available() else 1)
     limits = {"output": slack * OUTPUT_TOLERANCE, "gradient": min(slack * GRADIENT_TOLERANCE, 0.2)}
-    # all and <=, as a NaN is no agreement
-    if not all(value <= limits[of] for of, values in found.items() for value in values):
-        raise ValueError(f"these are not the same computation: {found} in {case}")
-    return {of: max(values) for of, values in found.items()}
+    # all() and <=, so that a NaN counts as a difference
+    if not all(value <= limits[kind] for kind, values in differences.items() for value in values):
+        raise ValueError(f"these are not the same computation: {differences} in {case}")
+    return {kind: max(values) for kind, values in differences.items()}
 
 
 def _over_largest(a: Tensor, b: Tensor) -> float:

@@ -1,9 +1,8 @@
-"""Peak memory, measured on the CPU in a process of its own: nothing is left over from another call.
+"""Measures peak memory, on the CPU in a fresh process, which has no memory left from other calls.
 
-The extra memory of a call is the peak of the process's resident memory during it, less what was
-resident before. Where Linux tells the peak (VmHWM, which can be reset), that is taken:
-``getrusage``'s maximum is handed down from a parent to its children, and a large parent's hides
-the child's own. On CUDA it is the peak of torch's allocator.
+The extra memory of a call is the peak of the process's resident memory during the call, minus the
+resident memory before it. On Linux the peak is VmHWM, which can be reset: a child process inherits
+the maximum of ``getrusage`` from its parent. On CUDA it is the peak of PyTorch's allocator.
 """
 
 import ctypes
@@ -24,41 +23,41 @@ from .timing import take_turns
 
 STATUS = Path("/proc/self/status")
 
-# Imported once, before processes are forked. No bench module may be among them: they ask for the
-# CUDA device when they are imported, and a process forked after that can no longer use it.
+# Imported once, before processes are forked. They must not be bench modules, which query CUDA when
+# they are imported: a process that is forked after that cannot use CUDA.
 PRELOADED = ["torch", "nl_detectron.layers"]
 
 
 class Failed(Exception):
-    """The call raised, or its process was killed; the message says which in a line."""
+    """A call raised an error, or its process was killed; the message says which in one line."""
 
 
 def measure(module: str, way: str, case: dict, budget: tuple | None = None) -> dict[str, Any]:
-    """Do a case of a bench module in a fresh process.
+    """Run a case of a bench module in a fresh process.
 
     Args:
-        module: with ``build`` and ``small``, as in ``comparison``.
-        way: an argument of ``build``.
-        case: the others.
-        budget: time the call too, as ``timing.take_turns`` does.
+        module: a bench module with ``build`` and ``small``, as in ``comparison``.
+        way: the first argument of ``build``.
+        case: the other arguments.
+        budget: also time the call, as ``timing.take_turns`` does.
 
     Returns:
-        peak_bytes and first_seconds, the extra memory and the seconds of the first call; with a
-        budget also seconds, of each later call, or of the first where it exceeds the budget.
+        peak_bytes and first_seconds: extra memory and seconds of the first call. With a budget also
+        seconds: a list of the later calls' seconds, or of the first's if it exceeds the budget.
 
     Raises:
-        Failed: no result came.
+        Failed: there is no result.
     """
     # The server imports torch once and forks for each call. It never computes anything itself.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    ours, theirs = context.Pipe(duplex=False)
-    job = (theirs, torch.get_num_threads(), module, way, case, budget)
-    process = context.Process(target=_work, args=job)
+    receiver, sender = context.Pipe(duplex=False)
+    job = (sender, torch.get_num_threads(), module, way, case, budget)
+    process = context.Process(target=_send_measurement, args=job)
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        kind, answer = ours.recv()
+        kind, answer = receiver.recv()
     except EOFError:
         process.join()
         kind, answer = "error", f"its process ended with exit code {process.exitcode}"
@@ -69,12 +68,13 @@ def measure(module: str, way: str, case: dict, budget: tuple | None = None) -> d
 
 
 def measure_peak(module: str, way: str, case: dict) -> int:
-    """Peak extra memory of a case, in a fresh process, or on CUDA in this one.
+    """Peak extra memory of a case in bytes, in a fresh process, or on CUDA in this process.
 
-    torch's allocator counts exactly whatever ran before, once libraries have their workspaces.
+    PyTorch's CUDA allocator counts exactly, also after other calls. A first call lets libraries
+    allocate their workspaces.
 
     Raises:
-        Failed: no result came.
+        Failed: there is no result.
     """
     if not torch.cuda.is_available():
         return measure(module, way, case)["peak_bytes"]
@@ -86,36 +86,37 @@ def measure_peak(module: str, way: str, case: dict) -> int:
         raise Failed(in_one_line(error)) from error
 
 
-def _work(to_parent: Connection, threads: int, *job: Any) -> None:
+def _send_measurement(sender: Connection, threads: int, *job: Any) -> None:
     torch.set_num_threads(threads)
     try:
-        to_parent.send(("result", _measure(*job)))
-    except Exception as error:  # whatever a benchmarked library raises is a result too
-        to_parent.send(("error", in_one_line(error)))
+        sender.send(("result", _measure(*job)))
+    except Exception as error:  # any error of a benchmarked library is reported
+        sender.send(("error", in_one_line(error)))
 
 
 def _measure(module: str, way: str, case: dict, budget: tuple | None) -> dict[str, Any]:
     bench = import_module(module)
     if getattr(bench, "MANY_TENSORS", False):
         _return_memory_at_once()
-    bench.build(way, **bench.small(case))()  # threads, kernels and code pages are there from now on
+    bench.build(way, **bench.small(case))()  # starts threads, loads kernels and code
     call = bench.build(way, **case)
     start = time.perf_counter()
-    found = {"peak_bytes": peak_extra(call), "first_seconds": time.perf_counter() - start}
+    measured = {"peak_bytes": peak_extra(call), "first_seconds": time.perf_counter() - start}
     if budget is not None:
-        measured = found["first_seconds"] >= budget.seconds  # one call is enough
-        turns = [] if measured else take_turns({way: call}, budget)[0]
-        found["seconds"] = [turn[way] for turn in turns] or [found["first_seconds"]]
-    return found
+        enough = measured["first_seconds"] >= budget.seconds  # one call is enough
+        turns = [] if enough else take_turns({way: call}, budget)[0]
+        measured["seconds"] = [turn[way] for turn in turns] or [measured["first_seconds"]]
+    return measured
 
 
 def in_one_line(error: Exception) -> str:
+    """Type and first line of an error, in at most 120 characters."""
     line = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
     return textwrap.shorten(line, 120, placeholder=" ...")
 
 
 def peak_extra(call: Callable[[], Any]) -> int:
-    """Bytes that a call needs at its peak, beyond what was there before, its result included."""
+    """Peak memory of a call in bytes, minus the memory before it; its result counts."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -132,15 +133,15 @@ def peak_extra(call: Callable[[], Any]) -> int:
 
 
 def _return_memory_at_once() -> None:
-    """Of freed tensors. Else the C library keeps it, and the holes between many tensors, which are
-    others each time, change a peak by some percent."""
+    """Let malloc return the memory of freed tensors at once. Otherwise holes between many tensors,
+    which differ from run to run, change a peak by some percent."""
     if sys.platform == "linux":
-        mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h: larger ones get pages of their own
+        mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h: larger blocks get their own pages
         getattr(ctypes.CDLL(None), "mallopt", lambda what, value: None)(mmap_threshold, 2**16)
 
 
 def _settle() -> int:
-    """Give free memory back to the system and forget the peak so far; bytes resident now."""
+    """Return free memory to the system and reset the peak; returns the bytes resident now."""
     if sys.platform == "linux":
         getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
         Path("/proc/self/clear_refs").write_text("5")
@@ -161,7 +162,7 @@ def _status(key: str) -> int:
 
 
 def available() -> int:
-    """Bytes that a call may take."""
+    """Bytes of free memory."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     if sys.platform == "linux":
@@ -171,8 +172,8 @@ def available() -> int:
 
 
 def too_large(needed: float) -> str:
-    """Why a call that needs so many bytes is not tried; "" if it is."""
-    room = 0.8 * available()
-    if needed <= room:
+    """Why a call that needs ``needed`` bytes is not run; "" if it may run."""
+    limit = 0.8 * available()
+    if needed <= limit:
         return ""
-    return f"needs about {needed / 1e9:.0f} GB; there were {room / 1e9:.0f} GB for it"
+    return f"needs about {needed / 1e9:.0f} GB; there were {limit / 1e9:.0f} GB for it"

@@ -1,10 +1,10 @@
 """Measure up to how many pairs of positions fused attention is faster than dense weights.
 
 python -m benchmarks.fused_attention            # measure, and print the rules that follow
-python -m benchmarks.fused_attention --write    # and put them into nl_detectron/layers/choice.py
+python -m benchmarks.fused_attention --write    # also write them into nl_detectron/layers/choice.py
 
-A case is a forward and a backward pass of the embedded Gaussian's sum as a block does it, over
-inputs in one dtype. It needs a CUDA device.
+A case is a forward and a backward pass of the embedded Gaussian's sum as in a block, with inputs of
+one dtype. It needs a CUDA device.
 """
 
 import argparse
@@ -35,15 +35,15 @@ BUDGET, QUICK_BUDGET = Budget(seconds=0.3, at_least=5), Budget(seconds=0.0, at_l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--write", action="store_true", help="the rules, into choice.py")
+    parser.add_argument("--write", action="store_true", help="write the rules into choice.py")
     args = parser.parse_args()
     if not torch.cuda.is_available():
-        parser.error("expected a CUDA device, and torch sees none; run this on a machine with one")
+        parser.error("expected a CUDA device, but torch sees none; run this on a machine with one")
     follow_train_net()
     results = ROOT / "results" / "fused_attention.json"
     write(results, "fused_attention", records(quick=False), quick=False)
-    found = json.loads(results.read_text())
-    rules = rules_from(found["records"], "{device}, torch {torch}".format(**found["machine"]))
+    result = json.loads(results.read_text())
+    rules = rules_from(result["records"], "{device}, torch {torch}".format(**result["machine"]))
     print(as_code(rules))
     if args.write:
         CHOICE.write_text(with_rules(CHOICE.read_text(), rules))
@@ -51,8 +51,10 @@ def main() -> None:
 
 
 def records(quick: bool) -> Iterator[dict]:
-    """From 2^14 pairs to 2^26 (KEPT_PAIRS, beyond which a dense sum keeps no weights), of one image
-    and of RoIs, pooled both."""
+    """Comparisons from 2^14 to 2^26 pairs of one image, and of RoIs; phi and g are pooled.
+
+    2^26 is KEPT_PAIRS, beyond which a dense sum keeps no weights.
+    """
     shapes = [(1, 4 * m, m) for m in (64, 128, 256, 512, 1024, 2048, 4096)]
     shapes += [(images, 256, 64) for images in (4, 16, 64, 256)]
     channels = CHANNELS
@@ -64,7 +66,7 @@ def records(quick: bool) -> Iterator[dict]:
 
 
 def build(way: str, *, images: int, n: int, m: int, channels: int, mode: str, **_) -> Call:
-    """``way`` is a method of the softmax forms, ``tiled`` or ``sdpa``."""
+    """Build the call of a case; ``way`` is a method of the softmax forms, "tiled" or "sdpa"."""
     torch.manual_seed(0)
     pairwise = EmbeddedGaussian(channels)
     pairwise.remakes_weights = True  # as in a block
@@ -91,17 +93,17 @@ def small(case: dict) -> dict:
 
 
 def rules_from(records: Sequence[dict], measured_on: str) -> tuple[Rule, ...]:
-    """Rules by which a sum is fused where that is as fast with so many pairs and with all fewer.
+    """Derive rules: a sum is fused up to the number of pairs below which fused was never slower.
 
-    What counts is the number of pairs of an image, and the median over numbers of images and
-    dtypes of a group.
+    The number of pairs is that of one image. Ratios are medians over the numbers of images and over
+    the dtypes of a group.
 
     Args:
-        records: of :func:`records`.
+        records: comparisons, as of :func:`records`.
         measured_on: card and versions, for the reasons.
 
     Raises:
-        ValueError: no comparison in one of the groups of dtypes.
+        ValueError: there is no comparison in one of the groups of dtypes.
     """
     rules = []
     for dtypes, precisions in ((HALF, ("fp16", "bf16")), (SINGLE, ("fp32",))):
@@ -109,20 +111,20 @@ def rules_from(records: Sequence[dict], measured_on: str) -> tuple[Rule, ...]:
         for record in records:
             case = record["case"]
             if "ratio" in record and case["mode"].rsplit(", ")[-1] in precisions:
-                of_channels = ratios.setdefault(case["channels"], {})
-                of_pairs = of_channels.setdefault(case["n"] * case["m"], [])
-                of_pairs.append(record["ratio"]["sdpa"]["median"])
+                by_pairs = ratios.setdefault(case["channels"], {})
+                values = by_pairs.setdefault(case["n"] * case["m"], [])
+                values.append(record["ratio"]["sdpa"]["median"])
         if not ratios:
             raise ValueError(f"expected measurements in {' or '.join(precisions)}, got none")
-        of_group: list[Rule] = []
+        group: list[Rule] = []
         for channels, by_pairs in sorted(ratios.items()):
             speeds = sorted((pairs, statistics.median(r)) for pairs, r in by_pairs.items())
             pairs, reason = _limit(speeds)
-            if of_group and of_group[-1].pairs == pairs:
-                of_group.pop()  # one rule for both
+            if group and group[-1].pairs == pairs:
+                group.pop()  # one rule for both
             reason = f"{reason} of {channels} channels ({measured_on})"
-            of_group.append(Rule(channels, dtypes, pairs, reason))
-        rules += [*of_group[:-1], of_group[-1]._replace(channels=INF)]
+            group.append(Rule(channels, dtypes, pairs, reason))
+        rules += [*group[:-1], group[-1]._replace(channels=INF)]
     return tuple(rules)
 
 
@@ -143,7 +145,7 @@ def _limit(speeds: Sequence[tuple[int, float]]) -> tuple[float, str]:
 
 
 def as_code(rules: Sequence[Rule]) -> str:
-    """What choice.py has between its two markers."""
+    """The lines between the two markers of choice.py."""
     lines = ["RULES = ("]
     for rule in rules:
         channels, pairs = _number(rule.channels), _number(rule.pairs)
@@ -163,10 +165,10 @@ def _number(value: float) -> str:
 
 
 def with_rules(source: str, rules: Sequence[Rule]) -> str:
-    """The source of choice.py with other rules.
+    """Replace the rules in the source of choice.py.
 
     Raises:
-        ValueError: the markers are not there.
+        ValueError: the source lacks the markers.
     """
     before, begin, rest = source.partition(BEGIN)
     _, end, after = rest.partition(END)

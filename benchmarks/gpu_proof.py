@@ -1,10 +1,11 @@
 """Test and measure everything that needs a GPU, in at most ten minutes: docs/gpu.md.
 
-python -m benchmarks.gpu_proof             # on a machine without one the page says "not measured"
-python -m benchmarks.gpu_proof --report    # the page again, from benchmarks/results
-python -m benchmarks.gpu_proof --quick     # tiny sizes into output/gpu_proof, on a CPU too
+python -m benchmarks.gpu_proof             # without a GPU only the page is written
+python -m benchmarks.gpu_proof --report    # only write the page, from benchmarks/results
+python -m benchmarks.gpu_proof --quick     # tiny sizes into output/gpu_proof, also on a CPU
 
-Each part is a process of its own with a limit of seconds: one that fails or hangs loses no other.
+Each part runs in its own process with a time limit, so that one that fails or hangs does not affect
+the others.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from .run import ROOT, write
 
 RESULTS, PAGE = ROOT / "results", ROOT.parent / "docs" / "gpu.md"
 QUICK_FOLDER = Path("output") / "gpu_proof"
-LIMIT = 600  # seconds, of all parts together
+LIMIT = 600  # seconds of all parts together
 RELAY = "configs/Demo/relay_mask_rcnn_nl.yaml"
 TINY_RELAY = [
     *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
@@ -41,9 +42,13 @@ TINY_RELAY = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it all runs")
-    parser.add_argument("--report", action="store_true", help="the page alone, from the results")
-    parser.add_argument("--part", choices=PARTS, help="one part, in this process")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to test that everything runs"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="only write the page, from the results"
+    )
+    parser.add_argument("--part", choices=PARTS, help="run one part, in this process")
     parser.add_argument("--output", type=Path, help="folder of the results and of the page")
     args = parser.parse_args()
     folder = args.output or (QUICK_FOLDER if args.quick else None)
@@ -62,15 +67,15 @@ def main() -> None:
 
 
 def load(folder: Path) -> list[dict]:
-    """The results of each card."""
+    """Read the results of all cards."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob("gpu_proof_*.json"))]
 
 
 def measure(folder: Path, quick: bool) -> None:
-    """Run all parts, one after the other, and keep what each has measured as it ends."""
+    """Run all parts one after the other, and write the results after each."""
     began = time.perf_counter()
-    found = {"quick": quick, "machine": machine(), "parts": {}}
-    card = re.sub(r"\W+", "_", found["machine"]["device"].lower())
+    result = {"quick": quick, "machine": machine(), "parts": {}}
+    card = re.sub(r"\W+", "_", result["machine"]["device"].lower())
     results = folder / f"gpu_proof_{card}.json"
     for name, part in PARTS.items():
         with tempfile.TemporaryDirectory() as part_folder:
@@ -81,16 +86,16 @@ def measure(folder: Path, quick: bool) -> None:
             stopped = run(command, limit)
             file = Path(part_folder) / "gpu_proof.json"
             measured = json.loads(file.read_text())["records"] if file.exists() else []
-        found["parts"][name] = {"records": measured, "stopped": stopped}
-        found["took_seconds"] = round(time.perf_counter() - began, 1)
-        results.write_text(json.dumps(found, indent=1) + "\n")
+        result["parts"][name] = {"records": measured, "stopped": stopped}
+        result["took_seconds"] = round(time.perf_counter() - began, 1)
+        results.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def run(command: Sequence[str], limit: float) -> str:
-    """Run a command, for ``limit`` seconds at most, and end all its processes.
+    """Run a command for at most ``limit`` seconds; after that, kill all its processes.
 
     Returns:
-        "", or why it did not end well.
+        "" if it succeeded, otherwise the reason why not.
     """
     if limit <= 0:
         return "no time was left"
@@ -107,7 +112,7 @@ def run(command: Sequence[str], limit: float) -> str:
 
 
 def records(name: str, quick: bool) -> Iterator[dict]:
-    """Those of a part, and if it fails, the reason after those that it has."""
+    """Records of a part; if it fails, the last record has the reason."""
     try:
         yield from PARTS[name].records(quick)
     except Exception as error:
@@ -116,16 +121,17 @@ def records(name: str, quick: bool) -> Iterator[dict]:
 
 
 def test_records(quick: bool) -> Iterator[dict]:
-    """The tests marked gpu, which are skipped where there is no GPU."""
+    """Results of the tests marked gpu, which are skipped without a GPU."""
     yield run_tests("tests/layers/test_gpu.py" if quick else "tests")
 
 
 def run_tests(where: str) -> dict:
+    """Run the tests marked gpu in a file or folder; returns their counts and failures."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "junit.xml"
-        words = ["-q", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={file}", where]
-        code = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT.parent).returncode
-        if code == 5:  # pytest's, for no tests
+        argv = ["-q", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={file}", where]
+        code = subprocess.run([sys.executable, "-m", "pytest", *argv], cwd=ROOT.parent).returncode
+        if code == 5:  # pytest found no tests
             raise RuntimeError(f"{where} has no test that needs a GPU")
         suite = next(ElementTree.parse(file).iter("testsuite"))
     counts = {k: int(suite.get(k)) for k in ("tests", "failures", "errors", "skipped")}
@@ -139,7 +145,7 @@ def run_tests(where: str) -> dict:
 
 
 def relay_records(quick: bool) -> Iterator[dict]:
-    """The relay demo, trained and evaluated as by `make demo`."""
+    """Results of the relay demo, trained and evaluated as by `make demo`."""
     from nl_detectron.engine import load_config
     from nl_detectron.relay import Relay, register_split
     from nl_detectron.relay_demo import train_relay_demo
@@ -149,20 +155,20 @@ def relay_records(quick: bool) -> Iterator[dict]:
         for split in ("train", "val"):
             register_split(f"tiny_{split}", relay, split)
     with tempfile.TemporaryDirectory() as folder:
-        words = ["SEED", "1", "OUTPUT_DIR", folder, *(TINY_RELAY if quick else [])]
-        results = train_relay_demo(load_config(RELAY, words))
+        opts = ["SEED", "1", "OUTPUT_DIR", folder, *(TINY_RELAY if quick else [])]
+        results = train_relay_demo(load_config(RELAY, opts))
         yield {"case": {"config": RELAY, "seed": 1}, "results": results}
 
 
 def process_records(quick: bool) -> Iterator[dict]:
-    """Training in two processes by NCCL against one."""
+    """Results of the tests that compare training in two processes by NCCL with one process."""
     if torch.cuda.device_count() < 2:
         raise RuntimeError(f"two GPUs are needed, and there are {torch.cuda.device_count()}")
     yield run_tests("tests/engine/test_distributed.py")
 
 
 class Part(NamedTuple):
-    """What gives a part's records, and the seconds that it may take."""
+    """The function that yields a part's records, and the seconds that it may take."""
 
     records: Callable[[bool], Iterator[dict]]
     limit: float

@@ -1,4 +1,4 @@
-"""Growth of time and memory with the number of positions: curves, exponents and their plot."""
+"""Growth of time and memory with the number of positions: curves, exponents and a plot."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def curves(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
-    """By form and way, in order of positions."""
-    found: dict[tuple[str, str], list[dict]] = {}
+    """Records by form and way, each list in order of positions."""
+    grouped: dict[tuple[str, str], list[dict]] = {}
     for r in sorted(records, key=read_positions):
-        found.setdefault((r["case"]["form"], r["case"]["way"]), []).append(r)
-    return found
+        grouped.setdefault((r["case"]["form"], r["case"]["way"]), []).append(r)
+    return grouped
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
-    """k of values ~ sizes^k, by least squares of the logarithms; None for fewer than two points."""
+    """k of values ~ sizes^k, a least-squares fit of logarithms; None for fewer than two points."""
     points = [(math.log(s), math.log(v)) for s, v in zip(sizes, values, strict=True) if v > 0]
     if len(points) < 2:
         return None

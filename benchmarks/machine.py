@@ -1,4 +1,4 @@
-"""The machine that figures are measured on."""
+"""The machine and the versions that figures are measured with."""
 
 import os
 import platform
@@ -10,12 +10,12 @@ import torch
 
 
 def follow_train_net() -> None:
-    """Have matrix products in float32 take TF32 where convs do, as runs of train_net.py have."""
+    """Let float32 matrix products use TF32 if convs do, as in runs of train_net.py."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on, apart from the code."""
+    """Everything that a figure depends on except the code: hardware, threads and versions."""
     cuda = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if cuda else "CPU",

@@ -1,4 +1,4 @@
-"""Tables and the growth plot, from the results alone: ``python -m benchmarks.report``."""
+"""Makes tables and the growth plot from stored results: ``python -m benchmarks.report``."""
 
 import argparse
 import json
@@ -23,21 +23,21 @@ def main() -> None:
 
 
 def write(results: Path, output: Path) -> Path:
-    """Of the benchmarks whose results are there, in the order of SECTIONS; and into the README
-    the summary alone."""
+    """Write results.md, with the benchmarks that have results in the order of SECTIONS, growth.png,
+    and the summary into README.md. Returns the path of results.md."""
     parts = [
         "# Results",
-        "Made by `make bench-report`; [README.md](README.md) tells how to read it.",
+        "Made by `make bench-report`; [README.md](README.md) describes the figures.",
     ]
-    found = {
+    stored = {
         n: json.loads(p.read_text()) for n in SECTIONS if (p := results / f"{n}.json").exists()
     }
-    records = {name: result["records"] for name, result in found.items()}
+    records = {name: result["records"] for name, result in stored.items()}
     aims = markdown_table([line.cells for line in summary.lines(records)], summary.HEADS)
     parts.append(aims)
     for name, section in SECTIONS.items():
-        if name in found:
-            result = found[name]
+        if name in stored:
+            result = stored[name]
             parts += [*filter(None, section(result["records"])), conditions(result)]
             if name == "growth":
                 plot(result["records"], output / "growth.png")

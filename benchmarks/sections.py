@@ -58,8 +58,8 @@ def _block_row(record: dict) -> list[str]:
 
 
 def convs(records: list[dict]) -> Iterable[str]:
-    yield "## Convs that share an input, apart and as one"
-    heads = ["", "apart", "as one", "times as fast"]
+    yield "## Convs that share an input, separate and joint"
+    heads = ["", "separate", "joint", "times as fast"]
     for mode, rows in by_mode(records):
         yield f"**{mode}**"
         yield table(heads, rows, lambda r: [*times(r, "separate", "joint"), ratio(r, "joint")])
@@ -67,7 +67,7 @@ def convs(records: list[dict]) -> Iterable[str]:
 
 def limit(records: list[dict]) -> Iterable[str]:
     yield "## Distance from the limit"
-    heads = ["", "time", "share of sgemm's rate", "dense's share", "done / counted", "takes"]
+    heads = ["", "time", "share of sgemm's rate", "dense's share", "computed / counted", "takes"]
     for mode, rows in by_mode(records):
         yield f"**{mode}**"
         yield table(
@@ -96,7 +96,7 @@ def growth(records: list[dict]) -> Iterable[str]:
             k = exponent([r["case"]["positions"] for r in curve], [read(r) for r in curve])
             cells = [at.get(n, NOTHING) for n in sizes]
             rows.append([f"{form}, {way}", *cells, NOTHING if k is None else f"{k:.2f}"])
-        yield f"**{title}**, forward, nothing pooled"
+        yield f"**{title}**, forward, unpooled"
         yield markdown_table(rows, ["", *(f"{n:,}" for n in sizes), "exponent"])
 
 
@@ -128,12 +128,12 @@ def evaluation(records: list[dict]) -> Iterable[str]:
     rows = []
     for r in records:
         case = r["case"]
-        name = "{task}, {images:,} images, {classes} classes, {detections} an image".format(**case)
+        name = "{task}, {images:,} images, {classes} classes, {detections} per image".format(**case)
         seconds = [f"{r['seconds'][way]:.1f} s" for way in heads[1:3]]
         rows.append([name, *seconds, f"{r['ratio']:.1f}", f"{r['difference']:.0e}"])
     yield markdown_table(rows, heads)
     versions = ", ".join(f"{way} {v}" for way, v in records[0]["versions"].items())
-    yield f"Once each; the difference is of all precisions, recalls and scores. {versions}."
+    yield f"Each ran once. The difference is over all precisions, recalls and scores. {versions}."
 
 
 SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
@@ -148,5 +148,6 @@ SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
 
 
 def by_mode(records: list[dict]) -> Iterable[tuple[str, list[dict]]]:
+    """Each mode with its records."""
     for mode in dict.fromkeys(r["case"]["mode"] for r in records):
         yield mode, [r for r in records if r["case"]["mode"] == mode]

@@ -1,4 +1,4 @@
-"""The results in a dozen lines, each beside what we aim at."""
+"""The summary of the results: the worst case of each aim."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -10,29 +10,30 @@ LINEAR = ("dot_product", "concatenation", "global_context")
 
 
 class Line(NamedTuple):
-    """What, the figure, its case, and whether it should be at least or at most the aim."""
+    """A row of the summary."""
 
     what: str
     value: float
     case: str
-    least: bool
+    least: bool  # whether the value should be at least, rather than at most, the aim
     aim: float
 
     @property
     def cells(self) -> list[str]:
-        word = "at least" if self.least else "at most"
+        bound = "at least" if self.least else "at most"
         met = "yes" if (self.value >= self.aim) == self.least or self.value == self.aim else "no"
-        return [self.what, f"{self.value:.2f}", self.case, f"{word} {self.aim:g}", met]
+        return [self.what, f"{self.value:.2f}", self.case, f"{bound} {self.aim:g}", met]
 
 
 HEADS = ["", "measured", "case", "aim", "met"]
 
 
 def lines(results: dict[str, list[dict]]) -> Iterator[Line]:
-    """Of the benchmarks that ran: the worst case of each aim."""
-    for name, of in {"op": _op, "block": _block, "growth": _growth, "limit": _limit}.items():
+    """The worst case of each aim, for the benchmarks that have results."""
+    summaries = {"op": _op, "block": _block, "growth": _growth, "limit": _limit}
+    for name, summarize in summaries.items():
         if name in results:
-            yield from of(results[name])
+            yield from summarize(results[name])
     yield from _models(results.get("models", []))
 
 
@@ -43,14 +44,14 @@ def _op(records: list[dict]) -> Iterator[Line]:
     records = [r for r in records if "ratio" in r and "fp16" not in r["case"]["mode"]]
     for form, at_res4, at_res3 in (("dot_product", 6, 40), ("concatenation", 6, 12)):
         for shape, aim in (("res4", at_res4), ("res3", at_res3)):
-            found = _where(records, form=(form,), shape=(shape,), pooled=(False,), mode=("train",))
-            yield from _worst(f"{form} against dense, train, all", found, speed, True, aim)
+            cases = _where(records, form=(form,), shape=(shape,), pooled=(False,), mode=("train",))
+            yield from _worst(f"{form} against dense, train, unpooled", cases, speed, True, aim)
     for mode, aim in (("forward", 1.5), ("train", 1.15)):
-        found = _where(records, form=SOFTMAX, shape=("res4", "res3"), pooled=(False,), mode=(mode,))
-        yield from _worst(f"softmax forms against dense, {mode}, all", found, speed, True, aim)
+        cases = _where(records, form=SOFTMAX, shape=("res4", "res3"), pooled=(False,), mode=(mode,))
+        yield from _worst(f"softmax forms against dense, {mode}, unpooled", cases, speed, True, aim)
     yield from _worst("every sum against dense", records, speed, True, 0.95)
-    found = _where(records, shape=("res3",), pooled=(False,), mode=("train",))
-    yield from _worst("peak memory of that of dense, train", found, _memory, False, 0.25)
+    cases = _where(records, shape=("res3",), pooled=(False,), mode=("train",))
+    yield from _worst("peak memory over dense's, train", cases, _memory, False, 0.25)
 
 
 def _memory(r: dict) -> float:
@@ -63,24 +64,24 @@ def _block(records: list[dict]) -> Iterator[Line]:
 
     trained = _where([r for r in records if "ratio" in r], mode=("train",))
     yield from _worst("the block against mmcv's, train", trained, same, True, 1.0)
-    found = _where(trained, form=("dot_product",), shape=("res4",), pooled=(False,))
-    yield from _worst("the block against mmcv's, train", found, same, True, 3.0)
-    found = _where(trained, form=("embedded_gaussian",), shape=("res4",), pooled=(True,))
-    before = "the block as it is by default against mmcv's pooled, train"
-    yield from _worst(before, found, lambda r: r["ratio"]["before"]["median"], True, 1.5)
+    cases = _where(trained, form=("dot_product",), shape=("res4",), pooled=(False,))
+    yield from _worst("the block against mmcv's, train", cases, same, True, 3.0)
+    cases = _where(trained, form=("embedded_gaussian",), shape=("res4",), pooled=(True,))
+    before = "the default block against mmcv's pooled one, train"
+    yield from _worst(before, cases, lambda r: r["ratio"]["before"]["median"], True, 1.5)
 
 
 def _growth(records: list[dict]) -> Iterator[Line]:
-    found = []
+    exponents = []
     for (form, way), curve in curves(records).items():
         if way == "forward":
             sizes = [r["case"]["positions"] for r in curve]
             time = exponent(sizes, [r["seconds"]["median"] for r in curve])
             memory = exponent(sizes, [r["peak_bytes"] for r in curve])
-            found.append({"case": {"form": form}, "time": time, "memory": memory})
-    linear = _where(found, form=LINEAR)
+            exponents.append({"case": {"form": form}, "time": time, "memory": memory})
+    linear = _where(exponents, form=LINEAR)
     yield from _worst("exponent of time", linear, lambda r: r["time"], False, 1.15)
-    yield from _worst("exponent of memory", found, lambda r: r["memory"], False, 1.1)
+    yield from _worst("exponent of memory", exponents, lambda r: r["memory"], False, 1.1)
 
 
 def _limit(records: list[dict]) -> Iterator[Line]:
@@ -94,13 +95,14 @@ def _models(records: list[dict]) -> Iterator[Line]:
     for r in records:
         if "ratio" not in r:
             continue
-        more = 1.15 if r["case"]["model"].startswith("Keypoint") else 1.05
+        most = 1.15 if r["case"]["model"].startswith("Keypoint") else 1.05
         time, peaks = r["ratio"]["baseline"]["median"], r["peak_bytes"]
         case = {"model": r["case"]["model"], "mode": r["case"]["mode"]}
-        yield Line("time of the baseline's", time, _say(case), False, more)
-        if more == 1.05:
+        yield Line("model's time over the baseline's", time, _describe(case), False, most)
+        if most == 1.05:
             memory = peaks["nonlocal"] / peaks["baseline"]
-            yield Line("peak memory of the baseline's", memory, _say(case), False, 1.03)
+            what = "model's peak memory over the baseline's"
+            yield Line(what, memory, _describe(case), False, 1.03)
 
 
 def _where(records: Iterable[dict], **wanted: tuple) -> list[dict]:
@@ -112,11 +114,11 @@ def _worst(
 ) -> Iterator[Line]:
     if records:
         r = (min if least else max)(records, key=read)
-        yield Line(what, read(r), _say(r["case"]), least, aim)
+        yield Line(what, read(r), _describe(r["case"]), least, aim)
 
 
-def _say(case: dict) -> str:
-    words = [case[k] for k in ("shape", "form", "model", "mode") if k in case]
-    return ", ".join(
-        [*words, *(["pooled" if case["pooled"] else "all"] if "pooled" in case else [])]
-    )
+def _describe(case: dict) -> str:
+    parts = [case[k] for k in ("shape", "form", "model", "mode") if k in case]
+    if "pooled" in case:
+        parts.append("pooled" if case["pooled"] else "unpooled")
+    return ", ".join(parts)

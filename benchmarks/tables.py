@@ -16,36 +16,36 @@ def markdown_table(rows: list[list[str]], heads: list[str]) -> str:
 
 
 def label(case: dict) -> str:
-    return f"{case['shape']}, {'pooled' if case['pooled'] else 'all'}, {case['form']}"
+    return f"{case['shape']}, {'pooled' if case['pooled'] else 'unpooled'}, {case['form']}"
 
 
 def memory(record: dict, *ways: str) -> list[str]:
-    found = record["peak_bytes"]
-    return [size(found[way]) if way in found else NOTHING for way in ways]
+    peaks = record["peak_bytes"]
+    return [size(peaks[way]) if way in peaks else NOTHING for way in ways]
 
 
 def ratio(record: dict, way: str) -> str:
-    found = record.get("ratio", {})
-    return spread(found[way]) if way in found else NOTHING
+    ratios = record.get("ratio", {})
+    return spread(ratios[way]) if way in ratios else NOTHING
 
 
 def reasons(records: list[dict]) -> str:
-    """What was left out, and why."""
-    found: dict[str, list[str]] = {}
+    """The cases that were left out, by reason."""
+    by_reason: dict[str, list[str]] = {}
     for r in records:
         for way, why in r["refused"].items():
-            found.setdefault(why, []).append(f"{way} {label(r['case'])}, {r['case']['mode']}")
-    lines = [f"- {why}: {'; '.join(cases)}" for why, cases in found.items()]
+            by_reason.setdefault(why, []).append(f"{way} {label(r['case'])}, {r['case']['mode']}")
+    lines = [f"- {why}: {'; '.join(cases)}" for why, cases in by_reason.items()]
     return "\n".join(["Left out:", "", *lines]) if lines else "Nothing was left out."
 
 
 def kernels(records: list[dict]) -> str:
-    """On a CUDA device: which fused attention ran, and where."""
-    found: dict[str, list[str]] = {}
+    """Kernels of fused attention on a CUDA device, and the cases in which they ran."""
+    by_kernel: dict[str, list[str]] = {}
     for r in records:
         for name in r.get("kernels", {}).get("forward", ()):
-            found.setdefault(name, []).append(f"{label(r['case'])}, {r['case']['mode']}")
-    return "\n".join(f"- {name}: {'; '.join(cases)}" for name, cases in found.items())
+            by_kernel.setdefault(name, []).append(f"{label(r['case'])}, {r['case']['mode']}")
+    return "\n".join(f"- {name}: {'; '.join(cases)}" for name, cases in by_kernel.items())
 
 
 def spread(values: dict[str, float]) -> str:
@@ -53,8 +53,8 @@ def spread(values: dict[str, float]) -> str:
 
 
 def times(record: dict, *ways: str) -> list[str]:
-    found = record.get("seconds", {})
-    return [duration(found[way]) if way in found else NOTHING for way in ways]
+    seconds = record.get("seconds", {})
+    return [duration(seconds[way]) if way in seconds else NOTHING for way in ways]
 
 
 def duration(values: dict[str, float]) -> str:
@@ -68,12 +68,13 @@ def size(value: float) -> str:
 
 
 def conditions(result: dict) -> str:
-    about = result["machine"]
+    machine = result["machine"]
     packages = ("python", "torch", "torchvision", "mmcv-lite")
-    versions = ", ".join(f"{p} {about[p]}" for p in packages if about.get(p))
-    device = about["cpu"] if about["device"] == "CPU" else f"{about['device']}, {about['cpu']}"
-    quick = " **Tiny shapes: these figures say nothing.**" if result["quick"] else ""
+    versions = ", ".join(f"{p} {machine[p]}" for p in packages if machine.get(p))
+    cpu, device = machine["cpu"], machine["device"]
+    hardware = cpu if device == "CPU" else f"{device}, {cpu}"
+    quick = " **Tiny shapes: these figures mean nothing.**" if result["quick"] else ""
     return (
-        f"_{device}, {about['threads']} threads of {about['cores']} cores; {versions}; "
+        f"_{hardware}, {machine['threads']} threads of {machine['cores']} cores; {versions}; "
         f"{result['took_seconds']:.0f} s in all._{quick}"
     )

@@ -1,4 +1,4 @@
-"""Timing in turns: alternatives are called one after the other, and every figure has its spread."""
+"""Timing in turns: alternatives are called one after the other, and figures have quartiles."""
 
 import statistics
 import time
@@ -39,12 +39,12 @@ class Budget(NamedTuple):
 def take_turns(
     calls: dict[str, Call], budget: Budget, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[list[dict[str, float]], dict[str, tuple[Tensor, ...]]]:
-    """Call A, B, A, B, ...: drifting noise of the machine hits all alike.
+    """Call A, B, A, B, ..., so that changes in the machine's speed affect all alike.
 
     The first turn warms up and is not counted, unless it alone takes longer than the budget.
 
     Returns:
-        The seconds of each call in each turn, and what each call returned at first.
+        The seconds of each call by turn, and what each call returned first.
     """
     turns, outputs = [], {}
     began = clock()
@@ -66,7 +66,7 @@ def take_turns(
 
 
 def timed(call: Call, clock: Callable[[], float]) -> tuple[float, tuple[Tensor, ...]]:
-    """Seconds by the clock, or on a CUDA device by its own events; and what the call returned."""
+    """Seconds by the clock, or by events of a CUDA device, and what the call returned."""
     if not torch.cuda.is_available():
         start = clock()
         output = call()

@@ -1,4 +1,4 @@
-"""A small sound data set in COCO's format, for tests to break."""
+"""A small valid data set in COCO's format, which tests can change."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ KEYPOINTS = ["beak", "left_wing", "right_wing"]
 FILES = ("a.png", "b.png")
 
 
-def sound_content() -> dict:
+def valid_content() -> dict:
     """Two images, two classes with ids in no order and with gaps, boxes, masks and keypoints."""
     names = {"keypoints": list(KEYPOINTS), "skeleton": [[1, 2], [1, 3]]}
     size = {"height": HEIGHT, "width": WIDTH}
@@ -63,7 +63,7 @@ def _annotation(number: int, image: int, category: int, box: list[int]) -> dict:
 
 
 def write(folder: Path, content: dict, name: str = "birds_train") -> CocoDataset:
-    """The file ``{name}.json`` and images of noise below a folder."""
+    """Write the file ``{name}.json`` and images of noise into a folder."""
     file, images = folder / f"{name}.json", folder / "images"
     file.write_text(json.dumps(content))
     images.mkdir(exist_ok=True)
@@ -74,14 +74,14 @@ def write(folder: Path, content: dict, name: str = "birds_train") -> CocoDataset
     return CocoDataset(name, str(file), str(images))
 
 
-def word(data: CocoDataset) -> str:
-    """For the command line."""
+def dataset_argument(data: CocoDataset) -> str:
+    """The value of ``--dataset`` for a data set."""
     return f"{data.name}={data.annotations}:{data.images}"
 
 
 @contextmanager
-def catalogues_left_alone() -> Iterator[None]:
-    """What is registered meanwhile is forgotten."""
+def restore_catalogues() -> Iterator[None]:
+    """Unregister on leaving what was registered inside."""
     before = set(DatasetCatalog.list())
     try:
         yield

@@ -1,4 +1,4 @@
-"""Small models and made-up images for the tests."""
+"""Small models and synthetic images for the tests."""
 
 import importlib.util
 from pathlib import Path
@@ -68,7 +68,7 @@ def tiny_cfg(arch: str = "FPN", task: str = "mask", depth: int = 50) -> CfgNode:
 
 
 def thin_cfg(name: str) -> CfgNode:
-    """A config that we ship, such as ``COCO-Detection/retinanet_R_50_FPN_1x``, made thin."""
+    """A thin version of a shipped config, such as ``COCO-Detection/retinanet_R_50_FPN_1x``."""
     cfg = get_cfg()
     add_nonlocal_config(cfg)
     cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
@@ -90,7 +90,9 @@ def _make_thin(cfg: CfgNode) -> None:
     heads, retinanet = cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET
     heads.NUM_CLASSES = retinanet.NUM_CLASSES = 3
     heads.BATCH_SIZE_PER_IMAGE = 8
-    heads.SCORE_THRESH_TEST = retinanet.SCORE_THRESH_TEST = 0.0  # untrained, it is sure of nothing
+    heads.SCORE_THRESH_TEST = retinanet.SCORE_THRESH_TEST = (
+        0.0  # scores of untrained models are low
+    )
     retinanet.TOPK_CANDIDATES_TEST = 50
     cfg.TEST.DETECTIONS_PER_IMAGE = 5
     cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
@@ -114,14 +116,14 @@ def with_blocks(cfg: CfgNode, backbone=("res4.-2",), head=(), **keys) -> CfgNode
 
 
 def build(cfg: CfgNode, seed: int) -> nn.Module:
-    """A model of random weights whose layers :func:`pass_on` what they get."""
+    """Build a model with random weights and norms."""
     torch.manual_seed(seed)
-    return pass_on(build_model(cfg))
+    return randomise_norms(build_model(cfg))
 
 
-def pass_on(model: nn.Module) -> nn.Module:
-    """Let layers pass on what they get, as a trained model's do: a hundred that normalise nothing
-    overflow."""
+def randomise_norms(model: nn.Module) -> nn.Module:
+    """Give frozen norms random scales below 1. The features of a hundred layers overflow without
+    normalisation."""
     for module in model.modules():
         if isinstance(module, FrozenBatchNorm2d):
             module.weight.uniform_(0.2, 0.6)
@@ -153,7 +155,7 @@ def randomise(block: NonLocalBlock, std: float = 0.3) -> NonLocalBlock:
     return block
 
 
-def made_up_batch(sizes=((64, 64), (64, 96))) -> list[dict]:
+def make_batch(sizes=((64, 64), (64, 96))) -> list[dict]:
     """Images of noise with a box, a mask, keypoints and stuff, as Detectron2's models take them."""
     batch = []
     for height, width in sizes:
@@ -172,7 +174,7 @@ def made_up_batch(sizes=((64, 64), (64, 96))) -> list[dict]:
 
 
 def losses(model: nn.Module, batch: list[dict]) -> dict[str, torch.Tensor]:
-    """Of one training step, always with the same random numbers: proposals are sampled."""
+    """Losses of a training step, with fixed random numbers, as proposals are sampled."""
     model.train()
     torch.manual_seed(7)
     with EventStorage():

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from coco_files import catalogues_left_alone, sound_content, word, write
+from coco_files import dataset_argument, restore_catalogues, valid_content, write
 from helpers import load_tool
 
 from nl_detectron.engine import build_on_meta, load_config
@@ -29,8 +29,8 @@ def tool(capsys):
 def test_own_data_gives_the_number_of_classes(tool, tmp_path):
     config = "configs/Demo/relay_mask_rcnn.yaml"  # of three classes
     figures = tmp_path / "figures.json"
-    with catalogues_left_alone():
-        own = word(write(tmp_path, sound_content()))
+    with restore_catalogues():
+        own = dataset_argument(write(tmp_path, valid_content()))
         words = ("--config-file", config, "--size", 64, 64, "--json", figures)
         lines = tool(*words, "--dataset", own)
     assert any("MODEL.ROI_HEADS.NUM_CLASSES 3 -> 2" in line for line in lines)

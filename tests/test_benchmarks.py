@@ -277,7 +277,7 @@ def test_a_report_is_made_from_the_results_alone(tmp_path):
         "1.00",
     ]  # exponents
     assert any("+10 % (+9 % to +12 %)" in row and "+50 %" in row for row in rows)
-    case = "bbox, 5,000 images, 80 classes, 100 an image"
+    case = "bbox, 5,000 images, 80 classes, 100 per image"
     assert [case, "60.0 s", "4.0 s", "15.0", "2e-16"] in rows
     assert "Abacus, 2 threads of 2 cores; torch 2.9" in text and "Tiny shapes" in text
     assert (tmp_path / "growth.png").stat().st_size > 1000

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from coco_files import FILES, sound_content, write
+from coco_files import FILES, valid_content, write
 from PIL import Image
 
 from nl_detectron.data.coco import read_coco
@@ -30,14 +30,14 @@ def check(tmp_path):
 
 
 def test_sound_data_has_a_line_of_what_it_is_and_exit_code_0(check, capsys):
-    assert check(sound_content()) == 0
-    said = capsys.readouterr().out
-    assert "2 image(s), 4 annotation(s), 2 class(es), masks, 3 keypoint(s)" in said
-    assert said.endswith("Nothing is wrong.\n")
+    assert check(valid_content()) == 0
+    output = capsys.readouterr().out
+    assert "2 image(s), 4 annotation(s), 2 class(es), masks, 3 keypoint(s)" in output
+    assert output.endswith("Nothing is wrong.\n")
 
 
 def test_warnings_and_errors_are_told_and_decide_the_exit_code(check, tmp_path, capsys):
-    content = sound_content()
+    content = valid_content()
     content["annotations"][0]["bbox"] = [90, 10, 40, 30]
     assert check(content) == 1
     assert "box outside its image" in capsys.readouterr().out
@@ -74,13 +74,13 @@ def test_a_file_of_another_format_is_one_line_and_exit_code_2(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", [tool, str(tmp_path / "a.json"), str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(tool, run_name="__main__")
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert stop.value.code == 2
-    assert said.startswith("check_dataset.py: error: annotations ") and said.count("\n") == 1
+    assert output.startswith("check_dataset.py: error: annotations ") and output.count("\n") == 1
 
 
 def test_a_sheet_is_drawn_of_what_is_sound(check, tmp_path):
-    content = sound_content()
+    content = valid_content()
     content["annotations"][0]["segmentation"] = [1, 2]
     content["annotations"][1].update(bbox=[0, 0])
     content["annotations"][2].update(keypoints=[1, 1, 2])
@@ -90,7 +90,7 @@ def test_a_sheet_is_drawn_of_what_is_sound(check, tmp_path):
 
 
 def test_a_sheet_shows_rare_classes_first(tmp_path):
-    content = sound_content()
+    content = valid_content()
     plain = content["annotations"][1]
     for number in range(20):
         name = f"c{number:02}.png"
@@ -109,7 +109,7 @@ def test_a_sheet_shows_rare_classes_first(tmp_path):
 
 
 def test_a_sheet_of_nothing_that_can_be_read_is_told(tmp_path, check, capsys):
-    data = write(tmp_path, sound_content())
+    data = write(tmp_path, valid_content())
     for name in FILES:
         (tmp_path / "images" / name).write_text("")
     with pytest.raises(ValueError, match="no annotated image can be read"):

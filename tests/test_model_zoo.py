@@ -127,14 +127,14 @@ def test_a_config_is_found_by_its_name(suffix):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (f"{MASK}_nl_2x.yaml", f"did you mean {MASK}_nl_"),
-        ("nothing/of_the_kind", "'nothing/of_the_kind' is no config of the model zoo$"),
+        ("nothing/of_the_kind", "'nothing/of_the_kind' is not a config of the model zoo$"),
     ],
 )
-def test_an_unknown_name_is_told_with_those_near_it(name, said):
-    with pytest.raises(UsageError, match=said):
+def test_an_unknown_name_is_told_with_those_near_it(name, message):
+    with pytest.raises(UsageError, match=message):
         model_zoo.get(name)
 
 
@@ -153,7 +153,7 @@ TRAIN = "Train it: python train_net.py --config-file configs/"
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "parts"),
     [
         (f"{MASK}_nl_1x", [f"{TRAIN}{MASK}_nl_1x.yaml", "_1x/137260431/", "FPN_nl_finetune.yaml"]),
         (
@@ -165,11 +165,11 @@ TRAIN = "Train it: python train_net.py --config-file configs/"
         ("Demo/relay_mask_rcnn_nl", [f"{TRAIN}Demo/relay_mask_rcnn_nl.yaml --num-gpus 8$"]),
     ],
 )
-def test_a_model_that_nobody_has_trained_says_how_to(name, said):
-    for verb in (model_zoo.get, model_zoo.get_config):
-        with pytest.raises(UsageError, match=f"nobody has trained {name} yet") as told:
-            verb(f"{name}.yaml", trained=True)
-        assert all(re.search(part, str(told.value)) for part in said)
+def test_a_model_that_nobody_has_trained_says_how_to(name, parts):
+    for function in (model_zoo.get, model_zoo.get_config):
+        with pytest.raises(UsageError, match=f"nobody has trained {name} yet") as caught:
+            function(f"{name}.yaml", trained=True)
+        assert all(re.search(part, str(caught.value)) for part in parts)
 
 
 def test_a_model_is_built_with_its_blocks():
@@ -225,16 +225,16 @@ def test_a_checkpoint_of_another_model_is_refused(own_index, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("- a list", "expected entries by the name of a config"),
         ("name: no entry", "expected entries by the name of a config"),
         ("a: b: c", "is not YAML: mapping values are not allowed here"),
     ],
 )
-def test_what_is_no_index_is_told(own_index, text, said):
+def test_what_is_no_index_is_told(own_index, text, message):
     own_index(text)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         model_zoo.get_checkpoint_url(f"{MASK}_1x")
 
 

@@ -85,7 +85,7 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def loggers_left_alone():
+def restore_loggers():
     """Detectron2 gives loggers handlers and stops their propagation, for the whole process."""
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "nl_detectron")]
     before = [(log.level, log.propagate, log.handlers[:]) for log in loggers]
@@ -95,7 +95,7 @@ def loggers_left_alone():
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("", "no config"),
         ("--config-file nope.yaml", "'nope.yaml' does not exist"),
@@ -118,8 +118,8 @@ def loggers_left_alone():
         ("--eval-only --config-file {demo} MODEL.WEIGHTS {files}/other.pth", "lacks"),
     ],
 )
-@pytest.mark.usefixtures("loggers_left_alone")
-def test_each_mistake_is_told_in_one_line(words, said, files, monkeypatch):
+@pytest.mark.usefixtures("restore_loggers")
+def test_each_mistake_is_told_in_one_line(words, message, files, monkeypatch):
     """In this process, since each import of torch takes seconds."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -132,4 +132,4 @@ def test_each_mistake_is_told_in_one_line(words, said, files, monkeypatch):
     assert isinstance(stop.value.code, str)
     assert stop.value.code.startswith("train_net.py: error: ")
     assert "\n" not in stop.value.code
-    assert said in stop.value.code
+    assert message in stop.value.code

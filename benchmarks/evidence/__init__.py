@@ -1,4 +1,5 @@
-"""What a non-local block is good for, and where: trained twins on the relay data set.
+"""Evidence of what a non-local block gains, and where: models with and without it, trained on the
+relay data set.
 
-``sweep`` runs what is missing, ``report`` makes docs/evidence.md of the results.
+``sweep`` trains the missing runs, ``report`` makes docs/evidence.md from the results.
 """

@@ -1,4 +1,4 @@
-"""AP of a model on a relay data set: in all, whatever the class, and by distance."""
+"""AP of a model on a relay data set: overall, for any class, and by distance."""
 
 import itertools
 import json
@@ -26,33 +26,38 @@ TASKS = {"box": "bbox", "mask": "segm", "keypoint": "keypoints"}
 
 
 def evaluate(cfg: CfgNode, model: nn.Module, dataset: str) -> dict[str, float]:
-    """AP in percent by task; a model that finds nothing has 0."""
+    """Evaluate a model; returns AP in percent by task, which is 0 without detections."""
     loader = build_detection_test_loader(cfg, dataset)  # first: it writes the images
     evaluator = Trainer.build_evaluator(cfg, dataset)
     results = inference_on_dataset(model, loader, evaluator)
     return {task: _percent(results[k]["AP"]) for task, k in TASKS.items() if k in results}
 
 
-class Found:
-    """What :func:`evaluate` found on a relay data set, to look at again."""
+class Detections:
+    """The detections that :func:`evaluate` stored for a relay data set, and further metrics."""
 
     def __init__(self, cfg: CfgNode, dataset: str):
         folder = Path(cfg.OUTPUT_DIR, "inference", dataset)
         self.sigmas = np.array(cfg.TEST.KEYPOINT_OKS_SIGMAS) if cfg.MODEL.KEYPOINT_ON else None
         self.truth = COCO(MetadataCatalog.get(dataset).json_file)
         self.all = json.loads((folder / "coco_instances_results.json").read_text())
-        self.once = once(self.all)
+        self.unique = drop_duplicates(self.all)
 
     def located(self, images: Sequence[int] | None = None) -> dict[str, float]:
-        """AP by task, were the class (or of keypoints, which end is the head) of no matter: a third
-        of it is what knowing nothing of three classes gives, to who names them all."""
+        """AP by task if the class did not count (or, for keypoints, which end is the head).
+
+        A model that knows nothing of three classes, and names all of them, has a third of it.
+        """
         if self.sigmas is not None:
             return {"keypoint": self._keypoint_ap_either_way_up()}
-        return self._ap(self.once, images, classes=False)
+        return self._ap(self.unique, images, classes=False)
 
     def right(self) -> float:
-        """Share of the objects that are recognised: the surest detection on an object has its
-        class, or head and tail each nearer to its own end than to the other's."""
+        """Share of the objects that are recognised.
+
+        The detection with the highest score on the object must have its class, or its head and tail
+        nearer to the right ends than to the exchanged ones.
+        """
         by_image = defaultdict(list)
         for detection in sorted(self.all, key=lambda d: -d["score"]):
             by_image[detection["image_id"]].append(detection)
@@ -76,17 +81,17 @@ class Found:
         return False
 
     def _keypoint_ap_either_way_up(self) -> float:
-        """Keypoint AP where head and tail of each object may be exchanged, as the surest detection
-        of its image has them. Images have one object each."""
-        surest = {}
+        """Keypoint AP if head and tail of an object may be exchanged. They are taken as in the
+        detection with the highest score. Each image has one object."""
+        best = {}
         for detection in sorted(self.all, key=lambda d: d["score"]):
-            surest[detection["image_id"]] = np.reshape(detection["keypoints"], (-1, 3))[:, :2]
+            best[detection["image_id"]] = np.reshape(detection["keypoints"], (-1, 3))[:, :2]
         annotations = []
         for annotation in self.truth.anns.values():
             upright = np.reshape(annotation["keypoints"], (-1, 3))
             ways = (upright, upright[::-1])
-            seen = surest.get(annotation["image_id"], upright[:, :2])
-            nearest = min(ways, key=lambda way: np.square(way[:, :2] - seen).sum())
+            detected = best.get(annotation["image_id"], upright[:, :2])
+            nearest = min(ways, key=lambda way: np.square(way[:, :2] - detected).sum())
             annotations.append({**annotation, "keypoints": nearest.ravel().tolist()})
         if not self.all:
             return 0.0
@@ -96,7 +101,11 @@ class Found:
         return _first_ap(evaluation)
 
     def by_distance(self, edges: Sequence[int]) -> list[dict]:
-        """AP, located AP and what chance gives, of each band of distances, on its images alone."""
+        """AP, AP for any class and AP by chance for each band of distances, on its images only.
+
+        Args:
+            edges: the bands' edges, pixels between the centres of object and signal.
+        """
         bands = []
         for low, high in itertools.pairwise(edges):
             ids = [a["image_id"] for a in self.truth.anns.values() if low <= a["distance"] < high]
@@ -107,32 +116,32 @@ class Found:
         return bands
 
     def by_chance(self, images: Sequence[int]) -> dict[str, float]:
-        """AP by task had the images each other's classes, in the mean of some shuffles.
+        """AP by task after classes are shuffled among the images, as the mean of some shuffles.
 
-        On few images it is well above a third of the located AP: AP takes the best precision at
-        each recall, so that luck counts and bad luck does not.
+        On few images it is well above a third of the AP for any class: AP takes the best precision
+        at each recall, so good luck counts more than bad luck.
         """
         rng, aps = random.Random(0), []
-        own = [a for a in self.truth.anns.values() if a["image_id"] in set(images)]
-        classes = [a["category_id"] for a in own]
+        annotations = [a for a in self.truth.anns.values() if a["image_id"] in set(images)]
+        classes = [a["category_id"] for a in annotations]
         for _ in range(SHUFFLES):
             rng.shuffle(classes)
-            others = [{**a, "category_id": c} for a, c in zip(own, classes, strict=True)]
+            others = [{**a, "category_id": c} for a, c in zip(annotations, classes, strict=True)]
             shuffled = _with_annotations(self.truth, others)
             aps.append(self._ap(self.all, images, truth=shuffled))
         return {task: round(statistics.mean(ap[task] for ap in aps), 2) for task in aps[0]}
 
     def _ap(
         self,
-        found: list[dict],
+        detections: list[dict],
         images: Sequence[int] | None,
         classes: bool = True,
         truth: COCO | None = None,
     ) -> dict[str, float]:
-        if not found:
+        if not detections:
             return {"box": 0.0, "mask": 0.0}
         truth = truth or self.truth
-        results = truth.loadRes(found)
+        results = truth.loadRes(detections)
         aps = {}
         for task in ("box", "mask"):
             evaluation = COCOeval(truth, results, TASKS[task])
@@ -144,7 +153,7 @@ class Found:
 
 
 def _with_annotations(truth: COCO, annotations: list[dict]) -> COCO:
-    """The same data set with other annotations."""
+    """Return the data set with other annotations."""
     other = COCO()
     other.dataset = {**truth.dataset, "annotations": annotations}
     other.createIndex()
@@ -152,26 +161,26 @@ def _with_annotations(truth: COCO, annotations: list[dict]) -> COCO:
 
 
 def _first_ap(evaluation: COCOeval) -> float:
-    """COCO's AP over all IoUs (OKSs), in percent."""
+    """COCO's AP over all IoUs (or OKSs) in percent."""
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
     return _percent(100 * evaluation.stats[0])
 
 
-def once(all_found: list[dict]) -> list[dict]:
-    """Detections in COCO's format without those that repeat a surer one, of whatever class."""
+def drop_duplicates(detections: list[dict]) -> list[dict]:
+    """Non-maximum suppression across classes, of detections in COCO's format."""
     by_image = defaultdict(list)
-    for detection in all_found:
+    for detection in detections:
         by_image[detection["image_id"]].append(detection)
     kept = []
-    for detections in by_image.values():
-        boxes = torch.tensor([d["bbox"] for d in detections], dtype=torch.float)
-        scores = torch.tensor([d["score"] for d in detections])
-        found = nms(box_convert(boxes, "xywh", "xyxy"), scores, 0.5)
-        kept += [detections[i] for i in found.tolist()]
+    for in_image in by_image.values():
+        boxes = torch.tensor([d["bbox"] for d in in_image], dtype=torch.float)
+        scores = torch.tensor([d["score"] for d in in_image])
+        indices = nms(box_convert(boxes, "xywh", "xyxy"), scores, 0.5)
+        kept += [in_image[i] for i in indices.tolist()]
     return kept
 
 
 def _percent(ap: float) -> float:
-    return 0.0 if math.isnan(ap) else round(max(float(ap), 0.0), 2)  # COCO's -1: no object
+    return 0.0 if math.isnan(ap) else round(max(float(ap), 0.0), 2)  # COCO's -1 means no object

@@ -1,6 +1,7 @@
-"""The two pictures: curves of twins, and AP against distance. Mean, and a band from least to most.
+"""The two figures of docs/evidence.md: training curves, and AP against distance.
 
-Colours are Okabe and Ito's, told apart by those who see fewer; lines differ, too.
+Lines are means over runs, and bands their ranges. Colours are Okabe and Ito's, which people with
+colour blindness can distinguish; line styles differ too.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ STAGES = {"res4": "#CC79A7", "res5": "#009E73"}
 
 
 def draw(results: Results, folder: Path, reach: dict[str, float]) -> list[Path]:
-    """Those pictures for which there is a run; returns their files."""
+    """Draw the figures that have at least one run; returns their files."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -33,7 +34,7 @@ def draw(results: Results, folder: Path, reach: dict[str, float]) -> list[Path]:
 
 
 def curves(results: Results, _: dict[str, float]):
-    """Figure G: training loss and validation mask AP, where all runs of a kind still ran."""
+    """Figure G: training loss and validation mask AP, at iterations that all runs of a row have."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -43,9 +44,8 @@ def curves(results: Results, _: dict[str, float]):
     }
     for axis, (title, read) in zip(axes, reads.items(), strict=True):
         for label in STYLES:
-            found = row(results, "A", label)
-            iterations, values = curve(found, read)
-            _line(axis, label, iterations, values)
+            iterations, values = curve(row(results, "A", label), read)
+            _draw_line(axis, label, iterations, values)
         axis.set(xlabel="iteration", title=title)
     lines = axes[0].get_legend_handles_labels()
     figure.legend(*lines, loc="outside lower center", ncols=3, title=LEGEND)
@@ -53,16 +53,16 @@ def curves(results: Results, _: dict[str, float]):
 
 
 def distance(results: Results, reach: dict[str, float]):
-    """Figure F: mask AP by distance, and how far the baseline's stages can see."""
+    """Figure F: mask AP by distance, and the reach of the baseline's stages in pixels."""
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for label in TABLES["F"]:
-        found = row(results, "F", label)
-        by_band = bands(found)
+        runs = row(results, "F", label)
+        by_band = bands(runs)
         middles = [(b[0]["from"] + b[0]["to"]) / 2 for b in by_band]
-        _line(axis, label, middles, [aps(b, "mask") for b in by_band])
-        if label == "baseline" and found:
+        _draw_line(axis, label, middles, [aps(b, "mask") for b in by_band])
+        if label == "baseline" and runs:
             chance = [mean(aps(b, "mask", "chance")) for b in by_band]
             axis.plot(middles, chance, color="black", lw=1, ls=":", label="chance")
     for stage, pixels in reach.items():
@@ -72,7 +72,7 @@ def distance(results: Results, reach: dict[str, float]):
     return figure
 
 
-def _line(axis, label: str, x: list, values: list[list[float]]) -> None:
+def _draw_line(axis, label: str, x: list, values: list[list[float]]) -> None:
     if not x:
         return
     colour, style = STYLES[label]

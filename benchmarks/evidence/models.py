@@ -1,4 +1,4 @@
-"""Backbones that the evidence needs beside the product's: the control, and blocks in He's init."""
+"""Backbones for the evidence only: the control, and blocks with He's initial values."""
 
 import math
 
@@ -16,7 +16,7 @@ from nl_detectron.modeling.placement import insert_after, isolated_rng
 
 @BACKBONE_REGISTRY.register()
 def build_control_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """The baseline's, with one residual block more where the paper has its one non-local block."""
+    """The baseline's backbone with a further residual block where the paper has its block."""
     fpn = build_resnet_fpn_backbone(cfg, input_shape)
     stage = fpn.bottom_up.res4
     last_but_one = str(len(stage) - 2)
@@ -27,24 +27,24 @@ def build_control_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> F
 
 
 def residual_block(channels: int) -> BottleneckBlock:
-    """A bottleneck block of about as many parameters as a non-local one; an identity at first.
+    """A bottleneck block with about as many parameters as a non-local block.
 
-    It sees what comes out of a ReLU, so that its own leaves that as it is.
+    It starts as the identity: its input comes from a ReLU, so its own last ReLU changes nothing.
     """
-    wanted = parameters(NonLocalBlock(channels))
+    wanted = count_parameters(NonLocalBlock(channels))
     inner = round((math.sqrt(channels**2 + 9 * wanted) - channels) / 9)  # 2 C M + 9 M^2 weights
     block = BottleneckBlock(channels, channels, bottleneck_channels=inner, norm="BN")
     nn.init.zeros_(block.conv3.norm.weight)
     return block
 
 
-def parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
 @BACKBONE_REGISTRY.register()
 def build_he_nonlocal_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """The non-local one with theta, phi and g in He's init (Sec. 4.1) in place of std 0.01."""
+    """The non-local backbone with He's initial values of theta, phi and g (Sec. 4.1), not 0.01."""
     fpn = build_nonlocal_resnet_fpn_backbone(cfg, input_shape)
     with isolated_rng():
         for block in find_blocks(fpn).values():

@@ -1,7 +1,7 @@
-"""Seconds per iteration of every run, in turns: ``python -m benchmarks.evidence.pace``.
+"""Measures seconds per iteration of every run, in turns: ``python -m benchmarks.evidence.pace``.
 
-Runs of a sweep share the machine with whatever else it does at the time; here each model trains a
-few iterations at a time, one after the other and again, so that all meet the same weather.
+The runs of a sweep share the machine with other work. Here, models train a few iterations each in
+turns, so that changes in the machine's speed affect all alike.
 """
 
 import json
@@ -28,14 +28,14 @@ WARM_UP, ROUNDS, ITERATIONS = 2, 7, 2
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = in_turns({name: stepper(run) for name, run in RUNS.items()})
-    text = json.dumps({"seconds": found, "versions": versions()}, indent=1) + "\n"
+    seconds = time_in_turns({name: build_step(run) for name, run in RUNS.items()})
+    text = json.dumps({"seconds": seconds, "versions": versions()}, indent=1) + "\n"
     save(RESULT, lambda path: path.write_text(text))
 
 
-def in_turns(steps: dict[str, Callable[[], None]]) -> dict[str, dict[str, float]]:
-    """Median, least and most seconds of one step by name."""
-    taken = {name: [] for name in steps}
+def time_in_turns(steps: dict[str, Callable[[], None]]) -> dict[str, dict[str, float]]:
+    """Median, smallest and largest seconds of one step, by name."""
+    seconds = {name: [] for name in steps}
     for number in range(-1, ROUNDS):
         print(f"round {number + 1} of {ROUNDS}", flush=True)
         for name, step in steps.items():
@@ -43,13 +43,13 @@ def in_turns(steps: dict[str, Callable[[], None]]) -> dict[str, dict[str, float]
                 began = time.perf_counter()
                 step()
                 if number >= 0:
-                    taken[name].append(time.perf_counter() - began)
+                    seconds[name].append(time.perf_counter() - began)
     kinds = {"median": statistics.median, "least": min, "most": max}
-    return {n: {k: round(f(t), 4) for k, f in kinds.items()} for n, t in taken.items()}
+    return {n: {k: round(f(s), 4) for k, f in kinds.items()} for n, s in seconds.items()}
 
 
-def stepper(run: Run) -> Callable[[], None]:
-    """One iteration of a run from fresh weights."""
+def build_step(run: Run) -> Callable[[], None]:
+    """Build a run's model; returns a function that trains it for an iteration."""
     cfg = run.config(seed=1)
     seed_all_rng(1)
     model = to_memory_format(build_model(cfg), cfg)

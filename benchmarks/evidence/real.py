@@ -1,7 +1,7 @@
-"""Twins on real photographs: ``python -m benchmarks.evidence.real --coco DIR --weights R-50.pth``.
+"""Runs on photographs: ``python -m benchmarks.evidence.real --coco DIR --weights R-50.pth``.
 
-Mask R-CNN with and without a block in res4 learns sixteen images of COCO by heart, from ImageNet
-weights. This shows that a block is sound there; it is no measure of a gain.
+Mask R-CNN with and without a block in res4 memorises sixteen images of COCO, from ImageNet weights.
+This shows that a block trains there without harm; it does not measure a gain.
 """
 
 import argparse
@@ -46,11 +46,11 @@ def main() -> None:
                 continue
             result = perform(name, seed, args.coco, args.weights)
             text = json.dumps(result, indent=1) + "\n"
-            save(path, lambda aside, text=text: aside.write_text(text))
+            save(path, lambda part, text=text: part.write_text(text))
 
 
 def perform(name: str, seed: int, coco: Path, weights: str) -> dict:
-    """Train one twin and tell its AP on the very images it has learnt."""
+    """Train one of the models and evaluate it on the images that it was trained on."""
     began = time.perf_counter()
     register(coco)
     cfg = config(name, seed, weights)
@@ -63,18 +63,18 @@ def perform(name: str, seed: int, coco: Path, weights: str) -> dict:
 
 
 def config(name: str, seed: int, weights: str) -> CfgNode:
-    words = ["MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu", "SEED", str(seed)]
-    words += ["DATASETS.TRAIN", f"('{DATA}',)", "DATASETS.TEST", f"('{DATA}',)"]
-    words += ["OUTPUT_DIR", str(OUTPUT / "runs" / f"{name}-seed{seed}")]
-    return load_config(str(CONFIG), [*words, *REAL_OPTS, *TWINS[name]])
+    opts = ["MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu", "SEED", str(seed)]
+    opts += ["DATASETS.TRAIN", f"('{DATA}',)", "DATASETS.TEST", f"('{DATA}',)"]
+    opts += ["OUTPUT_DIR", str(OUTPUT / "runs" / f"{name}-seed{seed}")]
+    return load_config(str(CONFIG), [*opts, *REAL_OPTS, *TWINS[name]])
 
 
 def register(coco: Path) -> None:
-    """The first images of train2017 with not too many objects, under a name."""
+    """Register the first images of train2017 that have few objects, as the data set ``DATA``."""
     content = json.loads((coco / "annotations" / "instances_train2017.json").read_text())
     path = OUTPUT / "real.json"
     chosen = json.dumps(subset(content, *REAL_IMAGES))
-    save(path, lambda aside: aside.write_text(chosen))
+    save(path, lambda part: part.write_text(chosen))
     if DATA not in DatasetCatalog.list():
         register_coco_instances(DATA, {}, str(path), str(coco / "train2017"))
 

@@ -1,4 +1,4 @@
-"""How far a ResNet's convolutions can see: the baseline's theoretical receptive field."""
+"""The theoretical receptive field of a ResNet's convolutions."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,10 @@ POOL = (3, 2, 1)  # kernel, stride, dilation of the stem's max pool
 
 
 def receptive_fields(resnet: ResNet) -> dict[str, int]:
-    """Pixels a side that one position of each stage's output depends on.
+    """Side in pixels of the receptive field of one output position, by stage.
 
-    A kernel of k positions, ``step`` pixels apart, adds (k - 1) step pixels; a stride multiplies
-    the step.
+    A kernel of k positions that are ``step`` pixels apart adds (k - 1) * step pixels; a stride
+    multiplies the step.
     """
     size, step, fields = 1, 1, {}
     stages = {"stem": resnet.stem, **dict(zip(resnet.stage_names, resnet.stages, strict=True))}
@@ -26,7 +26,7 @@ def receptive_fields(resnet: ResNet) -> dict[str, int]:
 
 
 def _convs(stage: nn.Module) -> Iterator[tuple[int, int, int]]:
-    """Kernel, stride and dilation along the longest path: shortcuts have 1x1 kernels."""
+    """Kernel, stride and dilation of each conv on the longest path, so without shortcuts (1x1)."""
     for name, module in stage.named_modules():
         if isinstance(module, nn.Conv2d) and not name.endswith("shortcut"):
             yield module.kernel_size[1], module.stride[1], module.dilation[1]

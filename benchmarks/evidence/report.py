@@ -1,6 +1,6 @@
-"""Makes the tables and pictures of docs/evidence.md: ``python -m benchmarks.evidence.report``.
+"""Makes the tables and figures of docs/evidence.md: ``python -m benchmarks.evidence.report``.
 
-Each part stands between two markers, ``<!-- begin: A -->`` and ``<!-- end: A -->``.
+Each part is between two markers, such as ``<!-- begin: A -->`` and ``<!-- end: A -->``.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from .train import FULL, QUICK
 
 PAGE = ROOT / "docs" / "evidence.md"
 ATTENTION_PAGE = ROOT / "docs" / "attention.md"
-Pace = dict[str, dict[str, float]]  # by the run's name: median seconds an iteration
+Seconds = dict[str, dict[str, float]]  # of an iteration, by the run's name: median, least, most
 NOT_YET = "_Not run yet._"
 
 
@@ -38,146 +38,139 @@ def main() -> None:
         print(table(load(QUICK.results), {}, "A"))
         return
     results = load(FULL.results)
-    PAGE.write_text(render(PAGE.read_text(), parts(results, load_pace())))
+    PAGE.write_text(render(PAGE.read_text(), parts(results, load_seconds())))
     ATTENTION_PAGE.write_text(render(ATTENTION_PAGE.read_text(), attention_parts()))
     drawn = draw(results, PAGE.parent, reach())
     print("wrote", *(path.relative_to(ROOT) for path in (PAGE, ATTENTION_PAGE, *drawn)))
 
 
-def load_pace() -> Pace:
+def load_seconds() -> Seconds:
     return json.loads(PACE.read_text())["seconds"] if PACE.exists() else {}
 
 
 def attention_parts() -> Iterator[tuple[str, str]]:
-    """Of docs/attention.md."""
-    there = attention.RESULT.exists()
-    found = json.loads(attention.RESULT.read_text())["subjects"] if there else {}
-    for name, text in attention.tables(found):
-        yield name, text if there else NOT_YET
+    """Name and text of each part of docs/attention.md."""
+    measured = attention.RESULT.exists()
+    subjects = json.loads(attention.RESULT.read_text())["subjects"] if measured else {}
+    for name, text in attention.tables(subjects):
+        yield name, text if measured else NOT_YET
     for name, file in attention.PICTURES.items():
-        yield name, f"![Heat and arrows]({file})" if there else NOT_YET
+        yield name, f"![Heat and arrows]({file})" if measured else NOT_YET
 
 
-def parts(results: Results, pace: Pace) -> Iterator[tuple[str, str]]:
-    """Of docs/evidence.md, by their markers."""
+def parts(results: Results, seconds: Seconds) -> Iterator[tuple[str, str]]:
+    """Name and text of each part of docs/evidence.md."""
     yield "summary", as_table(claims(results), ["", "measured", "aim", "met"])
     yield "runs", summarize_runs(results)
     for letter in TABLES:
-        yield letter, distances(results) if letter == "F" else table(results, pace, letter)
+        yield letter, distances(results) if letter == "F" else table(results, seconds, letter)
     yield "tokens", tokens_table()
     yield "G", picture(CURVES, "Loss and validation AP", "A", results)
-    yield "half", halves(results, pace)
+    yield "half", halves(results, seconds)
     yield "real", photographs(results)
 
 
 def summarize_runs(results: Results) -> str:
-    """How many runs there are, how long they took, from which versions."""
+    """The number of runs, how long they took, and their versions."""
     states = [state(job, FULL) for job in jobs()]
-    there = [results[name][seed] for name, seed in jobs() if seed in results.get(name, {})]
-    if not there:
+    done = [results[name][seed] for name, seed in jobs() if seed in results.get(name, {})]
+    if not done:
         return NOT_YET
-    minutes = sum(r["minutes"] for r in there)
-    packages = sorted({f"{k} {v}" for r in there for k, v in r["versions"].items()})
-    stale, diverged = states.count("stale"), sum(r["stopped"] == "diverged" for r in there)
-    old = f" **{stale} are of earlier settings** and would be made anew." if stale else ""
+    minutes = sum(r["minutes"] for r in done)
+    packages = sorted({f"{k} {v}" for r in done for k, v in r["versions"].items()})
+    stale, diverged = states.count("stale"), sum(r["stopped"] == "diverged" for r in done)
+    old = f" **{stale} have earlier settings** and will be trained again." if stale else ""
     return (
-        f"{len(there)} of {len(states)} runs, {minutes / 60:.1f} hours of one thread in all; "
+        f"{len(done)} of {len(states)} runs, {minutes / 60:.1f} hours of one thread in total; "
         f"{diverged} diverged.{old} Versions: {', '.join(packages)}."
     )
 
 
-def table(results: Results, pace: Pace, letter: str) -> str:
-    """A row for each kind of model, as many runs as there are of it."""
+def table(results: Results, seconds: Seconds, letter: str) -> str:
+    """A table with a row for each kind of model, over the runs that exist."""
     tasks = ("box", "keypoint") if letter.startswith("E") else ("box", "mask")
     rows = []
     for label, (_, seeds) in TABLES[letter].items():
-        found = row(results, letter, label)
-        cells = [label, f"{len(found)} of {len(seeds)}", share_learned(found)]
-        cells += [spread(aps(found, task)) for task in tasks]
-        cells.append(spread(aps(found, tasks[-1], "located")))
-        rows.append([*cells, *costs(found), pace_of(found, pace)])
+        runs = row(results, letter, label)
+        cells = [label, f"{len(runs)} of {len(seeds)}", share_learned(runs)]
+        cells += [spread(aps(runs, task)) for task in tasks]
+        cells.append(spread(aps(runs, tasks[-1], "located")))
+        rows.append([*cells, *costs(runs), format_seconds(runs, seconds)])
     heads = ["", "runs", "learned", *(f"{task} AP" for task in tasks)]
     heads.append("mask AP, any class" if "mask" in tasks else "keypoint AP, either way up")
     return as_table(rows, [*heads, "parameters", "GFLOPs", "s / iteration"])
 
 
-def share_learned(found: list[dict]) -> str:
-    """How many of the runs learned; those of earlier settings do not say."""
-    known = [result for result in found if "right" in result]
+def share_learned(runs: list[dict]) -> str:
+    """How many of the runs learned; results of earlier settings do not have this."""
+    known = [result for result in runs if "right" in result]
     return f"{sum(learned(known))} of {len(known)}" if known else "–"
 
 
 def tokens_table() -> str:
-    there = tokens.RESULT.exists()
-    return tokens.table(json.loads(tokens.RESULT.read_text())["runs"]) if there else NOT_YET
+    measured = tokens.RESULT.exists()
+    return tokens.table(json.loads(tokens.RESULT.read_text())["runs"]) if measured else NOT_YET
 
 
-def costs(found: list[dict]) -> list[str]:
-    if not found:
+def costs(runs: list[dict]) -> list[str]:
+    """Parameters and GFLOPs of the runs' model."""
+    if not runs:
         return ["–"] * 2
-    return [f"{found[0]['parameters']:,}", f"{found[0]['flops'] / 1e9:.3f}"]
+    return [f"{runs[0]['parameters']:,}", f"{runs[0]['flops'] / 1e9:.3f}"]
 
 
-def pace_of(found: list[dict], pace: Pace) -> str:
-    """Median seconds an iteration, of a run measured in turns with all others."""
-    seconds = pace.get(found[0]["run"]) if found else None
-    return f"{seconds['median']:.3f}" if seconds else "–"
+def format_seconds(runs: list[dict], seconds: Seconds) -> str:
+    """Median seconds per iteration of the runs' model, measured in turns with all others."""
+    measured = seconds.get(runs[0]["run"]) if runs else None
+    return f"{measured['median']:.3f}" if measured else "–"
 
 
 def distances(results: Results) -> str:
-    """Figure F and its figures: mask AP by band, and how far the baseline can see."""
+    """Table F, the baseline's receptive field and Figure F: mask AP by band of distances."""
     by_label = {label: bands(row(results, "F", label)) for label in TABLES["F"]}
     rows = []
     for number, band in enumerate(next(filter(None, by_label.values()), [])):
         cells = [f"{band[0]['from']} to {band[0]['to']}", band[0]["images"]]
-        found = [of[number] if of else [] for of in by_label.values()]
-        chance = spread(aps(found[0], "mask", "chance"))
-        third = spread([ap / 3 for ap in aps(found[0], "mask", "located")])
-        rows.append([*cells, *(spread(aps(f, "mask")) for f in found), chance, third])
-    heads = ["distance, pixels", "images", *by_label, "chance", "a third of any class"]
-    seen = ", ".join(f"{pixels:.0f} pixels from {stage}" for stage, pixels in reach().items())
-    found = as_table(rows, heads) if rows else NOT_YET
+        models = [label_bands[number] if label_bands else [] for label_bands in by_label.values()]
+        chance = spread(aps(models[0], "mask", "chance"))
+        third = spread([ap / 3 for ap in aps(models[0], "mask", "located")])
+        rows.append([*cells, *(spread(aps(runs, "mask")) for runs in models), chance, third])
+    heads = ["distance, pixels", "images", *by_label, "chance", "a third of the AP for any class"]
+    fields = ", ".join(f"{pixels:.0f} pixels from {stage}" for stage, pixels in reach().items())
+    text = as_table(rows, heads) if rows else NOT_YET
     image = picture(DISTANCE, "Mask AP by distance", "F", results)
-    return f"{found}\n\nThe baseline sees {seen} to each side, in theory.\n\n{image}"
+    return f"{text}\n\nThe baseline's receptive field reaches {fields} to each side.\n\n{image}"
 
 
 def reach() -> dict[str, float]:
-    """Pixels to each side of an output position that the baseline's stages can see."""
+    """Pixels that the receptive field of the baseline's stages reaches to each side."""
     fields = receptive_fields(build_on_meta(RUNS["baseline"].config(1)).backbone.bottom_up)
     return {stage: (fields[stage] - 1) / 2 for stage in ("res4", "res5")}
 
 
-def halves(results: Results, pace: Pace) -> str:
+def halves(results: Results, seconds: Seconds) -> str:
+    """A table of the iterations and seconds until half of the final mask AP."""
     rows = []
     for label, (name, _) in TABLES["A"].items():
-        found = [half_way(r) for r in row(results, "A", label) if r["curve"]]
-        seconds = pace.get(name)
-        times = [i * seconds["median"] for i in found] if seconds else []
-        rows.append([label, spread(found, 0), spread(times, 0) if times else "–"])
-    return as_table(rows, ["half of the final mask AP", "iterations", "seconds"])
+        iterations = [half_way(r) for r in row(results, "A", label) if r["curve"]]
+        measured = seconds.get(name)
+        times = [i * measured["median"] for i in iterations] if measured else []
+        rows.append([label, spread(iterations, 0), spread(times, 0) if times else "–"])
+    return as_table(rows, ["until half of the final mask AP", "iterations", "seconds"])
 
 
 def photographs(results: Results) -> str:
-    """The twins on real images: total loss in the first and in the last iterations, and AP on the
-    images that they have learnt."""
+    """A table of the runs on photographs: total losses, and AP on the images trained on."""
     rows = []
     for name in TWINS_ON_PHOTOGRAPHS:
-        found = [results[name][seed] for seed in s.REAL_SEEDS if seed in results.get(name, {})]
-        first = [r["first"]["total_loss"] for r in found]
-        points = [[p["losses"]["total_loss"] for p in r["curve"]] for r in found]
-        cells = [name.removeprefix("real_"), f"{len(found)} of {len(s.REAL_SEEDS)}"]
+        runs = [results[name][seed] for seed in s.REAL_SEEDS if seed in results.get(name, {})]
+        first = [r["first"]["total_loss"] for r in runs]
+        points = [[p["losses"]["total_loss"] for p in r["curve"]] for r in runs]
+        cells = [name.removeprefix("real_"), f"{len(runs)} of {len(s.REAL_SEEDS)}"]
         cells += [spread(first, 3), spread([max(p) for p in points], 2)]
         cells += [spread([p[-1] for p in points], 2)]
-        rows.append([*cells, *(spread(aps(found, task)) for task in ("box", "mask"))])
-    heads = [
-        "",
-        "runs",
-        "loss at first",
-        "greatest of its means",
-        "loss at last",
-        "box AP",
-        "mask AP",
-    ]
+        rows.append([*cells, *(spread(aps(runs, task)) for task in ("box", "mask"))])
+    heads = ["", "runs", "first loss", "largest mean loss", "last mean loss", "box AP", "mask AP"]
     return as_table(rows, heads)
 
 

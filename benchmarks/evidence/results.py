@@ -1,4 +1,4 @@
-"""Reading the results: of a table's row and its seeds, and what was reached when."""
+"""Reads the results of runs: rows of tables, bands of distances, and curves."""
 
 import itertools
 import json
@@ -12,36 +12,36 @@ Results = dict[str, dict[int, dict]]  # by the run's name and seed
 
 
 def load(folder: Path) -> Results:
-    found: Results = {}
+    results: Results = {}
     for path in sorted(folder.glob("*-seed*.json")):
         result = json.loads(path.read_text())
-        found.setdefault(result["run"], {})[result["seed"]] = result
-    return found
+        results.setdefault(result["run"], {})[result["seed"]] = result
+    return results
 
 
 def row(results: Results, letter: str, label: str) -> list[dict]:
-    """Those of a table's row that there are, of its own seeds."""
+    """The results of a table's row, of those of its seeds that have one."""
     name, seeds = TABLES[letter][label]
     return [results[name][seed] for seed in seeds if seed in results.get(name, {})]
 
 
-def bands(found: list[dict]) -> list[list[dict]]:
-    """Of Table F: each band that has images, in all the runs."""
-    return [list(b) for b in zip(*(r["bands"] for r in found), strict=True) if b[0]["images"]]
+def bands(runs: list[dict]) -> list[list[dict]]:
+    """Each band of distances that has images, as a list over the runs."""
+    return [list(b) for b in zip(*(r["bands"] for r in runs), strict=True) if b[0]["images"]]
 
 
-def aps(found: list[dict], task: str, kind: str = "ap") -> list[float]:
-    """Of ``kind`` "ap", or "located" whatever the class."""
-    return [r[kind][task] for r in found if task in r.get(kind, {})]
+def aps(runs: list[dict], task: str, kind: str = "ap") -> list[float]:
+    """AP of each run. ``kind`` is "ap", "located" (for any class) or "chance"."""
+    return [r[kind][task] for r in runs if task in r.get(kind, {})]
 
 
-def learned(found: list[dict]) -> list[bool]:
-    """Whether each run learned what only a signal can tell: see ``settings.LEARNED``."""
-    return [result["right"] >= LEARNED for result in found]
+def learned(runs: list[dict]) -> list[bool]:
+    """Whether each run learned what only the signal shows; see ``settings.LEARNED``."""
+    return [result["right"] >= LEARNED for result in runs]
 
 
 def hardest(result: dict) -> str:
-    """The task whose AP counts, the last of those that a model has."""
+    """The task whose AP decides: the last one of the model."""
     return list(result["ap"])[-1]
 
 
@@ -50,7 +50,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Mean and range."""
+    """Mean and range as text."""
     if not values:
         return "not run yet"
     if len(values) == 1:
@@ -60,8 +60,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def half_way(result: dict) -> float:
-    """Iterations to half of the curve's last AP, between its points by a straight line; 0 where
-    that is 0."""
+    """Iterations until half of the curve's last AP, interpolated linearly; 0 if that AP is 0."""
     task = hardest(result)
     points = [(0, 0.0), *((p["iteration"], p["ap"][task]) for p in result["curve"])]
     half = points[-1][1] / 2
@@ -71,8 +70,8 @@ def half_way(result: dict) -> float:
     return 0.0
 
 
-def curve(found: list[dict], read) -> tuple[list[int], list[list[float]]]:
-    """Iterations that every run has looked at, and the runs' values there."""
-    by_run = [{p["iteration"]: read(p) for p in result["curve"]} for result in found]
+def curve(runs: list[dict], read) -> tuple[list[int], list[list[float]]]:
+    """Iterations at which every run has a point of its curve, and the runs' values there."""
+    by_run = [{p["iteration"]: read(p) for p in result["curve"]} for result in runs]
     shared = sorted(set.intersection(*map(set, by_run))) if by_run else []
     return shared, [[values[i] for values in by_run] for i in shared]

@@ -1,7 +1,7 @@
-"""Every run and every table: what is trained, on which images, from which seeds.
+"""The runs and tables of the evidence: models, images and seeds.
 
-A run is a config over one in configs/Demo, a relay data set and a schedule; with a seed they decide
-its result, and their hash is its key.
+A run has overrides of a config in configs/Demo, a relay data set and a schedule. With a seed these
+decide the result, and their hash is its key.
 """
 
 import json
@@ -31,16 +31,16 @@ add_nonlocal_config(DEFAULTS)
 
 @dataclass(frozen=True)
 class Run:
-    """One row of a table, whatever the seed.
+    """A row of a table, for any seed.
 
     Args:
-        name: of the result's file, too.
-        opts: ``KEY VALUE`` words over the base config.
-        data: images to train on, and to tell AP on.
-        schedule: of learning rates.
-        start: the run whose trained weights this one starts from.
-        anew: its blocks do not: they start as identities.
-        bands: edges of distances, to tell AP by.
+        name: name of the run and of its result files.
+        opts: ``KEY VALUE`` overrides of the base config.
+        data: images for training and evaluation.
+        schedule: the schedule of learning rates.
+        start: name of the run whose trained weights this one starts from.
+        anew: whether blocks start as identities instead of with the weights of ``start``.
+        bands: edges of bands of distances for which AP is computed, in pixels.
     """
 
     name: str
@@ -53,30 +53,30 @@ class Run:
 
     @property
     def watched(self) -> Relay:
-        """Other images, for the curves."""
+        """The data set whose validation images are evaluated during training, for the curves."""
         return changed(self.data, seed=self.data.seed + 1, train=0, val=self.schedule.watched)
 
     def config(self, seed: int, output: Path = OUTPUT) -> CfgNode:
-        """Of one model; its data sets are registered."""
+        """Load the config for a seed, and register its data sets."""
         base = "relay_keypoint_rcnn" if self.data.keypoints else "relay_mask_rcnn"
         side = str(self.data.height)
-        words = ["MODEL.DEVICE", "cpu", "SEED", str(seed)]
+        opts = ["MODEL.DEVICE", "cpu", "SEED", str(seed)]
         most = s.KEYPOINT_DETECTIONS if self.data.keypoints else s.DETECTIONS
-        words += ["TEST.DETECTIONS_PER_IMAGE", str(most)]
-        words += ["INPUT.MIN_SIZE_TRAIN", f"({side},)", "INPUT.MIN_SIZE_TEST", side]
-        words += ["DATASETS.TRAIN", f"('{register(self.data, 'train')}',)"]
-        words += ["DATASETS.TEST", f"('{register(self.data, 'val')}',)"]
+        opts += ["TEST.DETECTIONS_PER_IMAGE", str(most)]
+        opts += ["INPUT.MIN_SIZE_TRAIN", f"({side},)", "INPUT.MIN_SIZE_TEST", side]
+        opts += ["DATASETS.TRAIN", f"('{register(self.data, 'train')}',)"]
+        opts += ["DATASETS.TEST", f"('{register(self.data, 'val')}',)"]
         if self.data.keypoints:
-            words += ["MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", str(s.KEYPOINT_CONVS)]
-        words += ["OUTPUT_DIR", str(output / "runs" / f"{self.name}-seed{seed}"), *self.opts]
-        return load_config(str(ROOT / f"configs/Demo/{base}.yaml"), words)
+            opts += ["MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", str(s.KEYPOINT_CONVS)]
+        opts += ["OUTPUT_DIR", str(output / "runs" / f"{self.name}-seed{seed}"), *self.opts]
+        return load_config(str(ROOT / f"configs/Demo/{base}.yaml"), opts)
 
-    @cache  # noqa: B019  (there are as many runs as RUNS has)
+    @cache  # noqa: B019  (there are only as many runs as in RUNS)
     def key(self, seed: int) -> str:
-        """Hash of all that decides the result, that of the run it starts from included."""
+        """Hash of everything that decides the result, also the key of the run it starts from."""
         cfg = self.config(seed).clone()
         cfg.defrost()
-        cfg.OUTPUT_DIR, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = "", (), ()  # no more than names
+        cfg.OUTPUT_DIR, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = "", (), ()  # these are only names
         images = [fingerprint(self.data), fingerprint(self.watched)]
         parts = [non_default(cfg, DEFAULTS), asdict(self.schedule), images, self.bands]
         parts += [RUNS[self.start].key(seed)] if self.start else []
@@ -85,14 +85,14 @@ class Run:
 
 
 def non_default(node: CfgNode, default: CfgNode) -> dict:
-    """What a config has other than the default, so that a key to come leaves hashes as they are."""
+    """The values of a config that differ from the defaults. New config keys do not change them."""
     other = {key: value for key, value in node.items() if value != default[key]}
     nodes = {key: value for key, value in other.items() if isinstance(value, CfgNode)}
     return other | {key: non_default(value, default[key]) for key, value in nodes.items()}
 
 
 def register(data: Relay, split: str) -> str:
-    """The name under which Detectron2 knows it."""
+    """Register a data set with Detectron2 and return its name."""
     name = f"evidence_{sha256(json.dumps(asdict(data)).encode()).hexdigest()[:8]}_{split}"
     register_split(name, data, split)
     return name
@@ -104,21 +104,21 @@ def fingerprint(data: Relay) -> str:
 
     It depends on the generated images, not on the generator's code or the names of its settings.
     """
-    known = sha256(f"{data.train} {data.val}".encode())
+    digest = sha256(f"{data.train} {data.val}".encode())
     for split in SPLITS:
-        for number in range(8 if getattr(data, split) else 0):  # training images are of two kinds
+        for number in range(8 if getattr(data, split) else 0):  # 8 contain both kinds of images
             image, annotations = draw_image(data, split, number)
-            known.update(image.tobytes() + json.dumps(annotations).encode())
-    return known.hexdigest()[:16]
+            digest.update(image.tobytes() + json.dumps(annotations).encode())
+    return digest.hexdigest()[:16]
 
 
 def nonlocal_(after: Iterable[str] = ONE_BLOCK, build: str = "nonlocal", **keys) -> tuple[str, ...]:
-    """Words that place blocks in the backbone; ``keys`` are MODEL.NONLOCAL's."""
-    words = ["MODEL.BACKBONE.NAME", f"build_{build}_resnet_fpn_backbone"]
-    words += ["MODEL.NONLOCAL.BACKBONE.AFTER", str(list(after))]
+    """Overrides that place blocks in the backbone; ``keys`` are those of MODEL.NONLOCAL."""
+    opts = ["MODEL.BACKBONE.NAME", f"build_{build}_resnet_fpn_backbone"]
+    opts += ["MODEL.NONLOCAL.BACKBONE.AFTER", str(list(after))]
     for key, value in keys.items():
-        words += [f"MODEL.NONLOCAL.{key}", str(value)]
-    return tuple(words)
+        opts += [f"MODEL.NONLOCAL.{key}", str(value)]
+    return tuple(opts)
 
 
 FORMS = tuple(PAIRWISE)
@@ -146,7 +146,7 @@ CHOICES = {
     "norm_GN": {"NORM": "GN"},
     "init_he": {"build": "he_nonlocal"},
 }
-# Of the block, over the model's; the default's is 1, and 0.1 for theta and phi.
+# Learning rates of the block, relative to the model's. The default is 1, and 0.1 for theta and phi.
 RATES = {
     "pairwise_rate_1": ("SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR", "1.0"),
     "block_rate_3": ("SOLVER.NONLOCAL_LR_FACTOR", "3.0"),
@@ -157,8 +157,8 @@ def _runs() -> Iterator[Run]:
     yield Run("baseline")
     yield Run("control", ("MODEL.BACKBONE.NAME", "build_control_resnet_fpn_backbone"))
     forms = {form: nonlocal_(PAIRWISE=form) for form in FORMS}
-    for form, words in forms.items():
-        yield Run(form, words)
+    for form, opts in forms.items():
+        yield Run(form, opts)
     for name, after in PLACES.items():
         yield Run(name, nonlocal_(after))
     for name, keys in CHOICES.items():
@@ -166,29 +166,29 @@ def _runs() -> Iterator[Run]:
     for name, rate in RATES.items():
         yield Run(name, (*nonlocal_(), *rate))
     yield Run("no_warmup", nonlocal_(), schedule=changed(s.MASKS, warmup=0))
-    # A model with a block in its backbone starts from the mask model that has one, too.
+    # A keypoint model with a block in its backbone starts from the mask model that also has one.
     for place, data in (("far", s.KEYPOINTS_FAR), ("end", s.KEYPOINTS_END)):
-        for name, start, words in (
+        for name, start, opts in (
             ("baseline", "baseline", ()),
             ("head", "baseline", HEAD),
             ("backbone", "embedded_gaussian", nonlocal_()),
             ("both", "embedded_gaussian", (*nonlocal_(), *HEAD)),
         ):
-            yield Run(f"keypoints_{place}_{name}", words, data, s.KEYPOINTS, start)
-    for name, words in (("baseline", ()), ("embedded_gaussian", forms["embedded_gaussian"])):
-        yield Run(f"distance_{name}", words, s.ANY, bands=s.BANDS)
+            yield Run(f"keypoints_{place}_{name}", opts, data, s.KEYPOINTS, start)
+    for name, opts in (("baseline", ()), ("embedded_gaussian", forms["embedded_gaussian"])):
+        yield Run(f"distance_{name}", opts, s.ANY, bands=s.BANDS)
     for name in ("baseline", *FORMS):
-        words = (*s.PAIRS_OPTS, *forms.get(name, ()))
-        yield Run(f"pairs_{name}", words, s.PAIRS, s.MATCHING, name, anew=True)
+        opts = (*s.PAIRS_OPTS, *forms.get(name, ()))
+        yield Run(f"pairs_{name}", opts, s.PAIRS, s.MATCHING, name, anew=True)
         if name in OTHERS:
-            yield Run(f"pairs_long_{name}", words, s.PAIRS, s.MATCHING_LONG, name, anew=True)
+            yield Run(f"pairs_long_{name}", opts, s.PAIRS, s.MATCHING_LONG, name, anew=True)
 
 
 RUNS = {run.name: run for run in _runs()}
 
 
 def _rows(rows: Iterable[str] | dict[str, str], seeds: tuple[int, ...], prefix: str = "") -> dict:
-    """Of a table; labels are the runs' names where no others are given."""
+    """Rows of a table. ``rows`` are names of runs, which are also the labels, or names by label."""
     named = rows if isinstance(rows, dict) else {name: name for name in rows}
     return {label: (prefix + name, seeds) for label, name in named.items()}
 
@@ -202,7 +202,7 @@ HEADS = {
 STAGES = {"res2": "res2", "res3": "res3", "res4": "embedded_gaussian", "res5": "res5"}
 COUNTS = {"1": "embedded_gaussian", "5": "5_blocks", "10": "10_blocks"}
 DEFAULT = {"before, scale, no norm, 0.01, rate 1, of theta and phi 0.1": "embedded_gaussian"}
-# by letter: rows by label, each a run's name and its seeds
+# rows by the table's letter and the row's label: name of the run, and seeds
 TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "A": {**_rows(TWINS, s.TEN), **_rows(OTHERS, s.FIVE)},
     "B": _rows(STAGES, s.THREE),
@@ -221,20 +221,20 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
 
 
 def jobs(tables: Iterable[str] = TABLES) -> list[tuple[str, int]]:
-    """Runs and seeds of tables, each once, and what they start from before them."""
-    found: dict[tuple[str, int], None] = {}
+    """Runs and seeds of tables, each once, and each after the run that it starts from."""
+    ordered: dict[tuple[str, int], None] = {}
     for letter in tables:
         rows = TABLES[letter].values()
         for seed in sorted({seed for _, seeds in rows for seed in seeds}):
             for name, seeds in rows:
                 if seed in seeds:
                     if RUNS[name].start:
-                        found[RUNS[name].start, seed] = None
-                    found[name, seed] = None
-    return list(found)
+                        ordered[RUNS[name].start, seed] = None
+                    ordered[name, seed] = None
+    return list(ordered)
 
 
 def quick(run: Run) -> Run:
-    """The same, sooner: an impression, no evidence."""
+    """A shorter version of a run, for a first impression."""
     schedule = changed(run.schedule, **s.QUICK)
     return changed(run, schedule=schedule, data=changed(run.data, val=60))

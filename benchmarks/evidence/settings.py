@@ -1,4 +1,4 @@
-"""Every size of the evidence. Change one, and the runs that it touches are made anew."""
+"""Sizes, seeds and schedules of the runs. If one changes, runs that use it are trained again."""
 
 import math
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import replace as changed
 
 from nl_detectron.relay import Relay
 
-# Settings were chosen on seeds 1 to 20 alone. What the tables show comes from these, which no
-# setting was chosen on; a run that does not learn is counted and shown like any other.
+# All settings were chosen on seeds 1 to 20. The tables show runs from the seeds below. Runs that do
+# not learn are counted and shown like any other.
 TEN, FIVE, THREE = (tuple(range(101, 101 + n)) for n in (10, 5, 3))
 
 FAR = Relay(height=64, width=256, signal=48, beside=0.5, stout=True, train=2000, val=150)
@@ -20,15 +20,16 @@ BANDS = (20, 90, 150, 210, 270, 360)  # pixels along x between the centres of ob
 
 @dataclass(frozen=True)
 class Schedule:
-    """A rate that rises linearly, then follows a half cosine to zero.
+    """A learning rate with a linear warm-up that follows half a cosine to zero.
 
     Args:
         iterations: number of iterations of a run.
-        rate: learning rate.
-        warmup: iterations until the rate has risen to its schedule.
-        cool: if not 0, the rate is constant instead, and a tenth of it for so many iterations at
-            the end.
-        every: iterations between evaluations on ``watched`` validation images.
+        rate: highest learning rate.
+        warmup: iterations of the warm-up.
+        cool: if not 0, the rate is constant after the warm-up, and a tenth of it in this number of
+            last iterations.
+        every: iterations between evaluations during training.
+        watched: number of validation images of these evaluations.
     """
 
     iterations: int = 500
@@ -52,20 +53,20 @@ MATCHING_LONG = changed(MATCHING, iterations=2700, every=300)
 KEYPOINTS = Schedule(iterations=400, warmup=20)
 QUICK = {"iterations": 300, "every": 75, "watched": 20}
 
-# A run has learned what only a signal can tell when it recognises this share of the objects. By
-# guessing it would be a third (of three classes), a half (which end is the head), or 0.59 (who
-# knows the colours of an image of four pairs, but not whose they are); a model that knows one of
-# the three colours, and guesses which of the others it is, recognises two thirds.
+# A run counts as learned if it recognises this share of the objects, which only the signal allows.
+# Guessing gives a third (of three classes), a half (which end is the head), or 0.59 (for a model
+# that knows which colours are in an image of four pairs, but not which belongs to which object). A
+# model that recognises one of the three colours, and guesses between the others, has two thirds.
 LEARNED = 5 / 6
 
-# over configs/Demo: fewer detections, which an image of one object, or of four, does not miss
+# Fewer detections and RoIs than in configs/Demo, which suffice for one or four objects per image.
 DETECTIONS = 20
 PAIRS_OPTS = ("TEST.DETECTIONS_PER_IMAGE", "30", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16")
 KEYPOINT_DETECTIONS = 5
 KEYPOINT_CONVS = (64,) * 4  # half of the paper's head, for speed; a block after every one
 
-# real photographs
-REAL_IMAGES = (16, 12)  # how many, and at most so many objects in each
+# photographs
+REAL_IMAGES = (16, 12)  # number of images, and largest number of objects in an image
 REAL_SEEDS = [1, 2]
 REAL = Schedule(iterations=90, rate=2e-4, warmup=10, cool=20, every=30)
 REAL_OPTS = (

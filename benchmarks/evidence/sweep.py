@@ -1,6 +1,6 @@
-"""Train what is missing, in processes of one thread each: ``python -m benchmarks.evidence.sweep``.
+"""Train the missing runs, one thread for each: ``python -m benchmarks.evidence.sweep``.
 
-It may be stopped at any time: a run that has ended is kept, one in the middle begins anew.
+It may be stopped at any time: finished runs are kept, unfinished ones start again.
 """
 
 import argparse
@@ -22,27 +22,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (2)")
-    parser.add_argument("--list", action="store_true", help="what there is and what is missing")
+    parser.add_argument("--list", action="store_true", help="list the state of all runs")
     parser.add_argument(
-        "--quick", action="store_true", help="baseline, control and one block, short, into output/"
+        "--quick", action="store_true", help="short runs of three models, into output/"
     )
     args = parser.parse_args()
     folders = QUICK if args.quick else FULL
     wanted = [(name, 1) for name in TWINS] if args.quick else jobs(args.only)
     states = {job: state(job, folders) for job in wanted}
     if args.list:
-        for (name, seed), said in states.items():
-            print(f"{said:8} {name}, seed {seed}")
+        for (name, seed), known in states.items():
+            print(f"{known:8} {name}, seed {seed}")
         return
     missing = [job for job in wanted if states[job] != "done" or needed(job, states, folders)]
-    print(f"{len(wanted) - len(missing)} runs are there, {len(missing)} to do", flush=True)
+    print(f"{len(wanted) - len(missing)} runs are done, {len(missing)} to do", flush=True)
     failed = sweep(missing, folders, args.jobs)
     if failed:
         sys.exit(f"failed: {', '.join(f'{name}, seed {seed}' for name, seed in sorted(failed))}")
 
 
 def state(job: Job, folders: Folders) -> str:
-    """done, missing, or stale: made from other settings."""
+    """State of a run: "done", "missing", or "stale" if its result is from other settings."""
     name, seed = job
     path = folders.result(name, seed)
     if not path.exists():
@@ -52,19 +52,19 @@ def state(job: Job, folders: Folders) -> str:
 
 
 def needed(job: Job, states: dict[Job, str], folders: Folders) -> bool:
-    """Whether a run to come starts from this one, whose weights are not here: results may have
-    been made on another machine."""
+    """Whether a run that is not done starts from this one, whose weights do not exist here. They
+    are missing if the result was made on another machine."""
     name, seed = job
-    to_come = any(states[n, s] != "done" for n, s in states if (RUNS[n].start, s) == job)
-    return to_come and not folders.weights(RUNS[name], seed).exists()
+    is_start = any(states[n, s] != "done" for n, s in states if (RUNS[n].start, s) == job)
+    return is_start and not folders.weights(RUNS[name], seed).exists()
 
 
 def sweep(missing: list[Job], folders: Folders, at_once: int) -> list[Job]:
-    """Train them, so many at a time; returns those that failed."""
+    """Train runs, ``at_once`` at a time; returns those that failed."""
     failed, futures, began = [], {}, time.perf_counter()
     pool = ThreadPoolExecutor(at_once)
     try:
-        for name, seed in missing:  # what a run starts from comes before it
+        for name, seed in missing:  # a run comes after the one that it starts from
             first = futures.get((RUNS[name].start, seed))
             futures[name, seed] = pool.submit(train, (name, seed), folders, first)
         jobs_of = {future: job for job, future in futures.items()}
@@ -72,11 +72,11 @@ def sweep(missing: list[Job], folders: Folders, at_once: int) -> list[Job]:
             job = jobs_of[future]
             if future.result():
                 failed.append(job)
-            pace = (time.perf_counter() - began) / done / 60
+            minutes = (time.perf_counter() - began) / done / 60
             name = f"[{done}/{len(missing)}] {job[0]}, seed {job[1]}"
             failure = f"FAILED, see {log_of(job, folders)}"
             result = failure if job in failed else format_result(job, folders)
-            left = f"{pace * (len(missing) - done):.0f} minutes left"
+            left = f"{minutes * (len(missing) - done):.0f} minutes left"
             print(f"{name}: {result}; {left}", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -84,17 +84,17 @@ def sweep(missing: list[Job], folders: Folders, at_once: int) -> list[Job]:
 
 
 def train(job: Job, folders: Folders, first: Future | None) -> int:
-    """In a process of its own, once ``first`` has ended; returns its exit code."""
+    """Train a run in a separate process after ``first`` has ended; returns the exit code."""
     if first:
         first.result()
     name, seed = job
-    words = [sys.executable, "-W", "ignore", "-m", "benchmarks.evidence.train", name]
-    words += ["--seed", str(seed), *(["--quick"] if folders.quick else [])]
+    argv = [sys.executable, "-W", "ignore", "-m", "benchmarks.evidence.train", name]
+    argv += ["--seed", str(seed), *(["--quick"] if folders.quick else [])]
     path = log_of(job, folders)
     path.parent.mkdir(parents=True, exist_ok=True)
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     with path.open("w") as log:
-        return subprocess.run(words, stdout=log, stderr=log, env=one_thread).returncode
+        return subprocess.run(argv, stdout=log, stderr=log, env=one_thread).returncode
 
 
 def log_of(job: Job, folders: Folders) -> Path:
@@ -111,4 +111,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+        sys.exit("stopped; the same command continues from here")

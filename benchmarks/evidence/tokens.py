@@ -1,7 +1,7 @@
-"""The harder relay without images: ``python -m benchmarks.evidence.tokens``, some minutes.
+"""The harder relay without images: ``python -m benchmarks.evidence.tokens``, in some minutes.
 
-Positions are features as of a backbone that tells objects, signals, textures and colours apart, so
-that matching is all there is to learn. Between positions, only the block carries anything.
+Positions have features like those of a backbone that distinguishes objects, signals, textures and
+colours, so that only the matching is left to learn. Only the block connects positions.
 """
 
 import json
@@ -26,10 +26,10 @@ ITERATIONS, BATCH, RATE, HELD_OUT = 1500, 64, 1e-3, 2000
 
 
 class Tokens:
-    """Makes batches: objects, their signals and empty positions, each a noisy feature.
+    """Makes batches of objects, their signals and empty positions, each with a noisy feature.
 
-    A signal's feature is a random mixture of its texture's and its colour's, as a convolution's
-    would be.
+    A signal's feature is a random linear mixture of its texture's and its colour's, as that of a
+    convolution would be.
     """
 
     def __init__(self, pairs: int):
@@ -40,7 +40,8 @@ class Tokens:
         self.mixture = torch.randn(2 * CHANNELS, CHANNELS) / CHANNELS**0.5
 
     def __call__(self, size: int) -> tuple[Tensor, Tensor]:
-        """x (B,C,N,1), objects first and then their signals in order, and colours (B,pairs)."""
+        """Make x (B,C,N,1), with objects first and then their signals in the same order, and the
+        signals' colours (B,pairs)."""
         textures = torch.rand(size, TEXTURES).argsort()[:, : self.pairs]
         colours = torch.randint(COLOURS, (size, self.pairs))
         objects = self.textures[textures] + self.object
@@ -53,7 +54,7 @@ class Tokens:
 
 
 class Relay(nn.Module):
-    """Two convs, the block, and a residual branch that can combine x_i with what it was told."""
+    """Two convs, the block, and a residual branch that combines x_i with the block's output."""
 
     def __init__(self, form: str):
         super().__init__()
@@ -64,21 +65,21 @@ class Relay(nn.Module):
         self.classes = nn.Conv2d(CHANNELS, COLOURS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B,C,N,1) to scores of colours (B,3,N)."""
+        """Scores of the colours (B,3,N) for x (B,C,N,1)."""
         z = self.block(self.before(x))
         return self.classes((z + self.after(z)).relu()).squeeze(3)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = []
+    runs = []
     for pairs in PAIRS:
         for form in FORMS:
             for seed in SEEDS:
                 what = {"pairs": pairs, "form": form, "seed": seed}
-                found.append(what | perform(**what))
-                print(json.dumps(found[-1]), flush=True)
-    text = json.dumps({"runs": found, "versions": versions()}, indent=1) + "\n"
+                runs.append(what | perform(**what))
+                print(json.dumps(runs[-1]), flush=True)
+    text = json.dumps({"runs": runs, "versions": versions()}, indent=1) + "\n"
     save(RESULT, lambda path: path.write_text(text))
 
 
@@ -99,8 +100,12 @@ def table(runs: list[dict]) -> str:
 
 
 def perform(pairs: int, form: str, seed: int, iterations: int = ITERATIONS) -> dict[str, float]:
-    """Train; returns the accuracy on held-out tokens, and of the weights that objects give to
-    signals, the share of their own: by chance 1/pairs."""
+    """Train a model.
+
+    Returns:
+        right: accuracy on held-out tokens; own: the share of an object's weights on signals that
+        falls on its own signal, which is 1/pairs by chance.
+    """
     seed_all_rng(seed)
     tokens, model = Tokens(pairs), Relay(form)
     optimizer = torch.optim.AdamW(model.parameters(), RATE)

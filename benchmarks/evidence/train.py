@@ -1,4 +1,4 @@
-"""One run: ``python -m benchmarks.evidence.train NAME --seed N``; its result is a small JSON."""
+"""Train one run: ``python -m benchmarks.evidence.train NAME --seed N``. It writes a small JSON."""
 
 import argparse
 import json
@@ -22,16 +22,14 @@ from nl_detectron.engine.hooks import versions
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 
-from .evaluate import Found, evaluate
+from .evaluate import Detections, evaluate
 from .runs import OUTPUT, RUNS, Run, quick, register
 from .settings import Schedule
 
 
 class Folders(NamedTuple):
-    """``results`` gets the JSON; ``work`` weights, logs and predictions, which may be deleted.
-
-    ``quick`` is of runs, too: those of the quick folders are the short ones.
-    """
+    """Folders of results: ``results`` for the JSON files, ``work`` for weights, logs and
+    predictions, which may be deleted. With ``quick``, runs are the short versions."""
 
     results: Path
     work: Path
@@ -63,17 +61,17 @@ def main() -> None:
 
 
 def perform(run: Run, seed: int, folders: Folders) -> dict:
-    """Train and evaluate; write the weights, to start from or to look at, and the result."""
+    """Train and evaluate a run; write its weights and its result."""
     began = time.perf_counter()
     cfg = run.config(seed, folders.work)
     model = build(run, cfg, seed, folders)
     result = {"run": run.name, "seed": seed, "key": run.key(seed)}
     result |= train(cfg, model, seed, run.schedule, register(run.watched, "val"))
     result["ap"] = evaluate(cfg, model, cfg.DATASETS.TEST[0])
-    found = Found(cfg, cfg.DATASETS.TEST[0])
-    result |= {"located": found.located(), "right": found.right()}
+    detections = Detections(cfg, cfg.DATASETS.TEST[0])
+    result |= {"located": detections.located(), "right": detections.right()}
     if cfg.MODEL.MASK_ON:
-        result["bands"] = found.by_distance(run.bands)
+        result["bands"] = detections.by_distance(run.bands)
     figures = analyze(cfg, run.data.height, run.data.width).figures
     result |= {"parameters": figures.parameters, "flops": figures.flops}
     result |= {"minutes": round((time.perf_counter() - began) / 60, 2), "versions": versions()}
@@ -84,11 +82,13 @@ def perform(run: Run, seed: int, folders: Folders) -> dict:
 
 
 def build(run: Run, cfg: CfgNode, seed: int, folders: Folders) -> nn.Module:
-    """The model at its start. Equal seeds give equal weights to all that two models share: blocks
-    take their random numbers elsewhere.
+    """Build a run's model with its initial weights.
+
+    Layers that two models share have equal weights under equal seeds, because blocks use separate
+    random numbers.
 
     Raises:
-        UsageError: the weights that it starts from are not there.
+        UsageError: the weights that the run starts from do not exist.
     """
     seed_all_rng(seed)
     model = to_memory_format(build_model(cfg), cfg)
@@ -105,16 +105,20 @@ def build(run: Run, cfg: CfgNode, seed: int, folders: Folders) -> nn.Module:
 
 
 def to_memory_format(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    """Channels last, which is a tenth faster on a CPU, where Detectron2 can: its keypoint loss
-    views logits as they usually lie."""
+    """Convert a model to channels last, which is a tenth faster on a CPU. Not with keypoints, as
+    Detectron2's keypoint loss needs contiguous logits."""
     return model if cfg.MODEL.KEYPOINT_ON else model.to(memory_format=torch.channels_last)
 
 
 def train(cfg: CfgNode, model: nn.Module, seed: int, plan: Schedule, watched: str) -> dict:
-    """Train in place; returns the first losses, the curve, and how and when it ended.
+    """Train a model in place; returns the first losses, the curve, and how and when it ended.
 
     Args:
-        plan: of learning rates and of looks at the data set ``watched``.
+        cfg: the run's config.
+        model: a model of that config.
+        seed: seed of the batches.
+        plan: schedule of learning rates and of evaluations.
+        watched: name of the data set for evaluations during training.
     """
     optimizer = Trainer.build_optimizer(cfg, model)
     factors = [group["lr"] / cfg.SOLVER.BASE_LR for group in optimizer.param_groups]
@@ -141,24 +145,24 @@ def train(cfg: CfgNode, model: nn.Module, seed: int, plan: Schedule, watched: st
 
 
 def loader(cfg: CfgNode, seed: int) -> Iterator[list[dict]]:
-    """Batches whose order and flips are the seed's, whatever model was built before."""
+    """Training batches, whose order and flips depend on the seed only."""
     seed_all_rng(seed)
     return build_detection_train_loader(cfg)
 
 
 def _losses(storage: EventStorage, last: int) -> Iterator[tuple[str, float]]:
-    """Means over the last iterations."""
+    """Mean of each loss over the last iterations."""
     for name, history in storage.histories().items():
         if "loss" in name:
             yield name, round(float(history.avg(last)), 4)
 
 
 def save(path: Path, write: Callable[[Path], object]) -> None:
-    """Written aside and renamed, so that a file that exists is always whole."""
+    """Write a temporary file and rename it, so that a file that exists is always complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.part")
-    write(aside)
-    aside.rename(path)
+    part = path.with_name(f"{path.name}.part")
+    write(part)
+    part.rename(path)
 
 
 if __name__ == "__main__":

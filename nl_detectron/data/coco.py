@@ -1,4 +1,4 @@
-"""COCO's annotation format: a file of it, or in what it is none."""
+"""Reading annotation files in COCO's format."""
 
 import json
 import os
@@ -9,31 +9,32 @@ LISTS = ("images", "annotations", "categories")
 
 
 def read_coco(path: str | os.PathLike) -> dict:
-    """The content of a JSON file with COCO's three lists of objects.
+    """Read a JSON file with COCO's three lists of objects: images, annotations and categories.
 
-    There are images and categories, and each category has an id and a name. The rest may be
-    anything: :mod:`.check` tells what is wrong with it.
+    Images and categories are not empty, and each category has an id and a name. Nothing else is
+    checked here; :mod:`.validation.checks` finds further issues.
 
     Raises:
-        ValueError: a file that is not there, cannot be read, or is not COCO's.
+        ValueError: the file does not exist, cannot be read, or is not in COCO's format.
     """
     if not PathManager.isfile(str(path)):
         raise ValueError(f"annotations {path}: there is no such file")
     try:
         with PathManager.open(str(path), encoding="utf-8") as file:
             content = json.load(file)
-    except (OSError, ValueError) as error:  # of JSON, of its encoding
+    except (OSError, ValueError) as error:  # ValueError: not JSON, or not UTF-8
         raise ValueError(f"annotations {path} cannot be read as JSON: {error}") from error
-    wrong = _wrong(content)
-    if wrong:
+    problem = _find_problem(content)
+    if problem:
         raise ValueError(
             f"annotations {path} are not in COCO's format: expected an object with the lists "
-            f"{', '.join(LISTS)}, but {wrong}"
+            f"{', '.join(LISTS)}, but {problem}"
         )
     return content
 
 
-def _wrong(content: object) -> str:
+def _find_problem(content: object) -> str:
+    """The first difference from COCO's format, as the end of a message; "" if there is none."""
     if not isinstance(content, dict):
         return f"it holds a {type(content).__name__}"
     lacking = [name for name in LISTS if name not in content]
@@ -42,13 +43,13 @@ def _wrong(content: object) -> str:
     for name in LISTS:
         entries = content[name]
         if not (isinstance(entries, list) and all(isinstance(e, dict) for e in entries)):
-            return f"{name} is no list of objects"
+            return f"{name} is not a list of objects"
         if not entries and name != "annotations":
             return f"{name} is empty"
     for category in content["categories"]:
         names = category.get("keypoints") or []
         if not (isinstance(category.get("id"), int) and isinstance(category.get("name"), str)):
-            return f"a category lacks its id, a whole number, or its name: {category}"
+            return f"a category lacks a whole number as its id, or a name: {category}"
         if not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
-            return f"the keypoints of category {category['name']!r} are no list of names"
+            return f"the keypoints of category {category['name']!r} are not a list of names"
     return ""

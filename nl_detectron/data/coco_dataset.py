@@ -15,7 +15,7 @@ from .validation.checks import check_content
 from .validation.issues import Finding, summarize_issues
 
 FORM = "NAME=ANNOTATIONS.json:IMAGE_FOLDER"
-WORD = re.compile(r"(?P<name>[\w.-]+)=(?P<annotations>.+?\.json):(?P<images>.+)")
+ARGUMENT = re.compile(r"(?P<name>[\w.-]+)=(?P<annotations>.+?\.json):(?P<images>.+)")
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,22 @@ class CocoDataset:
     images: str
 
     @classmethod
-    def parse(cls, word: str) -> "CocoDataset":
+    def parse(cls, text: str) -> "CocoDataset":
         """Parse ``NAME=ANNOTATIONS.json:IMAGE_FOLDER``; paths may contain colons.
 
         Raises:
             ValueError: the text has another form.
         """
-        found = WORD.fullmatch(word)
-        if not found:
+        match = ARGUMENT.fullmatch(text)
+        if not match:
             raise ValueError(
-                f"expected {FORM}, with letters, digits, '_', '-' and '.' in NAME, got {word!r}"
+                f"expected {FORM}, with letters, digits, '_', '-' and '.' in NAME, got {text!r}"
             )
-        return cls(**found.groupdict())
+        return cls(**match.groupdict())
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """Contents of the file.
+        """Contents of the annotation file.
 
         Raises:
             ValueError: the file is missing or not in COCO's format.
@@ -93,7 +93,7 @@ class CocoDataset:
         if self.name in DatasetCatalog.list():
             if all(metadata.get(key) == path for key, path in files.items()):
                 return
-            raise ValueError(f"data set name {self.name!r} is taken; give another")
+            raise ValueError(f"data set name {self.name!r} is taken; give another one")
         known = {"dataset_info": self.info, **names_and_colours(self.info)}
         register_coco_instances(self.name, known, self.annotations, self.images)
 

@@ -1,4 +1,4 @@
-"""What keypoints' names tell: which are the left and the right of a pair, and how all are drawn."""
+"""Left and right pairs among keypoints, by their names, and lines to draw between keypoints."""
 
 import re
 from collections.abc import Sequence
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from detectron2.utils.colormap import colormap
 
 OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
-# of left_eye, eye-L, LeftEye, LEye, eye2
+# parts of left_eye, eye-L, LeftEye, LEye, eye2
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 
 
 def flip_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Names that differ in their side alone, each pair once: Detectron2's keypoint_flip_map."""
+    """Pairs of names that differ only in their side, each once: Detectron2's keypoint_flip_map."""
     known = {_words(name): name for name in names}
     partners = {name: known.get(_mirrored(name)) for name in names}
     return [
@@ -22,7 +22,7 @@ def flip_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def unpaired(names: Sequence[str]) -> list[str]:
-    """Names that have a side, but no partner on the other."""
+    """Names that have a side, but no partner on the other side."""
     paired = {name for pair in flip_pairs(names) for name in pair}
     return [n for n in names if _mirrored(n) != _words(n) and n not in paired]
 
@@ -30,11 +30,12 @@ def unpaired(names: Sequence[str]) -> list[str]:
 def connection_rules(
     names: Sequence[str], skeleton: Sequence[Sequence[int]]
 ) -> list[tuple[str, str, tuple[int, int, int]]]:
-    """Lines to draw between keypoints, as Detectron2's metadata has them, in colours of their own.
+    """Lines between keypoints and their colours: Detectron2's keypoint_connection_rules.
 
     Args:
-        skeleton: pairs of keypoints, counted from 1 as COCO does. With one that is no such pair
-            there are no lines: counted from 0, all would be wrong.
+        names: names of the keypoints.
+        skeleton: pairs of keypoints, counted from 1 as in COCO. If any of them is not such a pair,
+            there are no lines: they may be counted from 0, and all would be wrong.
     """
     if not sound_skeleton(names, skeleton):
         return []
@@ -46,7 +47,7 @@ def connection_rules(
 
 
 def sound_skeleton(names: Sequence[str], skeleton: object) -> bool:
-    """Whether it is a list of pairs of 1 to the number of names."""
+    """Whether ``skeleton`` is a list of pairs of numbers from 1 to the number of names."""
     return isinstance(skeleton, list | tuple) and all(
         isinstance(pair, list | tuple)
         and len(pair) == 2

@@ -4,13 +4,17 @@ from collections import Counter
 
 
 def subset(content: dict, count: int, max_objects: int) -> dict:
-    """Annotations of the first images, by id, with 1 to ``max_objects`` objects.
+    """Select the images with 1 to ``max_objects`` objects, and of them the first ones by id.
 
-    Crowds and, in a file of keypoints, objects without any do not count.
+    Crowds do not count as objects, nor do objects without keypoints in a file of keypoints.
 
     Args:
         content: an annotation file, as :func:`~.coco.read_coco` returns it.
-        count: number of images, at most.
+        count: largest number of images.
+        max_objects: largest number of objects in an image.
+
+    Returns:
+        The content with the selected images and their annotations only.
     """
     objects = Counter(
         a["image_id"]

@@ -1,6 +1,6 @@
 """Training and evaluation over Detectron2's own trainer, for YAML files and LazyConfigs alike."""
 
-from .arguments import add_dataset_argument, argument_parser, configured, make_output
+from .arguments import add_dataset_argument, argument_parser, config_from_args, make_output
 from .batch import scale_batch
 from .checkpoint import Checkpointer
 from .loading import LoadedModel, build_on_meta, describe_run, load_model, load_run
@@ -18,7 +18,7 @@ __all__ = [
     "add_dataset_argument",
     "argument_parser",
     "build_on_meta",
-    "configured",
+    "config_from_args",
     "describe_run",
     "evaluate",
     "load_config",

@@ -1,4 +1,4 @@
-"""The command line of train_net.py: Detectron2's, and what the user's own data and batch take."""
+"""The command line of train_net.py: Detectron2's parser with ``--dataset`` and ``--batch-size``."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
@@ -14,36 +14,37 @@ from .run import Config, Run
 
 
 def argument_parser() -> ArgumentParser:
-    """Detectron2's parser with ``--dataset`` and ``--batch-size``."""
+    """Return Detectron2's parser with ``--dataset`` and ``--batch-size`` added."""
     parser = default_argument_parser()
     add_dataset_argument(parser)
     parser.add_argument(
         "--batch-size",
         type=parse_count,
         metavar="N",
-        help="images an iteration over all GPUs; rate and schedule go along",
+        help="images per iteration over all GPUs; scales the learning rate and the schedule",
     )
     return parser
 
 
 def add_dataset_argument(parser: ArgumentParser) -> None:
-    """Give ``--dataset`` to a tool, whose ``args.dataset`` is then for :func:`load_config`."""
+    """Add ``--dataset`` to a parser; :func:`load_config` takes the resulting ``args.dataset``."""
     parser.add_argument(
         "--dataset",
-        type=_data,
+        type=_parse_dataset,
         action="append",
         default=[],
         metavar=FORM,
-        help="your own data in COCO's format (repeatable): a NAME in _train to train on, in _val "
-        "or _test to evaluate on, or as DATASETS.TRAIN and DATASETS.TEST say",
+        help="your own data in COCO's format (repeatable). A NAME that ends in _train is used for "
+        "training, one in _val or _test for evaluation, any other if DATASETS.TRAIN or "
+        "DATASETS.TEST names it",
     )
 
 
 def make_output(folder: Path) -> None:
-    """The folder of ``--output``, where it is not there yet.
+    """Make the folder of ``--output`` if it does not exist.
 
     Raises:
-        UsageError: it cannot be.
+        UsageError: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,13 +54,14 @@ def make_output(folder: Path) -> None:
         ) from error
 
 
-def configured(args: Namespace) -> Config:
-    """The config of a command line: a YAML file's, or a LazyConfig.
+def config_from_args(args: Namespace) -> Config:
+    """Load the config of a parsed command line: a YAML file or a LazyConfig, with overrides.
 
-    ``args.notes`` becomes a list of lines on what it changed, for the log of ``start_run``.
+    Sets ``args.notes`` to lines on what was adapted or scaled, which ``start_run`` logs.
 
     Raises:
-        UsageError: of :func:`load_config`, or a batch that cannot be.
+        UsageError: as in :func:`load_config` and :func:`scale_batch`, or ``--batch-size``
+            contradicts an override.
     """
     args.notes = []
     run = load_run(args.config_file, args.opts, args.dataset, args.notes.append)
@@ -67,9 +69,9 @@ def configured(args: Namespace) -> Config:
 
 
 def _with_batch(run: Run, args: Namespace) -> Config:
-    """The given batch; overrides of what would be scaled stay as they are."""
+    """Scale the config to ``--batch-size``, except for keys that the user overrides."""
     cfg, key, batch = run.cfg, run.keys["batch_size"], args.batch_size
-    given = {word.lstrip("+").split("=")[0] for word in args.opts}
+    given = {override.lstrip("+").split("=")[0] for override in args.opts}
     if key in given or run.reference_world_size:
         key = key if key in given else "SOLVER.REFERENCE_WORLD_SIZE"
         raise UsageError(f"--batch-size {batch}, but {key} sets the batch too: give one of them")
@@ -77,21 +79,21 @@ def _with_batch(run: Run, args: Namespace) -> Config:
     kept = [key for key in keys if key in given]
     scaled = scale_batch(cfg, batch, kept)
     values = {k: (get(cfg, k), get(scaled, k)) for k in (key, *keys)}
-    told = [f"{k} {before} -> {after}" for k, (before, after) in values.items() if before != after]
-    told += [f"{key} {get(cfg, key)} as given" for key in kept]
-    args.notes.append(f"--batch-size {batch}: {', '.join(told) or 'the config has it already'}")
+    notes = [f"{k} {before} -> {after}" for k, (before, after) in values.items() if before != after]
+    notes += [f"{key} {get(cfg, key)} as given" for key in kept]
+    args.notes.append(f"--batch-size {batch}: {', '.join(notes) or 'the config has it already'}")
     return scaled
 
 
-def _data(word: str) -> CocoDataset:
+def _parse_dataset(text: str) -> CocoDataset:
     try:
-        return CocoDataset.parse(word)
-    except ValueError as error:  # argparse shows the text of its own error alone
+        return CocoDataset.parse(text)
+    except ValueError as error:  # argparse shows the message of an ArgumentTypeError only
         raise ArgumentTypeError(str(error)) from error
 
 
-def parse_count(word: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    if not (word.isdecimal() and int(word)):
-        raise ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
-    return int(word)
+def parse_count(text: str) -> int:
+    """Parse a whole number of 1 or more, for argparse."""
+    if not (text.isdecimal() and int(text)):
+        raise ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)

@@ -1,4 +1,4 @@
-"""Another batch than the config's: the learning rate and the schedule go along."""
+"""Change a config's batch size, and scale its learning rate and schedule with it."""
 
 import copy
 from collections.abc import Collection
@@ -12,7 +12,7 @@ from .dataset_overrides import get
 from .loading import describe_run
 from .run import Config
 
-# what Detectron2 scales with SOLVER.IMS_PER_BATCH
+# keys that Detectron2 scales with SOLVER.IMS_PER_BATCH
 SCALED = (
     "SOLVER.BASE_LR",
     "SOLVER.MAX_ITER",
@@ -21,21 +21,21 @@ SCALED = (
     "SOLVER.CHECKPOINT_PERIOD",
     "TEST.EVAL_PERIOD",
 )
-# The same of a LazyConfig, whose lr_multiplier counts steps and warm-up in parts of the training.
+# The same in a LazyConfig, whose lr_multiplier has steps and warm-up as fractions of the training.
 LAZY_BATCH = "dataloader.train.total_batch_size"
 LAZY_RATES = ("optimizer.lr", "optimizer.params.base_lr")
 LAZY_ITERATIONS = ("train.max_iter", "train.checkpointer.period", "train.eval_period")
 
 
 def scaled_keys(cfg: Config) -> list[str]:
-    """Keys of what changes with the batch."""
+    """Config keys whose values are scaled with the batch size."""
     if isinstance(cfg, CfgNode):
         return list(SCALED)
     return [key for key in (*LAZY_RATES, *LAZY_ITERATIONS) if _has_value(cfg, key)]
 
 
 def _has_value(cfg: DictConfig, key: str) -> bool:
-    """Whether a LazyConfig has a value there, rather than a reference to another one, or none."""
+    """Whether a LazyConfig has a value of its own for a key, not an interpolation or nothing."""
     section, name = key.rsplit(".", 1)
     node = OmegaConf.select(cfg, section)
     return (
@@ -44,18 +44,19 @@ def _has_value(cfg: DictConfig, key: str) -> bool:
 
 
 def scale_batch(cfg: Config, batch: int, keep: Collection[str] = ()) -> Config:
-    """A config for ``batch`` images an iteration in place of its SOLVER.IMS_PER_BATCH (of a
-    LazyConfig, its dataloader.train.total_batch_size).
+    """Return a copy of a config with another batch size.
 
-    By the linear rule of Goyal et al. (https://arxiv.org/abs/1706.02677): the rate in proportion to
-    the batch, iterations in inverse proportion.
+    It follows the linear scaling rule of Goyal et al. (https://arxiv.org/abs/1706.02677): the
+    learning rate changes in proportion to the batch size, iterations in inverse proportion.
 
     Args:
-        keep: keys of :func:`scaled_keys` that stay as they are.
+        batch: images per iteration, for SOLVER.IMS_PER_BATCH or a LazyConfig's
+            dataloader.train.total_batch_size.
+        keep: keys of :func:`scaled_keys` that keep their values.
 
     Raises:
-        UsageError: a number of iterations that would be rounded to none, which means "never", or a
-            LazyConfig without a batch or a rate.
+        UsageError: a number of iterations would be rounded to 0, which means "never", or a
+            LazyConfig has no batch size or no learning rate.
     """
     if isinstance(cfg, CfgNode):
         scaled: Config = _scale_yaml(cfg, batch, keep)
@@ -71,13 +72,13 @@ def scale_batch(cfg: Config, batch: int, keep: Collection[str] = ()) -> Config:
 
 
 def _scale_yaml(cfg: CfgNode, batch: int, keep: Collection[str]) -> CfgNode:
-    """By Detectron2's own ``auto_scale_workers``."""
+    """Scale a YAML file's config by Detectron2's own ``auto_scale_workers``."""
     scaled = cfg.clone()
     scaled.defrost()
-    scaled.SOLVER.REFERENCE_WORLD_SIZE = scaled.SOLVER.IMS_PER_BATCH  # as if of one image a GPU
+    scaled.SOLVER.REFERENCE_WORLD_SIZE = scaled.SOLVER.IMS_PER_BATCH  # as if each GPU had one image
     scaled = DefaultTrainer.auto_scale_workers(scaled, batch)
-    scaled.SOLVER.REFERENCE_WORLD_SIZE = 0  # or the trainer would do it again
-    scaled.merge_from_list([word for key in keep for word in (key, get(cfg, key))])
+    scaled.SOLVER.REFERENCE_WORLD_SIZE = 0  # else the trainer would scale again
+    scaled.merge_from_list([item for key in keep for item in (key, get(cfg, key))])
     scaled.freeze()
     return scaled
 

@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer, saying in one line what was loaded and what starts fresh."""
+"""Detectron2's checkpointer, which here logs in one line what was loaded and what is missing."""
 
 import hashlib
 import logging
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Reads what Detectron2 reads: zoo ``.pkl`` in its own and Caffe2's names, and ``.pth``.
+    """Loads every format that Detectron2 loads: ``.pth``, and ``.pkl`` of its model zoo.
 
-    Every tensor of a baseline keeps its name in a non-local model, so a baseline's checkpoint
-    leaves just the non-local tensors (and heads it never had) fresh.
+    A non-local model has the tensors of its baseline under the same names. A baseline's checkpoint
+    therefore lacks only the non-local tensors, and heads that the baseline does not have.
 
-    After :meth:`load`, ``path`` is the file, ``fresh`` lists the model's tensors that it did not
-    give, and ``unused`` its tensors that the model lacks.
+    After :meth:`load`, ``path`` is the file, ``fresh`` lists the model's tensors that were not
+    loaded and keep their initial values, and ``unused`` the file's tensors that the model lacks.
     """
 
     path: str = ""
@@ -35,12 +35,12 @@ class Checkpointer(DetectionCheckpointer):
     _parsed_url_during_load: ParseResult | None
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
-        """As Detectron2's.
+        """Load a checkpoint as Detectron2 does.
 
         Raises:
-            UsageError: no such file, or a damaged one.
+            UsageError: the file does not exist or cannot be read.
         """
-        # Its table of renamed tensors, one line a tensor, is for whoever debugs the renaming.
+        # Detectron2 logs a line for each renamed tensor, which only helps to debug the renaming.
         renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
         level, self.path = renaming.level, path
         renaming.setLevel(logging.WARNING)
@@ -52,7 +52,7 @@ class Checkpointer(DetectionCheckpointer):
             raise UsageError(f"checkpoint {path!r} does not exist") from error
         finally:
             renaming.setLevel(level)
-            self._parsed_url_during_load = None  # Detectron2 forgets it after a failure
+            self._parsed_url_during_load = None  # Detectron2 keeps it after a failure
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
@@ -61,7 +61,7 @@ class Checkpointer(DetectionCheckpointer):
             reason = str(error).strip().split("\n")[0][:200]
             raise UsageError(
                 f"checkpoint {filename!r} cannot be read ({type(error).__name__}: {reason}); it is "
-                "damaged or of another format: fetch or save it again"
+                "damaged or of another format: download or save it again"
             ) from error
         model = loaded.get("model")
         if not isinstance(model, dict) or not any(hasattr(v, "shape") for v in model.values()):
@@ -74,7 +74,7 @@ class Checkpointer(DetectionCheckpointer):
         self.unused = list(incompatible.unexpected_keys)
         total = len(self.model.state_dict())
         logger.info(
-            "Loaded %d of %d tensors from %s. Fresh: %s. Not used of the file: %s.",
+            "Loaded %d of %d tensors from %s. Not in the file: %s. Not in the model: %s.",
             total - len(self.fresh),
             total,
             self.path,
@@ -83,30 +83,30 @@ class Checkpointer(DetectionCheckpointer):
         )
         for name, (in_file, in_model) in wrong.items():
             logger.warning(
-                "%s starts fresh: it is %s in the file, %s here", name, in_file, in_model
+                "%s is not loaded: its shape is %s in the file, %s here", name, in_file, in_model
             )
 
 
 def locate_checkpoint(path: str) -> str:
-    """The local file of a checkpoint, which is fetched if need be.
+    """Return the local path of a checkpoint, after downloading it if ``path`` is a URL.
 
     Raises:
-        UsageError: it is not there, or cannot be fetched.
+        UsageError: the checkpoint does not exist or cannot be downloaded.
     """
     try:
         local = PathManager.get_local_path(path.split("?")[0])
-    except Exception as error:  # a handler's own: HTTP, a lost connection
-        raise UsageError(f"checkpoint {path!r} cannot be fetched: {error}") from error
+    except Exception as error:  # path handlers raise their own: HTTP errors, lost connections
+        raise UsageError(f"checkpoint {path!r} cannot be downloaded: {error}") from error
     if not os.path.isfile(local):
         raise UsageError(f"checkpoint {path!r} does not exist")
     return local
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """All that a checkpoint holds: its tensors under "model", and what was saved with them.
+    """Read everything in a checkpoint: its tensors under "model", and other entries by name.
 
     Raises:
-        UsageError: of :func:`locate_checkpoint`, or a damaged file.
+        UsageError: as in :func:`locate_checkpoint`, or the file cannot be read.
     """
     local = locate_checkpoint(path)
     checkpointer = Checkpointer(nn.Identity())
@@ -115,22 +115,22 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def digest(path: str) -> str:
-    """The SHA-256 of a checkpoint's file, in hexadecimal: which weights a result is of."""
-    found = hashlib.sha256()
+    """SHA-256 of a checkpoint file in hexadecimal, which identifies the weights of a result."""
+    sha256 = hashlib.sha256()
     with cast(IO[bytes], PathManager.open(path.split("?")[0], "rb")) as file:
         while chunk := file.read(2**20):
-            found.update(chunk)
-    return found.hexdigest()
+            sha256.update(chunk)
+    return sha256.hexdigest()
 
 
 def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:
-    """Tensors that the last load left fresh, those of non-local blocks (identities) apart."""
+    """Tensors that the last load did not find, except those of non-local blocks (identities)."""
     blocks = tuple(f"{name}." for name in find_blocks(checkpointer.model))
     return [name for name in checkpointer.fresh if not name.startswith(blocks)]
 
 
 def _summary(names: list[str], model: nn.Module) -> str:
-    """Tensor names counted by part: a non-local block, or a head or FPN by its first two names."""
+    """Count tensors by part of the model: a block, or the first two names of any other module."""
 
     def part(name: str) -> str:
         block = re.match(r".*\.nonlocal\d+(?=\.)", name)

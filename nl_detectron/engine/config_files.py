@@ -1,4 +1,4 @@
-"""What reading a config file of either kind has in common."""
+"""Checks that YAML files and LazyConfigs share: missing files, unknown keys, devices."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -10,15 +10,15 @@ from ..errors import UsageError
 
 
 def check_file(config_file: str) -> None:
-    """Raises UsageError where there is no such file."""
+    """Raises UsageError if there is no such file."""
     if not config_file:
-        raise UsageError("no config: give --config-file FILE, one of those below configs/")
+        raise UsageError("no config: give --config-file FILE, such as one of those in configs/")
     if not PathManager.isfile(config_file):
-        raise UsageError(f"config file {config_file!r} does not exist; those we ship: configs/")
+        raise UsageError(f"config file {config_file!r} does not exist; see those in configs/")
 
 
 def explain_unknown_key(cfg: Mapping, key: str) -> str:
-    """A message that there is no such key, with those that are spelt alike."""
+    """Message for an unknown key, with up to three keys of similar spelling."""
     near = difflib.get_close_matches(key, config_keys(cfg), n=3, cutoff=0.7)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"there is no config key {key!r}{hint}"
@@ -33,11 +33,15 @@ def config_keys(node: Mapping, prefix: str = "") -> Iterator[str]:
 
 
 def choose_device(device: str, explicit: bool, key: str) -> str:
-    """The CPU where there is no CUDA, unless the user asked for CUDA by ``key``."""
+    """Return ``device``, or "cpu" if it is a CUDA device and there is none.
+
+    Raises:
+        UsageError: there is no CUDA device, and the user asked for one (``explicit``) by ``key``.
+    """
     if not device.startswith("cuda") or torch.cuda.is_available():
         return device
     if explicit:
         raise UsageError(
-            f"{key} is {device}, but torch sees no CUDA device; use {key} cpu, or mend the driver"
+            f"{key} is {device}, but torch sees no CUDA device; set {key} to cpu, or fix the driver"
         )
     return "cpu"

@@ -8,15 +8,15 @@ from detectron2.config import CfgNode
 
 
 def flatten_config(cfg: CfgNode) -> dict[str, Any]:
-    """Values by full key, such as "SOLVER.BASE_LR", with the types that YAML has: lists, no tuples.
+    """Values by full key, such as "SOLVER.BASE_LR", with YAML's types: lists instead of tuples.
 
-    They can be compared with those that :func:`flatten` gives of a config.yaml.
+    They can be compared with the result of :func:`flatten` for a config.yaml.
     """
     return flatten(yaml.safe_load(cfg.dump()))
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"A": {"B": 1}}`` as ``{"A.B": 1}``."""
+    """Flatten a nested mapping: ``{"A": {"B": 1}}`` becomes ``{"A.B": 1}``."""
     values: dict[str, Any] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"

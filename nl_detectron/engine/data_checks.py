@@ -1,4 +1,4 @@
-"""Before a run: whether its data sets are there, agree with each other, and fit its model."""
+"""Checks before a run: its data sets exist, agree with each other, and fit its model."""
 
 import difflib
 import os
@@ -12,24 +12,24 @@ from ..data.coco_dataset import DatasetInfo
 from ..data.validation.issues import ISSUE_TYPES
 from ..errors import UsageError
 from .dataset_overrides import KEYPOINTS, SIGMAS, classes_key, get
-from .evaluation import predicted
+from .evaluation import predicted_tasks
 
-# Where a data set lies, by Detectron2's names in its metadata.
+# Files and folders of a data set, by their keys in Detectron2's metadata.
 FILES = {
     "json_file": "annotations",
     "image_root": "images",
     "panoptic_json": "panoptic annotations",
     "panoptic_root": "panoptic masks",
-    "sem_seg_root": "semantic masks (of COCO's Detectron2's prepare_panoptic_fpn.py makes them)",
+    "sem_seg_root": "semantic masks (for COCO, Detectron2's prepare_panoptic_fpn.py makes them)",
 }
-COCO_KEYPOINTS = 17  # what no sigmas in the config stand for
+COCO_KEYPOINTS = 17  # a config without sigmas uses COCO's
 
 
 def check_dataset(name: str) -> None:
-    """Raises UsageError for a data set that is not registered, or whose files are not there."""
+    """Raises UsageError for a data set that is not registered, or whose files do not exist."""
     if name not in DatasetCatalog.list():
         near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
-        hint = f" (near it: {', '.join(near)})" if near else ""
+        hint = f" (similar: {', '.join(near)})" if near else ""
         raise UsageError(
             f"data set {name!r} is not registered{hint}; name your own with "
             f"--dataset {name}=ANNOTATIONS.json:IMAGE_FOLDER, or in code with "
@@ -50,16 +50,16 @@ def check_dataset(name: str) -> None:
 
 
 def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
-    """Hold registered data sets against each other and against the model.
+    """Check that registered data sets agree with each other and fit the model.
 
     Raises:
-        UsageError: what does not fit, and what to do about it.
+        UsageError: they do not; the message says what to do.
     """
-    tasks = predicted(cfg)
+    tasks = predicted_tasks(cfg)
     if "panoptic_seg" in tasks and "segm" not in tasks:
         raise UsageError(
-            "MODEL.MASK_ON is False, but PanopticFPN puts its segments together from masks: set it "
-            "to True, or use META_ARCHITECTURE GeneralizedRCNN"
+            "MODEL.MASK_ON is False, but PanopticFPN makes its segments from masks: set it to "
+            "True, or use META_ARCHITECTURE GeneralizedRCNN"
         )
     if "bbox" in tasks:
         _check_alike((*train, *test), "thing_classes", "classes")
@@ -75,19 +75,20 @@ def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
 
 
 def _check_alike(names: Sequence[str], key: str, what: str) -> None:
-    """A model's numbers mean the same in all sets whose metadata tell."""
-    known = [(name, list(found)) for name in names if (found := MetadataCatalog.get(name).get(key))]
-    for name, found in known[1:]:
+    """Check that all data sets whose metadata have ``key`` list the same names there."""
+    known = [(name, list(value)) for name in names if (value := MetadataCatalog.get(name).get(key))]
+    for name, listed in known[1:]:
         first, expected = known[0]
-        if found != expected:
-            pairs = enumerate(zip(expected, found, strict=False))
-            number = next((i for i, (a, b) in pairs if a != b), min(len(found), len(expected)))
+        if listed != expected:
+            pairs = enumerate(zip(expected, listed, strict=False))
+            number = next((i for i, (a, b) in pairs if a != b), min(len(listed), len(expected)))
             here, there = (
-                repr(of[number]) if number < len(of) else "missing" for of in (found, expected)
+                repr(each[number]) if number < len(each) else "missing"
+                for each in (listed, expected)
             )
             raise UsageError(
-                f"data sets {first!r} and {name!r} have other {what} ({len(expected)} and "
-                f"{len(found)}; the first that differs, number {number + 1}, is {there} and "
+                f"data sets {first!r} and {name!r} have different {what} ({len(expected)} and "
+                f"{len(listed)}; the first that differs, number {number + 1}, is {there} and "
                 f"{here}): give their files the same ones, in the same order"
             )
 
@@ -97,7 +98,7 @@ def _check_classes(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> N
     number = get(cfg, key)
     for name in (*train, *test):
         known = MetadataCatalog.get(name).get("thing_classes")
-        if not known:  # of a set registered in code, before it is loaded
+        if not known:  # registered in code and not loaded yet
             continue
         if number < len(known) or (number > len(known) and name in test):
             raise UsageError(
@@ -107,8 +108,8 @@ def _check_classes(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> N
 
 
 def _check_own(cfg: CfgNode, name: str, info: DatasetInfo, tested: bool) -> None:
-    """A set of --dataset, whose file was read."""
-    masks, keypoints = ("segm" in predicted(cfg)), ("keypoints" in predicted(cfg))
+    """Check a data set of --dataset, whose file was read."""
+    masks, keypoints = ("segm" in predicted_tasks(cfg)), ("keypoints" in predicted_tasks(cfg))
     if masks and not info.masks:
         raise UsageError(
             f"MODEL.MASK_ON is True, but {name!r} has no masks (segmentation): use a config of "
@@ -127,11 +128,11 @@ def _check_own(cfg: CfgNode, name: str, info: DatasetInfo, tested: bool) -> None
         "mask evaluation": tested and masks,
         "keypoint evaluation": tested and keypoints,
     }
-    found = [finding for finding in info.errors if parts[ISSUE_TYPES[finding.kind].scope]]
-    if found:
+    errors = [finding for finding in info.errors if parts[ISSUE_TYPES[finding.kind].scope]]
+    if errors:
         raise UsageError(
-            f"data set {name!r} cannot be used: {'; '.join(map(str, found))}. "
-            "tools/check_dataset.py tells what that means, and of its images too"
+            f"data set {name!r} cannot be used: {'; '.join(map(str, errors))}. "
+            "tools/check_dataset.py explains this, and checks the images too"
         )
     if masks and info.rle and cfg.INPUT.MASK_FORMAT != "bitmask":
         raise UsageError(

@@ -11,7 +11,7 @@ from ..config import detector_section_name
 from ..data.coco_dataset import CocoDataset, DatasetInfo
 from ..data.keypoints import flip_pairs, unpaired
 from ..errors import UsageError
-from .evaluation import predicted
+from .evaluation import predicted_tasks
 from .run import Config
 
 # A data set whose name has one of these endings is used for the key.
@@ -31,7 +31,7 @@ def adapt_config_to_dataset(
     Sets whose names end in _train become DATASETS.TRAIN, those in _val and _test DATASETS.TEST,
     unless the config already names a set of ``data`` there. If only a training set is given,
     DATASETS.TEST becomes empty. The numbers of classes and keypoints, the OKS sigmas and the mask
-    format are those of the training set, or of the test set if the training set is another's.
+    format are those of the training set if it is one of ``data``, else those of the test set.
 
     Args:
         given: keys of the user's overrides, which are kept.
@@ -43,19 +43,19 @@ def adapt_config_to_dataset(
     """
     register_data(data)
     _choose_sets(cfg, [one.name for one in data], given, say)
-    ours = {one.name: one.info for one in data}
-    used = [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if name in ours]
-    for name in ours:
+    infos = {one.name: one.info for one in data}
+    used = [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if name in infos]
+    for name in infos:
         if name not in used:
             raise UsageError(
                 f"--dataset {name} is used nowhere: end its name in _train, _val or _test, or name "
                 "it in DATASETS.TRAIN or DATASETS.TEST"
             )
-    _apply_dataset(cfg, used[0], ours[used[0]], given, say)
+    _apply_dataset(cfg, used[0], infos[used[0]], given, say)
 
 
 def register_data(data: Sequence[CocoDataset]) -> None:
-    """Register data sets in this process; every process of a run has to.
+    """Register data sets in this process. Every process of a run must call it.
 
     Raises:
         UsageError: a file is missing or not in COCO's format, or a name is taken or given twice.
@@ -70,7 +70,7 @@ def register_data(data: Sequence[CocoDataset]) -> None:
 
 
 def classes_key(cfg: CfgNode) -> str:
-    """Config key of the detector's number of classes."""
+    """Config key of a detector's number of classes."""
     return f"MODEL.{detector_section_name(cfg)}.NUM_CLASSES"
 
 
@@ -85,9 +85,9 @@ def _choose_sets(
     before, sets = cfg.DATASETS.clone(), cfg.DATASETS
     for key, endings in ENDINGS.items():
         node = key.split(".")[1]
-        ours = tuple(name for name in names if name.endswith(endings))
-        if ours and key not in given and not set(names) & set(sets[node]):
-            sets[node] = ours
+        matching = tuple(name for name in names if name.endswith(endings))
+        if matching and key not in given and not set(names) & set(sets[node]):
+            sets[node] = matching
     if (
         "DATASETS.TEST" not in given
         and set(names) & set(sets.TRAIN)
@@ -105,43 +105,44 @@ def _apply_dataset(
     given: Collection[str],
     say: Callable[[str], None],
 ) -> None:
-    tasks = predicted(cfg)
+    tasks = predicted_tasks(cfg)
     wanted: dict[str, Any] = {classes_key(cfg): len(info.classes)}
     if "segm" in tasks and info.rle:
         wanted["INPUT.MASK_FORMAT"] = "bitmask"
     keypoints = info.keypoints if "keypoints" in tasks else ()
     if keypoints:
         wanted[KEYPOINTS] = len(keypoints)
-        if len(cfg.TEST.KEYPOINT_OKS_SIGMAS) != len(keypoints):  # else they are of this data
+        if len(cfg.TEST.KEYPOINT_OKS_SIGMAS) != len(keypoints):  # else keep the config's
             coco = keypoints == COCO_PERSON_KEYPOINT_NAMES
             wanted[SIGMAS] = [] if coco else [SIGMA] * len(keypoints)  # empty: COCO's own
     wanted = {k: v for k, v in wanted.items() if k not in given and v != get(cfg, k)}
     if wanted.get(SIGMAS):
         say(
             f"{name}: {SIGMAS} is {SIGMA} for each of {len(keypoints)} keypoints, the mean of "
-            "COCO's, as they are not COCO's; give your own where you know them, and compare AP "
-            "under the same ones alone"
+            "COCO's, because these are not COCO's keypoints; set it if you know better values. "
+            "Keypoint AP can be compared only under equal sigmas"
         )
-    told = [f"{k} {get(cfg, k)} -> {v}" for k, v in wanted.items() if k != SIGMAS or not v]
-    cfg.merge_from_list([word for pair in wanted.items() for word in pair])
-    if told:
-        say(f"{name}, {len(info.classes)} class(es): {', '.join(told)}")
+    changes = [f"{k} {get(cfg, k)} -> {v}" for k, v in wanted.items() if k != SIGMAS or not v]
+    cfg.merge_from_list([item for pair in wanted.items() for item in pair])
+    if changes:
+        say(f"{name}, {len(info.classes)} class(es): {', '.join(changes)}")
     if keypoints and cfg.INPUT.RANDOM_FLIP == "horizontal" and name in cfg.DATASETS.TRAIN:
-        say(f"{name}: {_flips(keypoints)}")
+        say(f"{name}: {_describe_flips(keypoints)}")
 
 
-def _flips(keypoints: Sequence[str]) -> str:
+def _describe_flips(keypoints: Sequence[str]) -> str:
+    """What a horizontal flip does to keypoints of these names."""
     alone = unpaired(keypoints)
     if alone:
         return (
-            f"no partner on the other side for {', '.join(alone)}, so a flipped image keeps their "
-            "names, which are then wrong; name both sides alike (left_eye, right_eye) or set "
-            "INPUT.RANDOM_FLIP none"
+            f"no partner on the other side for {', '.join(alone)}, so a flipped image keeps these "
+            "names, which are then wrong; give both sides such names as left_eye and right_eye, or "
+            "set INPUT.RANDOM_FLIP none"
         )
     pairs = [" and ".join(pair) for pair in flip_pairs(keypoints)]
     if pairs:
-        return f"where an image is flipped, so are {', '.join(pairs)}"
+        return f"a flipped image swaps {', '.join(pairs)}"
     return (
-        "no keypoint is left or right by its name, so a flipped image keeps them all; set "
-        "INPUT.RANDOM_FLIP none where that is wrong"
+        "no keypoint has left or right in its name, so a flipped image swaps none; set "
+        "INPUT.RANDOM_FLIP none if that is wrong"
     )

@@ -25,8 +25,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from ..errors import UsageError
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-# How long a process that is not the cause of a failure stays silent. By then its launcher, which
-# stops all processes when one of them ends, has ended it too.
+# How long a process that did not cause a failure stays silent. By then its launcher, which stops
+# all processes when one of them ends, has stopped it too.
 GRACE_SECONDS = 15
 
 
@@ -36,9 +36,9 @@ def started_by_torchrun() -> bool:
 
 
 def is_first_on_machine() -> bool:
-    """Whether this process is the one that checks a run for all processes of its machine.
+    """Whether this process checks a run for all processes of its machine.
 
-    That is the launcher, where Detectron2 starts the processes.
+    Where Detectron2 starts the processes, this is their launcher.
     """
     return not started_by_torchrun() or os.environ["LOCAL_RANK"] == "0"
 
@@ -69,26 +69,26 @@ def follow_torchrun(args: Namespace) -> None:
     vars(args).update(started, machine_rank=rank // local)
 
 
-def launch(main: Callable, words: tuple, args: Namespace, device: str) -> None:
-    """Call ``main(*words)`` in every process of a run, and return when all have finished.
+def launch(main: Callable, arguments: tuple, args: Namespace, device: str) -> None:
+    """Call ``main(*arguments)`` in every process of a run, and return when all have finished.
 
     Args:
         main: a function that other processes can import.
-        words: its arguments, which can be pickled.
-        args: of :func:`argument_parser`, after :func:`follow_torchrun`.
-        device: of the model.
+        arguments: its arguments, which can be pickled.
+        args: the command line, after :func:`follow_torchrun`.
+        device: the model's device.
 
     Raises:
         UsageError: a process was killed.
         SystemExit: a process has failed.
     """
     if args.num_gpus * args.num_machines <= 1:
-        main(*words)
+        main(*arguments)
     elif started_by_torchrun():
         _join_group(device)
-        _work(main, words)
+        _run_in_group(main, arguments)
     else:
-        _spawn(main, words, args, device)
+        _spawn(main, arguments, args, device)
 
 
 def _join_group(device: str) -> None:
@@ -99,19 +99,19 @@ def _join_group(device: str) -> None:
     comm.synchronize()
 
 
-def _spawn(main: Callable, words: tuple, args: Namespace, device: str) -> None:
+def _spawn(main: Callable, arguments: tuple, args: Namespace, device: str) -> None:
     if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Detectron2 takes NCCL wherever it sees a GPU
-    # It reports each process that it ends before the reason is known.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Detectron2 uses NCCL wherever it sees a GPU
+    # This logger reports each process that it stops, before the cause is known.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         launch_processes(
-            _spawned,
+            _run_spawned,
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
-            args=(main, words),
+            args=(main, arguments),
         )
     except ProcessRaisedException as error:
         if "EADDRINUSE" in error.msg:
@@ -130,16 +130,16 @@ def _spawn(main: Callable, words: tuple, args: Namespace, device: str) -> None:
         ) from None
 
 
-def _spawned(main: Callable, words: tuple) -> None:
+def _run_spawned(main: Callable, arguments: tuple) -> None:
     with one_message():
-        _work(main, words)
+        _run_in_group(main, arguments)
 
 
-def _work(main: Callable, words: tuple) -> None:
+def _run_in_group(main: Callable, arguments: tuple) -> None:
     if dist.get_backend() == "gloo" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_after_the_cause)
-    main(*words)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_delay_lost_connection)
+    main(*arguments)
     dist.destroy_process_group()
 
 
@@ -147,9 +147,9 @@ def _work(main: Callable, words: tuple) -> None:
 def one_message() -> Iterator[None]:
     """End a program with one message, however many processes fail.
 
-    A user's mistake is reported by the first process of a machine at once, and by the others if it
-    did not meet it. A process whose connection to another one is lost leaves it to that one, or to
-    the launcher, to say why.
+    The first process of a machine reports a user's mistake at once. The others wait, and report it
+    only if the first has not met it. A process that lost its connection to another one waits too,
+    so that the other one or the launcher can report the cause.
     """
     try:
         yield
@@ -160,7 +160,7 @@ def one_message() -> Iterator[None]:
         if not _is_first():
             time.sleep(GRACE_SECONDS)
         print(message, file=sys.stderr, flush=True)
-        os._exit(1)  # a usual exit takes seconds, in which the others would report it too
+        os._exit(1)  # a normal exit takes seconds, in which the others would report it too
     except Exception as error:
         if _is_lost_connection(error):
             time.sleep(GRACE_SECONDS)
@@ -171,8 +171,8 @@ def _is_first() -> bool:
     return is_first_on_machine() if started_by_torchrun() else comm.get_local_rank() == 0
 
 
-def _after_the_cause(record: logging.LogRecord) -> bool:
-    """A filter for log records, which holds back a lost connection as ``one_message`` does."""
+def _delay_lost_connection(record: logging.LogRecord) -> bool:
+    """A log filter that delays records of a lost connection, as :func:`one_message` does."""
     if record.exc_info and _is_lost_connection(record.exc_info[1]):
         time.sleep(GRACE_SECONDS)
     return True
@@ -184,7 +184,7 @@ def _is_lost_connection(error: BaseException | None) -> bool:
 
 
 def distribute_model(model: nn.Module, **options) -> nn.Module:
-    """Detectron2's ``create_ddp_model``, for a model on the CPU too."""
+    """Detectron2's ``create_ddp_model``, which here also takes a model on the CPU."""
     if next(model.parameters()).device.type == "cpu":
-        options["device_ids"] = None  # DistributedDataParallel knows GPUs by number, and only them
+        options["device_ids"] = None  # only GPUs have device ids
     return create_ddp_model(model, **options)

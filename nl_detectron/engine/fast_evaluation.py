@@ -1,4 +1,4 @@
-"""COCO's metrics at speed: faster-coco-eval behind Detectron2's own switch, ``use_fast_impl``."""
+"""COCO's metrics by faster-coco-eval, as Detectron2's fast implementation (``use_fast_impl``)."""
 
 import importlib.util
 import logging
@@ -12,43 +12,45 @@ logger = logging.getLogger(__name__)
 
 
 def fast_evaluation() -> bool:
-    """Whether Detectron2 evaluates fast: by its own compiled operators, or else, from this call on,
-    by faster-coco-eval, whose numbers are pycocotools'.
+    """Let Detectron2 evaluate by faster-coco-eval if it lacks its own compiled operators.
 
-    It is what ``COCOEvaluator`` wants to know as ``use_fast_impl``.
+    The results are those of pycocotools.
+
+    Returns:
+        ``use_fast_impl`` for Detectron2's ``COCOEvaluator``: False if neither is installed.
     """
     if coco_evaluation.COCOeval_opt is not COCOeval:
         return True
     if importlib.util.find_spec("faster_coco_eval") is None:
-        logger.info("faster-coco-eval is not installed: pycocotools evaluates, which takes longer")
+        logger.info("faster-coco-eval is not installed: evaluating by pycocotools, which is slower")
         return False
-    # Detectron2 has no other hook: this global of its module is what a fast evaluation calls,
-    # pycocotools' class where detectron2._C is absent.
+    # Detectron2 has no other hook. A fast evaluation calls this global of its module, which is
+    # pycocotools' class where detectron2._C is missing.
     coco_evaluation.COCOeval_opt = faster_coco_eval
     return True
 
 
-def faster_coco_eval(truth: COCO, found: COCO, task: Literal["bbox", "segm", "keypoints"]):
-    """faster-coco-eval in the place of ``COCOeval(truth, found, task)``.
+def faster_coco_eval(truth: COCO, detections: COCO, task: Literal["bbox", "segm", "keypoints"]):
+    """Return faster-coco-eval's replacement of ``COCOeval(truth, detections, task)``.
 
     It has the same ``params``, ``evaluate``, ``accumulate``, ``summarize``, ``stats`` and ``eval``,
-    but no ``evalImgs``, as Detectron2's own fast one. Ids that are no whole numbers it does not
-    know: pycocotools does those.
+    but no ``evalImgs``, like Detectron2's own fast implementation. As faster-coco-eval takes only
+    integer ids, data with other ids gets a ``COCOeval`` of pycocotools.
 
     Args:
-        truth: pycocotools'.
-        found: its ``loadRes`` of detections.
+        truth: the annotations, as a COCO object of pycocotools.
+        detections: what ``truth.loadRes`` returns.
         task: bbox, segm or keypoints.
     """
     from faster_coco_eval import COCOeval_faster
 
     ids = [*truth.getImgIds(), *truth.getCatIds()]
-    if not all(isinstance(i, int) and abs(i) <= 2**53 for i in ids):  # it takes them for doubles
-        return COCOeval(truth, found, task)
+    if not all(isinstance(i, int) and abs(i) <= 2**53 for i in ids):  # it stores ids as doubles
+        return COCOeval(truth, detections, task)
     evaluation = COCOeval_faster(iouType=task, print_function=print)
-    # Its constructor would want a COCO of its own for keypoints, and would drop from the precisions
-    # the categories without an object, which Detectron2 counts.
-    evaluation.cocoGt, evaluation.cocoDt = cast(Any, truth), cast(Any, found)
+    # These are not given to its constructor, which requires its own COCO class for keypoints, and
+    # drops categories without an object, which Detectron2 counts, from the precisions.
+    evaluation.cocoGt, evaluation.cocoDt = cast(Any, truth), cast(Any, detections)
     evaluation.params.imgIds = sorted(truth.getImgIds())
     evaluation.params.catIds = sorted(truth.getCatIds())
     return evaluation

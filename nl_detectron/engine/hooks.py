@@ -1,4 +1,4 @@
-"""Hooks that Detectron2 lacks: the best checkpoint across resumes, and a summary of the run."""
+"""Hooks beyond Detectron2's: the best checkpoint across resumed runs, and a summary of the run."""
 
 import json
 import math
@@ -23,25 +23,25 @@ from .checkpoint import digest
 
 
 class EvalHook(hooks.EvalHook):
-    """Detectron2's, without an evaluation after a last iteration that has failed.
+    """Detectron2's ``EvalHook``, which here does not evaluate after a failed iteration.
 
-    Other processes would not take part in it, so that it would wait for them.
+    The evaluation would wait for other processes, which would not take part in it.
     """
 
     def after_train(self) -> None:
-        if sys.exc_info()[0] is None:  # the trainer calls this while an exception passes
+        if sys.exc_info()[0] is None:  # the trainer calls this in its finally clause
             super().after_train()
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
-    """Detectron2's, remembering the best result when a run is resumed."""
+    """Detectron2's ``BestCheckpointer``, which here keeps the best result when a run is resumed."""
 
     def _best_checking(self) -> None:
         nothing = (math.nan, None)
         metric, iteration = self.trainer.storage.latest().get(self._val_metric, nothing)
         best = -math.inf if self.best_metric is None else self.best_metric
         if metric > best:
-            self.best_metric, self.best_iter = metric, iteration  # first: the file remembers it
+            self.best_metric, self.best_iter = metric, iteration  # first: the checkpoint has them
             self._checkpointer.save(self._file_prefix)
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
 
 class RunSummary(HookBase):
-    """Writes ``summary.json`` when training ends; after the evaluation hook."""
+    """Writes ``summary.json`` when training ends. It must come after the evaluation hook."""
 
     def __init__(self, output_dir: str, *, device: str, config: str):
         self.path = os.path.join(output_dir, "summary.json")
@@ -61,7 +61,7 @@ class RunSummary(HookBase):
 
     def after_train(self) -> None:
         trainer = self.trainer
-        if trainer.iter < trainer.max_iter:  # it was stopped
+        if trainer.iter < trainer.max_iter:  # training stopped early
             return
         seconds = trainer.storage.histories().get("time")
         write_summary(
@@ -77,10 +77,10 @@ class RunSummary(HookBase):
 def write_summary(
     path: str, results: dict, *, checkpoint: str, device: str, config: str, **more
 ) -> None:
-    """Write results (AP in percent), the SHA-256 of the ``checkpoint`` that they are of, versions,
-    peak memory (MiB) and the whole config as JSON."""
+    """Write results (AP in percent), the SHA-256 of their checkpoint file, versions, peak memory
+    (MiB) and the whole config as JSON."""
     summary = {
-        # NaN, of a size that has no objects, is no JSON
+        # JSON has no NaN, which is the AP of a size without objects
         "results": {k: None if v != v else v for k, v in flatten_results_dict(results).items()},
         "checkpoint": digest(checkpoint) if PathManager.isfile(checkpoint) else None,
         **more,
@@ -95,7 +95,7 @@ def write_summary(
 
 
 def peak_memory_mib(device: str) -> float:
-    """Most memory of this process so far: allocated on a CUDA device, resident on the CPU."""
+    """Peak memory of this process in MiB: allocated on a CUDA device, or resident on the CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -114,13 +114,13 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Of the clone that this code is in, with a + where files were changed; None in a wheel."""
+    """Commit of the clone that this code is in, with "+" if files were changed; None in a wheel."""
     clone = Path(__file__).parents[2]
     if not (clone / ".git").exists():
         return None
-    words = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-    command = ["git", "-C", clone, *words]
+    arguments = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    command = ["git", "-C", clone, *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or a clone of someone else's
+    except (OSError, subprocess.CalledProcessError):  # no git, or another user's clone
         return None

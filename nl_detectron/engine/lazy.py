@@ -1,7 +1,7 @@
-"""LazyConfigs: from a ``.py`` file and overrides to a config, and to the run it describes.
+"""Loads LazyConfigs: ``.py`` files with overrides, and the runs that they describe.
 
-A LazyConfig describes calls: ``model``, ``optimizer``, ``lr_multiplier``, ``dataloader`` and, with
-plain values, ``train``.
+A LazyConfig has calls in its sections ``model``, ``optimizer``, ``lr_multiplier`` and
+``dataloader``, and plain values in ``train``.
 """
 
 import copy
@@ -40,9 +40,9 @@ KEYS = {
     "features": "model.backbone with its out_features",
 }
 SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
-# What ``train`` has beside Detectron2's: SOLVER.AMP.DTYPE and VISUALIZE of a YAML file.
+# Keys of ``train`` beyond Detectron2's. A YAML file has them as SOLVER.AMP.DTYPE and VISUALIZE.
 DEFAULTS = {"amp": {"dtype": "float16"}, "visualize": Visualize()._asdict()}
-# An override is of the same kind as what it overrides; where that is no such thing, anything.
+# An override must be of the same kind as the value that it replaces, if that is one of these.
 KINDS = {"True or False": bool, "a number": (int, float), "a section": Mapping}
 MISSING = object()
 
@@ -50,31 +50,33 @@ MISSING = object()
 def load_config(
     config_file: str, opts: Sequence[str] = (), data: Sequence[CocoDataset] = ()
 ) -> DictConfig:
-    """A LazyConfig with ``key=value`` overrides (``+key=value`` adds a key).
+    """Load a LazyConfig with ``key=value`` overrides (``+key=value`` adds a key).
 
-    What ``train`` leaves out is that of Detectron2's common/train.py, and of ``DEFAULTS``. Where
-    there is no CUDA and no override of train.device, the device is the CPU.
+    Defaults of ``train`` are those of Detectron2's common/train.py, and ``DEFAULTS``. Without CUDA
+    and without an override of train.device, the device is the CPU.
 
     Args:
-        data: the user's data sets. They are registered; their names and their number of classes
-            stand in the config.
+        config_file: path of a ``.py`` file.
+        opts: overrides.
+        data: the user's data sets, which are registered. The config itself must have their names
+            and their number of classes.
 
     Raises:
-        UsageError: a file that is missing or no config, an unknown key, a value of a wrong type, or
-            data that is missing or used nowhere.
+        UsageError: the file is missing or no config, a key is unknown, a value has a wrong type, or
+            a data set is missing or not used.
     """
     check_file(config_file)
     try:
         cfg = cast(DictConfig, LazyConfig.load(config_file))
-    except Exception as error:  # it is Python, so anything
+    except Exception as error:  # Python code can raise anything
         reason = " ".join(str(error.__cause__ or error).split())
         kind = type(error).__name__
         raise UsageError(f"config file {config_file!r} cannot be read: {kind}: {reason}") from error
     lacking = [name for name in SECTIONS if not isinstance(cfg.get(name), DictConfig)]
     if lacking:
         raise UsageError(
-            f"config file {config_file!r} lacks {', '.join(lacking)}: a LazyConfig describes "
-            f"{', '.join(SECTIONS)}"
+            f"config file {config_file!r} lacks {', '.join(lacking)}: a LazyConfig has the "
+            f"sections {', '.join(SECTIONS)}"
         )
     cfg.train = OmegaConf.merge(_train_defaults(), cfg.train)
     overridden = _override(cfg, opts)
@@ -99,29 +101,31 @@ def _train_defaults() -> DictConfig:
 
 
 def _override(cfg: DictConfig, opts: Sequence[str]) -> set[str]:
-    """Apply overrides in place; returns their keys."""
+    """Apply overrides in place, and return their keys."""
     try:
         overrides = OverridesParser.create().parse_overrides(list(opts))
     except HydraException as error:
         reason = str(error).split("\n")[0]
         raise UsageError(
-            f"overrides of a LazyConfig come as key=value, got {' '.join(opts)}: {reason}"
+            f"overrides of a LazyConfig have the form key=value, got {' '.join(opts)}: {reason}"
         ) from error
     for override in overrides:
-        key, told = override.key_or_group, f"override {override.input_line}"
+        key, source = override.key_or_group, f"override {override.input_line}"
         if override.is_delete() or override.is_sweep_override():
-            raise UsageError(f"{told}: expected key=value; a list is [1,2], and nothing is deleted")
+            raise UsageError(
+                f"{source}: expected key=value (a list is [1,2]); keys cannot be deleted"
+            )
         old = OmegaConf.select(cfg, key, default=MISSING)
         if old is MISSING and not (override.is_add() or override.is_force_add()):
             known = cast(dict, OmegaConf.to_container(cfg, resolve=False))
             reason = explain_unknown_key(known, key)
-            raise UsageError(f"{told}: {reason}; to add one, +{key}=value")
+            raise UsageError(f"{source}: {reason}; to add it, write +{key}=value")
         wanted, value = _kind(old), override.value()
         if wanted not in (None, _kind(value)) and not isinstance(value, list | None):
-            raise UsageError(f"{told}: expected {wanted}, got {value!r}")
+            raise UsageError(f"{source}: expected {wanted}, got {value!r}")
     try:
         LazyConfig.apply_overrides(cfg, list(opts))
-    except KeyError as error:  # a key below a value
+    except KeyError as error:  # a key below a plain value
         raise UsageError(f"overrides: {error.args[0]}") from error
     return {override.key_or_group for override in overrides}
 
@@ -136,7 +140,7 @@ def _data_sets(cfg: DictConfig, part: str) -> tuple[str, ...]:
 
 
 def describe_run(cfg: DictConfig) -> Run:
-    """The run of a config; of one that lacks sections, what it does describe."""
+    """Return the run that a config describes, with defaults for sections that it lacks."""
 
     def train(key: str) -> Any:
         default = OmegaConf.select(_train_defaults(), key)
@@ -184,7 +188,8 @@ def _instantiate(call: Any) -> Any:
 
 
 def _test_size(cfg: DictConfig) -> tuple[int, int]:
-    """Of Detectron2's ResizeShortestEdge among the augmentations of test images."""
+    """Shorter side of test images and maximum of the longer one in pixels, as set by
+    ResizeShortestEdge; (0, 0) without it."""
     for call in OmegaConf.select(cfg, "dataloader.test.mapper.augmentations") or ():
         if isinstance(call, DictConfig) and "short_edge_length" in call:
             length = call.short_edge_length
@@ -194,18 +199,25 @@ def _test_size(cfg: DictConfig) -> tuple[int, int]:
 
 
 def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    call = copy.deepcopy(cfg.optimizer)  # the config shall not hold the model
+    call = copy.deepcopy(cfg.optimizer)  # the config must not hold the model
     call.params.model = model
     if OmegaConf.select(cfg, "train.amp.enabled") and call.get("fused"):
-        call.fused = False  # else a step unscales gradients itself, after they were clipped
+        call.fused = False  # a fused step would unscale gradients itself, after they were clipped
     return _instantiate(call)
 
 
 def clipped(
     optimizer: type[torch.optim.Optimizer], params: Iterable, *, norm: float, **options
 ) -> torch.optim.Optimizer:
-    """An optimizer before whose steps each tensor's gradient is clipped to a 2-norm, as by
-    SOLVER.CLIP_GRADIENTS of a YAML with CLIP_TYPE "norm"."""
+    """Build an optimizer that clips each tensor's gradient to a 2-norm before a step, as
+    SOLVER.CLIP_GRADIENTS of a YAML file does with CLIP_TYPE "norm".
+
+    Args:
+        optimizer: the optimizer's class.
+        params: parameters or parameter groups.
+        norm: largest 2-norm of a tensor's gradient.
+        options: further arguments of the class.
+    """
     clip = {"ENABLED": True, "CLIP_TYPE": "norm", "CLIP_VALUE": norm, "NORM_TYPE": 2.0}
     cfg = CfgNode({"SOLVER": {"CLIP_GRADIENTS": clip}})
     # Detectron2 annotates it for a class of optimizers only.
@@ -213,7 +225,7 @@ def clipped(
 
 
 def _best_metric(cfg: DictConfig) -> str:
-    """AP of the evaluator's last task, or of boxes."""
+    """Name of the AP of the evaluator's last task, by default of boxes."""
     tasks = cfg.dataloader.evaluator.get("tasks") or ["bbox"]
     return f"{tasks[-1]}/AP"
 

@@ -1,30 +1,30 @@
-"""Learning rates of non-local blocks, over that of all other parameters."""
+"""Learning rates of non-local blocks, relative to that of all other parameters."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import UsageError
 
-# What weighs positions against each other in a block; the rest of it is values and output.
+# Layers of a block that decide the weights of positions; the others make values and the output.
 PAIRWISE_LAYERS = ("theta.", "phi.", "pairwise.")
 
 
 def scale_block_rate(
     factor: float = 1.0, pairwise_factor: float = 1.0, blocks: Iterable[str] | None = None
 ) -> Callable[[str], float]:
-    """The factor of a parameter's learning rate by the parameter's name.
+    """Return a function from a parameter's name to the factor of its learning rate.
 
     It is the ``lr_factor_func`` of Detectron2's ``get_default_optimizer_params``.
 
     Args:
-        factor: of all of a block, SOLVER.NONLOCAL_LR_FACTOR of a YAML.
-        pairwise_factor: times that, for theta, phi and the pairwise function's own parameters,
-            SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR of a YAML.
-        blocks: module names of the blocks; by default any whose last part is ``nonlocal`` and a
-            number, as all of this package's are.
+        factor: for all parameters of a block, as SOLVER.NONLOCAL_LR_FACTOR in a YAML file.
+        pairwise_factor: multiplies ``factor`` for theta, phi and the pairwise function's own
+            parameters, as SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR in a YAML file.
+        blocks: module names of the blocks; by default, all names that end in ``nonlocal`` and a
+            number, as those of this package do.
 
     Raises:
-        UsageError: a factor that is not above 0.
+        UsageError: a factor is 0 or less.
     """
     check_factors(
         {"scale_block_rate's factor": factor, "scale_block_rate's pairwise_factor": pairwise_factor}
@@ -42,7 +42,7 @@ def scale_block_rate(
 
 
 def check_factors(factors: Mapping[str, float]) -> None:
-    """Raises UsageError for a factor, by its key, with which blocks would not learn."""
+    """Raises UsageError for a factor, given by its key, of 0 or less: blocks would not learn."""
     for key, factor in factors.items():
         if factor <= 0:
             raise UsageError(

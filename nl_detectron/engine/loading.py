@@ -1,4 +1,4 @@
-"""From a config of either kind to its run, and to its model."""
+"""Loads the run and the model that a YAML file or a LazyConfig describes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ def load_run(
     data: Sequence[CocoDataset] = (),
     say: Callable[[str], None] = print,
 ) -> Run:
-    """The run of a config file, whose ``cfg`` is what the file was loaded to.
+    """Load a config file and return its run, whose ``cfg`` is the loaded config.
 
     Args:
         config_file: a YAML file, or a LazyConfig, whose name ends in .py.
         opts: overrides: ``KEY VALUE`` for a YAML file, ``key=value`` for a LazyConfig.
-        data, say: as in :func:`load_config`. A LazyConfig is not adapted to data, so that ``say``
-            is not called.
+        data, say: as in :func:`load_config`. A LazyConfig is not adapted to data, so ``say`` is not
+            called for it.
 
     Raises:
-        UsageError: of :func:`load_config`.
+        UsageError: as in :func:`load_config`.
     """
     if (config_file or "").endswith(".py"):
         return describe_run(lazy.load_config(config_file, opts, data))
@@ -39,15 +39,17 @@ def load_run(
 
 
 def describe_run(cfg: Config) -> Run:
-    """The run of a config that was loaded."""
+    """Return the run that a loaded config describes."""
     return yaml_config.describe_run(cfg) if isinstance(cfg, CfgNode) else lazy.describe_run(cfg)
 
 
 def build_on_meta(cfg: Config) -> nn.Module:
-    """Build the model where tensors have shapes but no memory, which takes a fraction of a second.
+    """Build the model on the meta device, where tensors have shapes but no values.
+
+    This takes a fraction of a second.
 
     Raises:
-        UsageError: a config that describes no model.
+        UsageError: the config describes no model.
     """
     with torch.device("meta"):
         return _build_model(describe_run(cfg), "meta")
@@ -60,10 +62,7 @@ def _build_model(run: Run, device: str | None = None) -> nn.Module:
         reason = error.args[0] if error.args else "an assertion of Detectron2 failed"
         reason = " ".join(str(reason).split())
         if isinstance(error, KeyError) and " " not in reason:
-            reason = (
-                f"it asks for {reason!r}, which is no feature of {run.keys['features']} (or no "
-                "norm)"
-            )
+            reason = f"{reason!r} is neither a feature of {run.keys['features']} nor a norm"
         raise UsageError(f"this config describes no model: {reason}") from error
 
 
@@ -72,13 +71,14 @@ class LoadedModel:
     """A model with the weights of a checkpoint, in evaluation mode.
 
     Attributes:
-        run: what its config describes.
-        model: on the config's device.
-        checkpoint: the file; "" if there is none.
-        fresh: the model's tensors that the checkpoint did not give.
-        untrained: those of them outside of non-local blocks, without which no output means much.
-        untrained_blocks: names of the blocks that have some of them. Such a block is the identity,
-            unless the checkpoint has a part of it.
+        run: the run that the config describes.
+        model: the model, on the config's device.
+        checkpoint: path of the checkpoint; "" if there is none.
+        fresh: the model's tensors that the checkpoint lacks.
+        untrained: those of ``fresh`` outside non-local blocks. If there are any, the model's output
+            means little.
+        untrained_blocks: names of the blocks with tensors in ``fresh``. Such a block is the
+            identity, unless the checkpoint has some of its tensors.
     """
 
     run: Run
@@ -89,11 +89,11 @@ class LoadedModel:
     untrained_blocks: Sequence[str]
 
     def check_trained(self, purpose: str, part: str = "") -> None:
-        """Raises UsageError if the checkpoint lacks more than the non-local blocks.
+        """Raises UsageError if the checkpoint lacks tensors outside non-local blocks.
 
         Args:
-            purpose: what would mean nothing, such as "an evaluation".
-            part: only tensors whose names start so are needed.
+            purpose: what would mean nothing without them, such as "an evaluation".
+            part: check only tensors whose names start with it.
         """
         lacking = [name for name in self.untrained if name.startswith(part)]
         if lacking:
@@ -114,18 +114,18 @@ def load_model(
 ) -> LoadedModel:
     """Build the model of a config and load its weights.
 
-    A baseline's weights do for a non-local model: its blocks are then identities.
+    A non-local model can also be loaded from a baseline's weights; its blocks are then identities.
 
     Args:
-        config: a file, as in :func:`load_run`, or what it was loaded to.
-        opts: overrides, for a file.
-        weights: a checkpoint in place of the config's (MODEL.WEIGHTS, train.init_checkpoint); ""
-            leaves the model as it was initialised.
-        device: in place of the config's.
-        resume: take the last checkpoint in the config's output folder, if there is one.
+        config: a config file, as in :func:`load_run`, or a loaded config.
+        opts: overrides of a config file.
+        weights: a checkpoint instead of the config's (MODEL.WEIGHTS, train.init_checkpoint); ""
+            keeps the initial values.
+        device: a device instead of the config's.
+        resume: load the last checkpoint in the config's output folder, if there is one.
 
     Raises:
-        UsageError: of :func:`load_run`, a config that describes no model, or a checkpoint that is
+        UsageError: as in :func:`load_run`; or the config describes no model, or the checkpoint is
             missing or cannot be read.
     """
     loaded = isinstance(config, Config)

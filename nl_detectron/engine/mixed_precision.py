@@ -1,4 +1,4 @@
-"""Training in mixed precision: Detectron2's, and besides on a CPU and in bfloat16."""
+"""Training in mixed precision, as in Detectron2, but also on a CPU and in bfloat16."""
 
 import time
 from typing import cast
@@ -13,13 +13,13 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class MixedPrecisionTrainer(AMPTrainer):
-    """Detectron2's ``AMPTrainer`` for any device that autocast knows.
+    """Detectron2's ``AMPTrainer`` for any device that autocast supports.
 
     Args:
-        model: on the device that it trains on.
+        model: the model, on the device that it trains on.
         data_loader, optimizer: as in Detectron2's trainer.
-        dtype: a key of ``DTYPES``. Losses are scaled for float16 only: the exponents of bfloat16
-            reach as far as those of float32.
+        dtype: a key of ``DTYPES``. Losses are scaled for float16 only: bfloat16 has the exponents
+            of float32.
     """
 
     def __init__(self, model: nn.Module, data_loader, optimizer: torch.optim.Optimizer, dtype: str):
@@ -28,7 +28,7 @@ class MixedPrecisionTrainer(AMPTrainer):
         super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=DTYPES[dtype])
 
     def run_step(self) -> None:
-        """As in Detectron2's trainer, whose own asserts a CUDA device and its autocast."""
+        """Train for an iteration. Detectron2's own method asserts a CUDA device."""
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -44,10 +44,10 @@ class MixedPrecisionTrainer(AMPTrainer):
 
 
 def check_precision(enabled: bool, dtype: str, device: str, key: str) -> None:
-    """Check the dtype of mixed precision, ``key`` of a config.
+    """Check the dtype of mixed precision, which is the value of a config's ``key``.
 
     Raises:
-        UsageError: an unknown dtype, or one that the GPU cannot compute in.
+        UsageError: the dtype is unknown, or the GPU cannot compute in it.
     """
     if dtype not in DTYPES:
         raise UsageError(f"{key}: expected one of {', '.join(DTYPES)}, got {dtype!r}")

@@ -1,4 +1,4 @@
-"""The optimizer of a YAML file: SOLVER.OPTIMIZER, with learning rates of their own for blocks."""
+"""The optimizer of a YAML file: SOLVER.OPTIMIZER, with separate learning rates for blocks."""
 
 from typing import Any, cast
 
@@ -15,12 +15,13 @@ OPTIMIZERS = ("SGD", "AdamW")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SOLVER.OPTIMIZER over Detectron2's parameter groups, with learning rates of their own for
-    the blocks (SOLVER.NONLOCAL_LR_FACTOR) and what weighs positions in them
-    (SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR).
+    """Build SOLVER.OPTIMIZER over Detectron2's parameter groups.
+
+    SOLVER.NONLOCAL_LR_FACTOR scales the learning rate of the blocks, and
+    SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR that of their theta, phi and pairwise function.
 
     Raises:
-        UsageError: of :func:`check_optimizer`.
+        UsageError: as in :func:`check_optimizer`.
     """
     check_optimizer(cfg)
     solver = cfg.SOLVER
@@ -39,14 +40,14 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         sgd = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV, "foreach": True}
         optimizer = torch.optim.SGD(groups, **both, **sgd)
     else:
-        # with mixed precision a fused step unscales gradients itself, after they were clipped
+        # with mixed precision, a fused step would unscale gradients after they were clipped
         optimizer = torch.optim.AdamW(groups, **both, fused=not solver.AMP.ENABLED)
     # Detectron2 annotates it for a class of optimizers only.
     return cast(Any, maybe_add_gradient_clipping)(cfg, optimizer)
 
 
 def check_optimizer(cfg: CfgNode) -> None:
-    """Raises UsageError for an optimizer that there is not, or blocks that would not learn."""
+    """Raises UsageError for an unknown optimizer, or factors with which blocks would not learn."""
     name = cfg.SOLVER.OPTIMIZER
     if name not in OPTIMIZERS:
         raise UsageError(f"SOLVER.OPTIMIZER: expected one of {OPTIMIZERS}, got {name!r}")

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard while a model trains: what it finds, and where its blocks look."""
+"""Pictures for TensorBoard during training: a model's detections, and its blocks' attention."""
 
 import random
 from collections.abc import Iterator
@@ -18,12 +18,18 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import UsageError
 from .run import Run
 
-SHORTEST = 320  # pixels of a picture's shorter side: on a smaller one labels hide what they name
+SHORTEST = 320  # pixels of a picture's shorter side: in a smaller one, labels hide the objects
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image, and where to look from in it when nothing is found."""
+    """An image, and the point whose attention is drawn if nothing is detected.
+
+    Attributes:
+        image: RGB uint8 (H,W,3).
+        place: name of the point, for the title.
+        point: x and y in pixels.
+    """
 
     image: np.ndarray
     place: str
@@ -31,27 +37,27 @@ class Sample:
 
 
 class Pictures(HookBase):
-    """Puts ``predictions/0``, ``attention/0`` and so on every VISUALIZE.PERIOD (of a LazyConfig
-    train.visualize.period) iterations and at the end; in the main process, before the writer.
+    """Puts pictures ``predictions/0``, ``attention/0`` and so on into the event storage.
 
-    The storage keeps pictures with their iteration until the writer takes them, whatever the two
-    periods are. Training takes the very steps that it would take without.
+    It does so every VISUALIZE.PERIOD iterations (train.visualize.period of a LazyConfig) and at the
+    end, in the main process only. It must come before the writer; the storage keeps pictures and
+    their iteration until the writer takes them. Training steps are the same as without this hook.
 
     Raises:
-        UsageError: of :func:`check_pictures`, an image that cannot be read, or more classes than
-            the data set has.
+        UsageError: as in :func:`check_pictures`; or an image cannot be read, or the model has more
+            classes than the data set.
     """
 
     def __init__(self, run: Run):
         check_pictures(run)
         self.run, name = run, run.test_sets[0]
-        self.samples = [_sample(r) for r in DatasetCatalog.get(name)[: run.visualize.images]]
-        self.metadata = MetadataCatalog.get(name)  # a COCO file's classes are known by now
+        self.samples = [_make_sample(r) for r in DatasetCatalog.get(name)[: run.visualize.images]]
+        self.metadata = MetadataCatalog.get(name)  # loading a COCO file above has set its classes
         names, classes = self.metadata.get("thing_classes"), run.num_classes
         if names and classes and len(names) < classes:
             raise UsageError(
                 f"NUM_CLASSES is {classes}, but {name!r} has {len(names)} "
-                "class(es), so what is found could not be named; give the number that it has"
+                "class(es), so detections could not be named; give the number that it has"
             )
 
     def after_step(self) -> None:
@@ -65,40 +71,40 @@ class Pictures(HookBase):
             model = model.module  # the other processes take no part
         with _preserve_training_mode(model):
             for number, sample in enumerate(self.samples):
-                np.random.seed(number)  # the Visualizer draws colours by lot: the same every time
+                np.random.seed(number)  # the Visualizer picks random colours
                 for kind, picture in self.draw(model, sample).items():
                     picture = np.ascontiguousarray(picture.transpose(2, 0, 1))
                     self.trainer.storage.put_image(f"{kind}/{number}", picture)
 
     def draw(self, model: nn.Module, sample: Sample) -> dict[str, np.ndarray]:
-        """RGB uint8 (H,W,3) of ``predictions``, and of ``attention`` where blocks see the place:
-        one in a head sees what was found alone."""
-        # Matplotlib comes with these: only who wants pictures waits for it
+        """Draw ``predictions``, and ``attention`` if a block covers the point, as RGB uint8
+        (H,W,3). A block in a head covers only detections."""
+        # These import Matplotlib, which takes time and is needed for pictures only.
         from ..attention import record_attention
         from ..attention.draw import as_image, panel
 
         [record] = record_attention(model, [sample.image], self.run.resize)
-        found = _filter_by_score(record.instances, self.run.visualize.score)
-        pictures = {"predictions": self._predictions(sample.image, found)}
-        place, (x, y) = _place(sample, found)
-        seen = filter(None, (record.attention(x, y, block) for block in record.blocks))
-        if rows := [{attention.block: attention} for attention in seen]:
+        detections = _filter_by_score(record.instances, self.run.visualize.score)
+        pictures = {"predictions": self._draw_predictions(sample.image, detections)}
+        place, (x, y) = _choose_point(sample, detections)
+        attentions = filter(None, (record.attention(x, y, block) for block in record.blocks))
+        if rows := [{attention.block: attention} for attention in attentions]:
             titles = [f"from {place}"] * len(rows)
             pictures["attention"] = as_image(panel(rows, [record] * len(rows), titles))
         return pictures
 
-    def _predictions(self, image: np.ndarray, found: Instances) -> np.ndarray:
+    def _draw_predictions(self, image: np.ndarray, detections: Instances) -> np.ndarray:
         from detectron2.utils.visualizer import ColorMode
 
         from ..visualizer import Visualizer
 
         scale = max(1.0, SHORTEST / min(image.shape[:2]))
         drawn = Visualizer(image, self.metadata, scale, ColorMode.SEGMENTATION)
-        return drawn.draw_instance_predictions(found).get_image()
+        return drawn.draw_instance_predictions(detections).get_image()
 
 
 def check_pictures(run: Run) -> None:
-    """Raises UsageError for pictures that could not be drawn."""
+    """Raises UsageError for VISUALIZE settings out of range, or a test set missing for them."""
     number, images, score = run.visualize
     period_key, images_key, score_key = (
         run.keys[f"visualize_{field}"] for field in run.visualize._fields
@@ -117,7 +123,7 @@ def check_pictures(run: Run) -> None:
 
 @contextmanager
 def _preserve_training_mode(model: nn.Module) -> Iterator[None]:
-    """Afterwards the modes of all modules, and all random numbers to come, are as before."""
+    """Restore the training mode of every module and all random states on leaving."""
     modes = [(module, module.training) for module in model.modules()]
     states = random.getstate(), np.random.get_state()
     device = next(model.parameters()).device
@@ -125,20 +131,20 @@ def _preserve_training_mode(model: nn.Module) -> Iterator[None]:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
-        for module, training in modes:  # train(True) would set those that the user keeps in eval
+        for module, training in modes:  # train() would also change modules that are kept in eval
             module.training = training
         random.setstate(states[0])
         np.random.set_state(states[1])
 
 
-def _sample(record: dict) -> Sample:
-    """Of Detectron2's dict of an image."""
+def _make_sample(record: dict) -> Sample:
+    """Read the image of one of Detectron2's dataset dicts."""
     try:
         image = read_image(record["file_name"], "RGB")
     except OSError as error:
         raise UsageError(
             f"pictures of validation images: the image {record['file_name']} cannot be read "
-            f"({error}); fetch it, or draw no pictures"
+            f"({error}); replace it, or draw no pictures"
         ) from error
     height, width = image.shape[:2]
     if not record.get("annotations"):
@@ -150,13 +156,13 @@ def _sample(record: dict) -> Sample:
     return Sample(image, "the first annotation's box", (float(x), float(y)))
 
 
-def _filter_by_score(found: Instances, score: float) -> Instances:
-    return found[found.scores >= score] if found.has("scores") else found
+def _filter_by_score(detections: Instances, score: float) -> Instances:
+    return detections[detections.scores >= score] if detections.has("scores") else detections
 
 
-def _place(sample: Sample, found: Instances) -> tuple[str, tuple[float, float]]:
-    """The centre of the surest detection, else the sample's own point, and its name."""
-    if not found.has("scores") or not len(found):
+def _choose_point(sample: Sample, detections: Instances) -> tuple[str, tuple[float, float]]:
+    """Name and x, y of the detection with the highest score; without any, of the sample's point."""
+    if not detections.has("scores") or not len(detections):
         return sample.place, sample.point
-    x, y = found.pred_boxes.get_centers()[found.scores.argmax()].tolist()
-    return "the surest detection", (x, y)
+    x, y = detections.pred_boxes.get_centers()[detections.scores.argmax()].tolist()
+    return "the detection with the highest score", (x, y)

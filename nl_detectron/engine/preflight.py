@@ -1,4 +1,4 @@
-"""Before a run: a user's mistakes are told here, rather than in the middle of it."""
+"""Checks before a run, which report a user's mistakes before any work is done."""
 
 import logging
 import os
@@ -24,11 +24,12 @@ def preflight(cfg: Config, args: Namespace) -> None:
     """Check devices, data sets and weights of a run before it starts.
 
     Args:
-        cfg: of :func:`configured`.
-        args: of :func:`argument_parser`, or of Detectron2's ``default_argument_parser``.
+        cfg: the config, as of :func:`config_from_args`.
+        args: the command line, as of :func:`argument_parser` or Detectron2's
+            ``default_argument_parser``.
 
     Raises:
-        UsageError: what is missing, and what to do about it.
+        UsageError: the run cannot start; the message says what to do.
     """
     run, training = describe_run(cfg), not args.eval_only
     _check_processes(run, args)
@@ -44,11 +45,10 @@ def preflight(cfg: Config, args: Namespace) -> None:
 
 
 def _check_processes(run: Run, args: Namespace) -> None:
-    """Raises UsageError for more processes on GPUs than there are GPUs, or a machine that is none
-    of ``--num-machines``.
+    """Raises UsageError for more processes than GPUs, or a rank that ``--num-machines`` excludes.
 
-    Where there are no GPUs, an override must ask for the CPU, so that a run for many GPUs does not
-    start on the CPU of a machine that lacks its driver.
+    Several processes on the CPU need an override that asks for it, so that a run for GPUs does not
+    start on the CPU of a machine without a driver.
     """
     if _count_processes(args) == 1:
         return
@@ -59,9 +59,11 @@ def _check_processes(run: Run, args: Namespace) -> None:
                 f"there are {args.num_machines} machines (--num-machines)"
             )
         if args.dist_url == "auto":
-            raise UsageError("--dist-url auto is for one machine: give several tcp://HOST:PORT")
+            raise UsageError(
+                "--dist-url auto is for one machine; for several, give tcp://HOST:PORT"
+            )
     key = run.keys["device"]
-    asked = any(word.split("=")[0] == key for word in getattr(args, "opts", ()))
+    asked = any(override.split("=")[0] == key for override in getattr(args, "opts", ()))
     if args.num_gpus > torch.cuda.device_count() and not (asked and run.device == "cpu"):
         raise UsageError(
             f"--num-gpus {args.num_gpus}: torch sees {torch.cuda.device_count()} CUDA devices "
@@ -70,19 +72,19 @@ def _check_processes(run: Run, args: Namespace) -> None:
 
 
 def _count_processes(args: Namespace) -> int:
-    """Of the whole run, on all machines."""
+    """Number of processes of the run on all machines."""
     return max(args.num_gpus, 1) * args.num_machines
 
 
 def _check_batch(run: Run, args: Namespace) -> None:
     reference = run.reference_world_size or _count_processes(args)
     if run.batch_size % reference:
-        why = "the number of GPUs, or of processes, in all"
+        why = "the number of processes (one for each GPU) on all machines"
         if run.reference_world_size:
             why = "SOLVER.REFERENCE_WORLD_SIZE"
         raise UsageError(
-            f"a batch of {run.batch_size} images, as {run.keys['batch_size']} is "
-            f"{run.batch_size}: expected a multiple of {reference}, {why}"
+            f"a batch of {run.batch_size} images ({run.keys['batch_size']}): expected a multiple "
+            f"of {reference}, {why}"
         )
 
 
@@ -93,14 +95,14 @@ def _check_norms(model: nn.Module, run: Run, args: Namespace) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.SyncBatchNorm):
             raise UsageError(
-                f"{name} is a SyncBN, which PyTorch has for GPUs only; on a CPU take "
+                f"{name} is a SyncBN, which PyTorch has for GPUs only; on a CPU use "
                 "naiveSyncBN_N, which also shares its statistics, or a norm that does not"
             )
 
 
 def _check_weights(run: Run, args: Namespace) -> None:
-    """Raises UsageError for weights that are missing or cannot be read; with --resume the last
-    checkpoint in the output folder takes their place."""
+    """Raises UsageError for weights that are missing or cannot be read. With --resume it checks the
+    last checkpoint in the output folder instead."""
     path, last = run.weights, os.path.join(run.output_dir, "last_checkpoint")
     if args.resume:
         if PathManager.isfile(last):

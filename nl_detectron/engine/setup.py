@@ -1,4 +1,4 @@
-"""What each process of a run does first."""
+"""Sets up each process of a run."""
 
 from argparse import Namespace
 
@@ -13,14 +13,14 @@ from .run import Config
 
 
 def start_run(cfg: Config, args: Namespace) -> None:
-    """Detectron2's ``default_setup`` (log files, seed, config.yaml) and our own log lines.
+    """Call Detectron2's ``default_setup`` (log files, seed, config.yaml) and log ``args.notes``.
 
-    In each process of a run, of which the first alone may know the data sets of --dataset before.
+    Every process of a run must call it, also because it registers the data sets of --dataset.
     """
     register_data(getattr(args, "dataset", ()))
     notes = getattr(args, "notes", ())
     default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
-    # One choice for all of a model: matrix products take TF32 where convs do, as by default.
+    # One choice for the whole model: matrix products use TF32 if convs do, as they do by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     run, rank = describe_run(cfg), comm.get_rank()
     log = setup_logger(run.output_dir, distributed_rank=rank, name="nl_detectron", abbrev_name="nl")

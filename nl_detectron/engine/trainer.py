@@ -1,4 +1,4 @@
-"""Detectron2's trainer for configs of either kind, with our checkpointer and evaluations."""
+"""Detectron2's trainer for YAML files and LazyConfigs, with this package's checkpointer."""
 
 import logging
 import os
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Trains what a config of either kind describes, and evaluates it.
+    """Trains and evaluates the model that a YAML file or a LazyConfig describes.
 
-    Beside Detectron2's own files, the output folder gets ``model_best.pth`` (by the config's
-    best metric) and ``summary.json``.
+    In addition to Detectron2's own files, it writes ``model_best.pth`` (by the config's best
+    metric) and ``summary.json`` into the output folder.
     """
 
     model: nn.Module  # a property, which Detectron2 adds by setattr
@@ -98,12 +98,12 @@ class Trainer(DefaultTrainer):
         model: nn.Module,
         evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
     ) -> dict[str, Any]:
-        """Results on the test set, or on each of several by its name."""
+        """Evaluate a model; returns its results on the test set, or by name on several."""
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         results = {}
         for number, name in enumerate(describe_run(cfg).test_sets):
-            loader = cls.build_test_loader(cfg, name)  # first: it may write what is evaluated with
+            loader = cls.build_test_loader(cfg, name)  # first: it may write the annotations
             evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
@@ -112,20 +112,20 @@ class Trainer(DefaultTrainer):
         return results if len(results) != 1 else results[name]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Load the weights that the config names, or go on from the last checkpoint if there is
-        one and ``resume`` is set."""
+        """Load the weights that the config names. With ``resume``, continue from the last
+        checkpoint if there is one."""
         self.checkpointer.resume_or_load(self.run.weights, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
 
     def train(self) -> dict[str, Any] | None:
         if isinstance(self.cfg, CfgNode):
-            return super().train()  # which holds the results against TEST.EXPECTED_RESULTS
+            return super().train()  # it also compares the results with TEST.EXPECTED_RESULTS
         TrainerBase.train(self, self.start_iter, self.max_iter)
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        # After the last iteration the counter is one further, and a resumed run would skip one.
+        # After the last iteration the counter is one too high, and a resumed run would skip one.
         return {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
 
     def build_hooks(self) -> list[HookBase]:
@@ -141,7 +141,7 @@ class Trainer(DefaultTrainer):
             if run.visualize.period:
                 built.append(Pictures(run))
             built.append(RunSummary(run.output_dir, device=run.device, config=run.dump()))
-            # the writer last, so that it writes what the others put
+            # the writer is last, so that it writes what the other hooks put into the storage
             built.append(hooks.PeriodicWriter(self.build_writers(), period=run.log_period))
         return [hook for hook in built if hook]
 
@@ -168,13 +168,13 @@ class Trainer(DefaultTrainer):
 
 def evaluate(cfg: Config, resume: bool = False) -> dict[str, Any]:
     """Evaluate the weights that a config names (with ``resume``, the last checkpoint in its output
-    folder).
+    folder), and write ``evaluation.json`` in the output folder.
 
-    A baseline's weights do for a non-local model: its blocks are then identities.
-    Writes ``evaluation.json`` in the output folder.
+    A non-local model can also be evaluated with a baseline's weights; its blocks are then
+    identities.
 
     Raises:
-        UsageError: weights that lack more than the non-local blocks.
+        UsageError: the weights lack tensors outside non-local blocks.
     """
     loaded = load_model(cfg, resume=resume)
     loaded.check_trained("an evaluation")

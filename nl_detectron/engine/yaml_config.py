@@ -1,4 +1,4 @@
-"""YAML files: from a file and overrides to Detectron2's CfgNode, and to the run it describes."""
+"""Loads YAML files with overrides as Detectron2's CfgNode, and the runs that they describe."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -41,18 +41,21 @@ def load_config(
     data: Sequence[CocoDataset] = (),
     say: Callable[[str], None] = print,
 ) -> CfgNode:
-    """Detectron2's defaults, ours, a YAML file and ``KEY VALUE`` overrides, frozen.
+    """Load a YAML file with ``KEY VALUE`` overrides, over the defaults of Detectron2 and of this
+    package; the config is frozen.
 
-    Where there is no CUDA and no explicit MODEL.DEVICE, the device is the CPU.
+    Without CUDA and without an explicit MODEL.DEVICE, the device is the CPU.
 
     Args:
+        config_file: path of a YAML file.
+        opts: overrides, keys and values in turn.
         data: the user's data sets. They are registered, and the config is adapted to them by
             :func:`adapt_config_to_dataset`.
-        say: takes a line on each thing that was decided by the data.
+        say: called with one line for each change that follows from the data.
 
     Raises:
-        UsageError: a file that is missing or no config, a LazyConfig, an unknown key, a value of a
-            wrong type, or data that will not do.
+        UsageError: the file is missing or no config, or a LazyConfig; a key is unknown; a value has
+            a wrong type; or a data set is missing, not in COCO's format or not used.
     """
     cfg = get_cfg()
     add_nonlocal_config(cfg)
@@ -61,18 +64,18 @@ def load_config(
         raise UsageError(f"config file {config_file!r} is a LazyConfig; give a YAML file here")
     try:
         written = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
-    except Exception as error:  # yaml raises a family of its own, over several lines
+    except Exception as error:  # yaml's own errors have several lines
         reason = " ".join(str(error).split())
         raise UsageError(f"config file {config_file!r} cannot be read: {reason}") from error
     if not isinstance(written, dict):
-        raise UsageError(f"config file {config_file!r} cannot be read: it holds no KEY: VALUE")
+        raise UsageError(f"config file {config_file!r} cannot be read: it has no KEY: VALUE lines")
     _merge(cfg, lambda: cfg.merge_from_file(config_file), f"config file {config_file!r}")
-    late = [word for word in opts if word.startswith("--")]
+    late = [item for item in opts if item.startswith("--")]
     if late:
         raise UsageError(f"{late[0]} comes after KEY VALUE overrides: give it before them")
     if len(opts) % 2:
         raise UsageError(
-            f"overrides come as KEY VALUE pairs, got {len(opts)} words: {' '.join(opts)}"
+            f"overrides are pairs of KEY VALUE, got {len(opts)} arguments: {' '.join(opts)}"
         )
     known = set(config_keys(cfg))
     for key in opts[::2]:
@@ -98,7 +101,7 @@ def _merge(cfg: CfgNode, merge: Callable[[], object], source: str) -> None:
 
 
 def describe_run(cfg: CfgNode) -> Run:
-    """The run of a config."""
+    """Return the run that a config describes."""
     solver, shown = cfg.SOLVER, cfg.VISUALIZE
     return Run(
         cfg=cfg,

@@ -46,10 +46,10 @@ def read(file: Path) -> Index:
 
 
 def parsed(file: Path) -> Index:
-    """Read the entries of an index without changes.
+    """Read the entries of an index as they are written.
 
     Raises:
-        UsageError: the file does not exist or is not an index.
+        UsageError: the file cannot be read or is not an index.
     """
     try:
         index = yaml.safe_load(file.read_text())

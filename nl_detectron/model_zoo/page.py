@@ -10,7 +10,7 @@ from .zoo import baseline_url
 
 PAGE = Path(__file__).parents[2] / "MODEL_ZOO.md"  # in a clone
 NOTHING = "–"
-# by COCO's tasks: the metric that is compared, and its key in Detectron2's results
+# for each task: the metric that is compared, and its key in Detectron2's results
 TASKS = {
     "bbox": ("box AP", "bbox/AP"),
     "segm": ("mask AP", "segm/AP"),
@@ -68,11 +68,12 @@ def state(index: Index) -> str:
         return f"Trained: {trained} of these {len(index)} configs."
     return (
         f"**None of these {len(index)} configs has been trained at COCO scale yet**: the last "
-        "column waits for results, and no number here is ours."
+        "column has no results yet, and all numbers are the paper's or Detectron2's."
     )
 
 
 def head(table: str) -> list[str]:
+    """The header of a table and the line below it."""
     heads = list(columns(table))
     return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
 
@@ -84,6 +85,7 @@ def line(name: str, entry: dict) -> str:
 
 
 def columns(table: str) -> Columns:
+    """The columns of a table, in their order."""
     tasks = TABLES[table]
     labels = [TASKS[task][0] for task in tasks]
     built: Columns = {"Config": lambda name, entry: f"[{Path(name).name}](configs/{name}.yaml)"}
@@ -95,17 +97,17 @@ def columns(table: str) -> Columns:
             built[f"Paper, {label} / 50 / 75"] = lambda name, entry, task=task: _slashed(
                 entry.get("paper", {}).get(task, [])
             )
-    if table != "ablations":  # Detectron2 has none
+    if table != "ablations":  # Detectron2 has no such models
         built[f"Detectron2, {' / '.join(labels)}"] = lambda name, entry: _slashed(
             entry["detectron2"][task] for task in tasks if "detectron2" in entry
         )
     built["Start from"] = _start
-    built[f"Ours, {' / '.join(labels)}"] = lambda name, entry: ours(entry, tasks)
+    built[f"Ours, {' / '.join(labels)}"] = lambda name, entry: format_results(entry, tasks)
     return built
 
 
-def ours(entry: dict, tasks: Iterable[str] = tuple(TASKS)) -> str:
-    """The results of an entry's checkpoint for those of ``tasks`` that it has."""
+def format_results(entry: dict, tasks: Iterable[str] = tuple(TASKS)) -> str:
+    """Results of an entry's checkpoint in those of ``tasks`` that it has, with a link to it."""
     if "trained" not in entry:
         return "not trained yet"
     metrics = entry["trained"]["metrics"]
@@ -114,7 +116,7 @@ def ours(entry: dict, tasks: Iterable[str] = tuple(TASKS)) -> str:
 
 
 def _slashed(figures: Iterable[float | None]) -> str:
-    """Figures with one decimal; None stands for the NaN of a model that found nothing."""
+    """Join figures with one decimal; None stands for the NaN of a model without detections."""
     return " / ".join(NOTHING if f is None else f"{f:.1f}" for f in figures) or NOTHING
 
 
@@ -123,7 +125,7 @@ def _kinetics(name: str, entry: dict) -> str:
 
 
 def _start(name: str, entry: dict) -> str:
-    """Link to the baseline's checkpoint, named by its schedule."""
+    """A link to the baseline's checkpoint, named by its schedule."""
     if "baseline" not in entry:
         return NOTHING
     return f"[{entry['baseline'].rpartition('_')[2]}]({baseline_url(entry)})"

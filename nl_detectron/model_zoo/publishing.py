@@ -1,4 +1,4 @@
-"""Publishing a trained checkpoint: a file of its own, and an entry in an index of the model zoo."""
+"""Publishes a trained checkpoint: writes a file, and its entry in an index of the model zoo."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ from .run_record import (
     strip_config,
 )
 
-HEADER = "# By tools/publish_checkpoint.py; NL_DETECTRON_ZOO names it to nl_detectron.model_zoo\n"
+HEADER = "# Made by tools/publish_checkpoint.py. NL_DETECTRON_ZOO=FILE adds it to the model zoo.\n"
 
 
 def publish_checkpoint(
@@ -36,31 +36,33 @@ def publish_checkpoint(
     """Write NAME-HASH.pth and its entry in index.yaml, and its config if the package has none.
 
     Args:
-        checkpoint: of a run, beside the summary.json or evaluation.json of train_net.py.
-        name: of a config of the package, or another, such as "birds/mask_rcnn_nl".
-        output: folder of what is published; it is made if need be.
-        say: takes what was left out, what the checkpoint found when it was run, and how to use it.
+        checkpoint: a checkpoint in a run's folder, with summary.json or evaluation.json of
+            train_net.py beside it.
+        name: name of one of the package's configs, or a new name, such as "birds/mask_rcnn_nl".
+        output: folder for the files; it is made if it does not exist.
+        say: called with lines on what was left out, on a test of the published file, and on how to
+            use it.
 
     Returns:
-        The path of the file.
+        The path of the published checkpoint.
 
     Raises:
-        UsageError: a checkpoint that cannot be read, that is broken or not of its config's model,
-            whose results were not recorded, or that does not run; or a run that is not of the
+        UsageError: the checkpoint cannot be read, has NaN or infinite values, does not fit its
+            config, has no recorded results, or fails the test; or the run does not follow the
             package's config of that name.
     """
     content = collect_content(checkpoint, name, output, say)
-    buffer = io.BytesIO()  # in a file, torch would write the file's name too
+    buffer = io.BytesIO()  # given a file, torch.save would write its name into it
     torch.save(content, buffer)
     sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
     file = output / f"{Path(name).name}-{sha256[:8]}.pth"
     file.write_bytes(buffer.getvalue())
     try:
-        found = verify_checkpoint(file)
+        outcome = verify_checkpoint(file)
     except Exception:
         file.unlink()
         raise
-    say(f"wrote {file} and ran it once: {found}")
+    say(f"wrote {file} and ran it once: {outcome}")
     about = {k: v for k, v in content.items() if k not in ("model", "name", "config")}
     entry: dict[str, Any] = {"trained": {"checkpoint": file.name, "sha256": sha256, **about}}
     if not is_shipped(name):
@@ -74,20 +76,20 @@ def publish_checkpoint(
 def collect_content(
     checkpoint: Path, name: str, output: Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """All that the published file holds: plain values and tensors.
+    """Collect what the published file contains: plain values and tensors.
 
-    Args and errors are those of :func:`publish_checkpoint`.
+    Arguments and errors are those of :func:`publish_checkpoint`.
     """
-    held = read_checkpoint(str(checkpoint))
+    content = read_checkpoint(str(checkpoint))
     record = find_record(checkpoint)
     make_output(output)
     config, changed = strip_config(yaml.safe_load(record["config"]))
-    say(f"left out of the config, as this machine's own: {', '.join(changed)}")
+    say(f"left out of the config, because they are this machine's own: {', '.join(changed)}")
     text = yaml.safe_dump(config)
     cfg = parse_config(text, output)
-    iterations = held.get("trainer", {}).get("iteration", cfg.SOLVER.MAX_ITER - 1) + 1
+    iterations = content.get("trainer", {}).get("iteration", cfg.SOLVER.MAX_ITER - 1) + 1
     return {
-        "model": check_weights(held["model"], cfg),
+        "model": check_weights(content["model"], cfg),
         "name": name,
         "config": text,
         "dataset": {"train": list(cfg.DATASETS.TRAIN), "test": cfg.DATASETS.TEST[0]},
@@ -100,7 +102,7 @@ def collect_content(
 
 
 def parse_config(text: str, folder: Path) -> CfgNode:
-    """The config that YAML text describes; it is written into ``folder`` to be read."""
+    """Load a config from YAML text, through a temporary file in ``folder``."""
     file = folder / ".config.yaml"
     file.write_text(text)
     try:
@@ -110,25 +112,25 @@ def parse_config(text: str, folder: Path) -> CfgNode:
 
 
 def verify_checkpoint(file: Path) -> str:
-    """Run a published file on an image, in a model made of nothing else; returns what it found.
+    """Run a model that is built from a published file alone on an image; return the outcome.
 
     Raises:
-        UsageError: the model does not hold what is in the file, or its scores are not finite.
+        UsageError: the model's tensors are not those in the file, or a score is not finite.
     """
-    held = read_checkpoint(str(file))
-    predictor = load_predictor(parse_config(held["config"], file.parent), file)
+    content = read_checkpoint(str(file))
+    predictor = load_predictor(parse_config(content["config"], file.parent), file)
     loaded = predictor.model.state_dict()
-    if lost := [k for k, v in held["model"].items() if not torch.equal(loaded[k].cpu(), v)]:
-        raise UsageError(f"{file} did not load whole: {lost[0]} is another in the model")
+    if lost := [k for k, v in content["model"].items() if not torch.equal(loaded[k].cpu(), v)]:
+        raise UsageError(f"{file} was not loaded correctly: {lost[0]} differs in the model")
     name, image = _read_test_image(predictor.cfg)
-    found = predictor(image)["instances"]
-    if not torch.isfinite(found.scores).all():
-        raise UsageError(f"{file} finds nonsense in {name}: a score is NaN or infinite")
-    return f"{len(found)} detections in {name}"
+    detections = predictor(image)["instances"]
+    if not torch.isfinite(detections.scores).all():
+        raise UsageError(f"{file} does not work on {name}: a score is NaN or infinite")
+    return f"{len(detections)} detections in {name}"
 
 
 def load_predictor(cfg: CfgNode, checkpoint: Path) -> DefaultPredictor:
-    """The config's model with the weights of a checkpoint."""
+    """Build a config's model with the weights of a checkpoint."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = str(checkpoint)
@@ -136,31 +138,31 @@ def load_predictor(cfg: CfgNode, checkpoint: Path) -> DefaultPredictor:
 
 
 def _read_test_image(cfg: CfgNode) -> tuple[str, np.ndarray]:
-    """The test set's first image, BGR (H,W,3); noise where the data set is not here."""
+    """Name and pixels, BGR (H,W,3), of the test set's first image; noise if it is not available."""
     name = cfg.DATASETS.TEST[0]
     try:
         record = DatasetCatalog.get(name)[0]
         return f"the first image of {name}", read_image(record["file_name"], "BGR")
-    except (KeyError, OSError):  # not registered, or its files are elsewhere
+    except (KeyError, OSError):  # not registered, or its files do not exist
         size = (480, 640, 3)
         noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
-        return f"noise ({name} is not here)", noise
+        return f"noise ({name} is not available)", noise
 
 
 def register_entry(file: Path, name: str, entry: dict[str, Any]) -> None:
-    """Put an entry into an index, in the place of an earlier one of its name.
+    """Write an entry into an index; it replaces an earlier one of its name.
 
     Raises:
-        UsageError: a file that is no index.
+        UsageError: the file exists and is not an index.
     """
     known = index.parsed(file) if file.exists() else {}
     file.write_text(HEADER + yaml.safe_dump(known | {name: entry}))
 
 
 def format_summary(file: Path, name: str, entry: dict[str, Any]) -> str:
-    """The entry, its row of MODEL_ZOO.md, and what to do with them."""
+    """The entry, its row in MODEL_ZOO.md, and how to use both."""
     shipped = index.shipped().get(name)
-    row = page.line(name, shipped | entry) if shipped else f"{name}: {page.ours(entry)}"
+    row = page.line(name, shipped | entry) if shipped else f"{name}: {page.format_results(entry)}"
     use = f"from nl_detectron import model_zoo; model_zoo.get('{name}', trained=True)"
     lines = [
         f"\nIn {file}:\n\n{yaml.safe_dump({name: entry})}",

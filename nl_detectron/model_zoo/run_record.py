@@ -1,4 +1,4 @@
-"""The publishable part of a run: its results, its config without local paths, and its weights."""
+"""What is published of a run: its results, its config without local paths, and its weights."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from ..engine.config_values import flatten, flatten_config
 from ..errors import UsageError
 from .zoo import CONFIGS
 
-# where two runs of the same model may differ
+# keys, or their beginnings, in which a run may differ from the package's config of its name
 MAY_DIFFER = (
     *("OUTPUT_DIR", "SEED", "VERSION", "CUDNN_BENCHMARK", "SOLVER.", "DATALOADER."),
     *("VISUALIZE.", "TEST.EVAL_PERIOD", "MODEL.WEIGHTS", "MODEL.NONLOCAL.CHECKPOINT"),
@@ -24,41 +24,41 @@ MAY_DIFFER = (
 
 
 def find_record(checkpoint: Path) -> dict[str, Any]:
-    """What train_net.py wrote on evaluating this very file: results, config and versions.
+    """Read what train_net.py wrote when it evaluated a checkpoint: results, config and versions.
 
     Raises:
-        UsageError: it wrote nothing; with the command that does.
+        UsageError: there is no record of this file; the message has the command that makes it.
     """
     sha256 = digest(str(checkpoint))
-    for name in ("evaluation.json", "summary.json"):  # one evaluated anew was meant to be
+    for name in ("evaluation.json", "summary.json"):  # a separate evaluation has priority
         record = _read_json(checkpoint.with_name(name))
         if record.get("results") and record.get("checkpoint") == sha256:
             return record
     folder = checkpoint.parent
-    words = ["train_net.py", "--config-file", folder / "config.yaml", "--eval-only"]
-    words += ["MODEL.WEIGHTS", checkpoint, "OUTPUT_DIR", folder]
+    argv = ["train_net.py", "--config-file", folder / "config.yaml", "--eval-only"]
+    argv += ["MODEL.WEIGHTS", checkpoint, "OUTPUT_DIR", folder]
     raise UsageError(
         f"neither summary.json nor evaluation.json in {folder} has results of {checkpoint.name} as "
-        f"it is now; evaluate it: {shlex.join(map(str, ['python', *words]))}"
+        f"it is now; evaluate it: {shlex.join(map(str, ['python', *argv]))}"
     )
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):  # the latter: stopped while writing it
+    except (FileNotFoundError, json.JSONDecodeError):  # the second: interrupted while writing
         return {}
 
 
 def select_metrics(record: Mapping[str, Any], cfg: CfgNode) -> dict[str, float | None]:
-    """Results on the first test set, in percent; those of single classes are left out."""
+    """Results on the first test set in percent, without those of single classes."""
     prefix = f"{cfg.DATASETS.TEST[0]}/" if len(cfg.DATASETS.TEST) > 1 else ""
     results = {k: v for k, v in record["results"].items() if k.startswith(prefix)}
     return {k.removeprefix(prefix): v for k, v in results.items() if "-" not in k.split("/")[-1]}
 
 
 def strip_config(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The config without this machine's device and folders, and the keys that this changed."""
+    """Return a config without this machine's device and folders, and the keys that changed."""
     stripped = {key: _strip_paths(value) for key, value in config.items()}
     del stripped["OUTPUT_DIR"], stripped["MODEL"]["DEVICE"]
     weights = stripped["MODEL"]["WEIGHTS"]
@@ -68,7 +68,7 @@ def strip_config(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _strip_paths(value: Any) -> Any:
-    """A copy where each absolute path is the name of its file alone."""
+    """Return a copy in which absolute paths are replaced by their file names."""
     if isinstance(value, dict):
         return {key: _strip_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -84,10 +84,10 @@ def is_shipped(name: str) -> bool:
 
 
 def find_overrides(name: str, cfg: CfgNode, iterations: int) -> dict[str, Any]:
-    """How a run differed from the package's config of its name; of another name, nothing.
+    """Find how a run differs from the package's config of its name; {} if there is no such config.
 
     Raises:
-        UsageError: it is another model, or was trained on other data, or on more or less of it.
+        UsageError: the model, the data or the number of images trained on differ.
     """
     if not is_shipped(name):
         return {}
@@ -102,26 +102,26 @@ def find_overrides(name: str, cfg: CfgNode, iterations: int) -> dict[str, Any]:
         wrong.append(f"trained on {seen:,} images (iterations times batch), not {expected:,}")
     if wrong:
         raise UsageError(
-            f"this run is none of {name}: {'; '.join(wrong)}. Give it a --name of your own"
+            f"this run is not one of {name}: {'; '.join(wrong)}. Give it a --name of your own"
         )
     return differ
 
 
 def check_weights(model: Mapping[str, Any], cfg: CfgNode) -> dict[str, torch.Tensor]:
-    """The weights alone, on the CPU.
+    """Return the weights as tensors on the CPU.
 
     Raises:
-        UsageError: they are not those of the config's model, or not all finite.
+        UsageError: names or shapes are not those of the config's model, or a value is not finite.
     """
     expected = {name: t.shape for name, t in build_on_meta(cfg).state_dict().items()}
     weights = {name: torch.as_tensor(t).cpu().clone() for name, t in model.items()}
-    found = {name: t.shape for name, t in weights.items()}
-    names = sorted(expected.keys() | found.keys())
-    if other := [name for name in names if expected.get(name) != found.get(name)]:
+    shapes = {name: t.shape for name, t in weights.items()}
+    names = sorted(expected.keys() | shapes.keys())
+    if other := [name for name in names if expected.get(name) != shapes.get(name)]:
         first = other[0]
         raise UsageError(
-            f"the checkpoint is none of its config's model: {len(other)} tensors differ, such as "
-            f"{first}, {_format_shape(found, first)} in the file and "
+            f"the checkpoint does not fit its config's model: {len(other)} tensors differ, such as "
+            f"{first}, {_format_shape(shapes, first)} in the file and "
             f"{_format_shape(expected, first)} in the model"
         )
     for name, tensor in weights.items():

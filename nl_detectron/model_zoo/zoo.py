@@ -43,7 +43,7 @@ def get_config_file(config_path: str) -> str:
         there = {_name(f.relative_to(CONFIGS).as_posix()) for f in CONFIGS.rglob(f"*{suffix}")}
         near = difflib.get_close_matches(name, there | entries().keys(), n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"{config_path!r} is no config of the model zoo{hint}")
+        raise UsageError(f"{config_path!r} is not a config of the model zoo{hint}")
     return str(file)
 
 
@@ -121,12 +121,12 @@ def _name(config_path: str) -> str:
 
 def _untrained(name: str, entry: dict) -> str:
     """Message for a model without a checkpoint: how to get one."""
-    told = f"nobody has trained {name} yet. Train it: {TRAIN.format(name)}"
+    message = f"nobody has trained {name} yet. Train it: {TRAIN.format(name)}"
     if "baseline" not in entry:
-        return told
+        return message
     finetune = re.sub(r"_[13]x$", "_finetune", name)
     if finetune == name:
-        return f"{told}, which starts from Detectron2's baseline {baseline_url(entry)}"
+        return f"{message}, which starts from Detectron2's baseline {baseline_url(entry)}"
     short = finetune in shipped()
     command = TRAIN.format(finetune) if short else "the same with that URL as MODEL.WEIGHTS"
-    return f"{told}, or start from Detectron2's baseline {baseline_url(entry)}: {command}"
+    return f"{message}, or start from Detectron2's baseline {baseline_url(entry)}: {command}"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from standin import ColourModel
+from colour_model import ColourModel
 
 from nl_detectron.attention import Attention, Grid, draw, record_attention
 

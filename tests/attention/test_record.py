@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from colour_model import BINS, STRIDE, ColourModel
 from helpers import randomise
-from standin import BINS, STRIDE, ColourModel
 
 from nl_detectron.attention import capture_attention, record_attention
 from nl_detectron.attention.record import ROWS_AT_ONCE

@@ -1,7 +1,7 @@
 """Other projects' own blocks with random weights, and how far ours are from them.
 
 The modules are run where they are installed: ``make setup-peers``. Of projects that cannot be
-installed from a package index, ``elsewhere.py`` restates the equations.
+installed from a package index, ``block_equations.py`` restates the equations.
 
     python tests/convert/peers.py    # the largest differences, in a table
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from elsewhere import DOT, EMBEDDED, cases, converted, difference
+from block_equations import DOT, EMBEDDED, cases, convert, difference
 from tabulate import tabulate
 from torch import nn
 
@@ -37,7 +37,7 @@ def mmcv_cases() -> Iterator[Case]:
 
 
 def pytorchvideo_cases() -> Iterator[Case]:
-    """Both forms, every way to name a pool that there is here, with a norm and without."""
+    """Both forms, every pool that converts, with a norm and without."""
     for form, pool, norm in itertools.product(
         ("softmax", "dot_product"), ((1, 2, 2), (1, 1, 1), None), (nn.BatchNorm3d, None)
     ):
@@ -46,7 +46,7 @@ def pytorchvideo_cases() -> Iterator[Case]:
 
 
 def peer_block(case: Case) -> nn.Module:
-    """A project's block in float64 and in evaluation, all of its tensors random."""
+    """A project's block in float64 and evaluation mode, with random tensors."""
     module, name, arguments, _ = case
     if module == PYTORCHVIDEO:
         arguments = {"dim_in": CHANNELS, "dim_inner": CHANNELS // 2, **arguments}
@@ -62,18 +62,18 @@ def peer_block(case: Case) -> nn.Module:
 
 
 def given(case: Case) -> dict[str, Any]:
-    """What has to be said of a case, since its tensors do not tell."""
+    """Arguments of a case's conversion, for what its tensors do not show."""
     module, _, arguments, _ = case
     if module == PYTORCHVIDEO:
         form = {"softmax": EMBEDDED, "dot_product": DOT}[arguments["instantiation"]]
         return {"pairwise": form, "pool": arguments["pool_size"] or (1, 1, 1)}
     mode = arguments.get("mode", EMBEDDED)
-    told = {"pairwise": mode} if mode in (EMBEDDED, DOT) else {}
+    options = {"pairwise": mode} if mode in (EMBEDDED, DOT) else {}
     if mode == EMBEDDED:
-        told["scale"] = "divided" if arguments.get("use_scale", True) else "none"
+        options["scale"] = "divided" if arguments.get("use_scale", True) else "none"
     if groups := (arguments.get("norm_cfg") or {}).get("num_groups"):
-        told["groups"] = groups
-    return told
+        options["groups"] = groups
+    return options
 
 
 def peer_difference(case: Case, ndim: int | None = None) -> tuple[float, float]:
@@ -84,7 +84,7 @@ def peer_difference(case: Case, ndim: int | None = None) -> tuple[float, float]:
     theirs, source = peer_block(case), "slowfast" if case[0] == PYTORCHVIDEO else "mmcv"
     dimensions = case[-1]
     ndim = ndim or dimensions
-    ours = converted(theirs.state_dict(), source, ndim, **given(case))
+    ours = convert(theirs.state_dict(), source, ndim, **given(case))
     shape = (3, 5, 6)[-dimensions:] if ndim == dimensions else (1, 5, 6)
     x = torch.randn(2, CHANNELS, *shape).double() / 4
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from elsewhere import DOT, EMBEDDED, cases, difference, named, weights
+from block_equations import DOT, EMBEDDED, cases, difference, make_weights, rename_tensors
 from peers import PYTORCHVIDEO, mmcv_cases, peer_difference, pytorchvideo_cases
 
 from nl_detectron.convert import convert_block
@@ -43,9 +43,9 @@ def test_pytorchvideos_own_module_gives_the_same_for_an_image():
 
 
 def test_convs_without_biases_are_taken_over():
-    p = {name: t for name, t in weights(DOT, "").items() if not name.endswith(".b")}
+    p = {name: t for name, t in make_weights(DOT, "").items() if not name.endswith(".b")}
     tensors, _ = convert_block(
-        named(p, "caffe2", "none", "", 3), "caffe2", pairwise=DOT, subsample="none"
+        rename_tensors(p, "caffe2", "none", "", 3), "caffe2", pairwise=DOT, subsample="none"
     )
     assert not any(tensors[f"{name}.bias"].any() for name in ("theta", "phi", "g", "w_z"))
 
@@ -54,7 +54,9 @@ def test_convs_without_biases_are_taken_over():
 
 
 def tensors_of(source, form=EMBEDDED, pooled="none", norm="", **changed):
-    found = named(weights(form, norm), source, pooled, norm, 3 if source != "mmcv" else 2)
+    found = rename_tensors(
+        make_weights(form, norm), source, pooled, norm, 3 if source != "mmcv" else 2
+    )
     found |= changed
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from block_equations import DOT, EMBEDDED, compute_block, make_weights, rename_tensors
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
-from elsewhere import DOT, EMBEDDED, block, named, weights
-from helpers import detections, made_up_batch, tiny_cfg
-from their_checkpoints import SLOWFAST, caffe2_blobs, of_source, slow
+from helpers import detections, make_batch, tiny_cfg
+from source_checkpoints import SLOWFAST, caffe2_blobs, make_checkpoint, slowfast_block
 from torchvision.models import resnet18, resnet50
 
 from nl_detectron.convert import convert
@@ -39,19 +39,19 @@ def their_resnet():
 def test_a_backbone_gives_what_it_gave(source, their_resnet, tmp_path, capsys):
     theirs = copy.deepcopy(their_resnet)
     kind = {"slowfast": ("before", "divided", "BN"), "mmcv": ("after", "none", "BN")}[source]
-    p = {name: t.float() / 4 for name, t in weights(EMBEDDED, "BN", 256, 128).items()}
+    p = {name: t.float() / 4 for name, t in make_weights(EMBEDDED, "BN", 256, 128).items()}
     p["norm.var"] = 4 * p["norm.var"]
     if source == "mmcv":
         del p["out.b"]
-    theirs.layer3[0].register_forward_hook(lambda *args: block(args[2], p, EMBEDDED, *kind))
+    theirs.layer3[0].register_forward_hook(lambda *args: compute_block(args[2], p, EMBEDDED, *kind))
     features = {}
     theirs.layer4.register_forward_hook(lambda *args: features.update(res5=args[2]))
-    tensors = named(p, source, kind[0], "BN", 3 if source == "slowfast" else 2)
+    tensors = rename_tensors(p, source, kind[0], "BN", 3 if source == "slowfast" else 2)
     key, file = {
         "slowfast": ("model_state", "theirs.pyth"),
         "mmcv": ("state_dict", "theirs.pth"),
     }[source]
-    state = of_source(source, theirs.state_dict(), {"layer3.0": tensors})
+    state = make_checkpoint(source, theirs.state_dict(), {"layer3.0": tensors})
     torch.save({key: state, "epoch": 7}, tmp_path / file)
 
     given = ["--pairwise", EMBEDDED]
@@ -90,14 +90,14 @@ def test_all_of_a_resnet50_has_its_place(source):
         cfg.MODEL.RESNETS.OUT_FEATURES = ["res5"]
         ours = build_resnet_backbone(cfg, ShapeSpec(channels=3)).state_dict()
     places = ["layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5"]  # the paper's five
-    made = {p: named(weights(DOT, "BN"), source, "none", "BN", 3) for p in places}
+    made = {p: rename_tensors(make_weights(DOT, "BN"), source, "none", "BN", 3) for p in places}
     if source == "mmcv":
         made = {
             place: {k: t for k, t in tensors.items() if k != "conv_out.conv.bias"}
             for place, tensors in made.items()
         }
     said = {"pairwise": DOT} | ({"pool": (1, 1, 1)} if source == "slowfast" else {})
-    found = convert(of_source(source, theirs, made), source, fpn=False, **said)
+    found = convert(make_checkpoint(source, theirs, made), source, fpn=False, **said)
     shapes = {name: t.shape for name, t in found.model.items() if ".nonlocal" not in name}
     assert shapes == {f"backbone.{name}": t.shape for name, t in ours.items()}
     assert len(found.resnet) == len(shapes)
@@ -136,14 +136,14 @@ def test_caffe2s_pickle_goes_into_a_baselines_checkpoint(tmp_path, capsys):
     checkpointer = Checkpointer(build_model(cfg))
     checkpointer.load(cfg.MODEL.WEIGHTS)
     assert not checkpointer.fresh and not checkpointer.unused
-    batch = made_up_batch(((64, 64),))
+    batch = make_batch(((64, 64),))
     assert detections(checkpointer.model, batch).keys() == detections(baseline, batch).keys()
 
 
 def test_blocks_go_into_weights_in_caffe2s_names(tmp_path):
     msra = {"conv1_w": np.ones((8, 3, 7, 7)), "res4_0_branch2a_bn_s": np.ones(4)}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(msra))
-    found = convert(slow(), "slowfast", **SLOWFAST)
+    found = convert(slowfast_block(), "slowfast", **SLOWFAST)
     made = merge_into_checkpoint(str(tmp_path / "R-50.pkl"), found.model)
     assert set(made["model"]) == {"stem.conv1.weight", "res4.0.conv1.norm.weight", *found.model}
     assert made["matching_heuristics"]

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from their_checkpoints import caffe2_blobs, slow
+from source_checkpoints import caffe2_blobs, slowfast_block
 
 from nl_detectron.convert import read_tensors
 from nl_detectron.errors import UsageError
@@ -34,7 +34,7 @@ def test_a_file_runs_nothing(name, tmp_path):
 
 @pytest.mark.parametrize("key", ["model_state", "state_dict"])
 def test_the_advice_on_a_file_with_more_than_tensors_works(key, tmp_path):
-    torch.save({key: slow(), "best": np.float64(0.75)}, tmp_path / "theirs.pth")
+    torch.save({key: slowfast_block(), "best": np.float64(0.75)}, tmp_path / "theirs.pth")
     with pytest.raises(UsageError, match=r"numpy.*multiarray.scalar") as caught:
         read_tensors(str(tmp_path / "theirs.pth"))
     message = str(caught.value)
@@ -43,7 +43,7 @@ def test_the_advice_on_a_file_with_more_than_tensors_works(key, tmp_path):
     command = re.search(r"torch\.save\(.*?, OTHER\)", message)[0]
     files = {"FILE": tmp_path / "theirs.pth", "OTHER": tmp_path / "theirs2.pth"}
     exec(command, {"torch": torch, "KEY": key, **files})
-    assert read_tensors(str(files["OTHER"])).keys() == slow().keys()
+    assert read_tensors(str(files["OTHER"])).keys() == slowfast_block().keys()
 
 
 def test_the_advice_on_a_pickle_with_more_than_arrays_works(tmp_path):

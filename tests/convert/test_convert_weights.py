@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from elsewhere import EMBEDDED
-from their_checkpoints import slow
+from block_equations import EMBEDDED
+from source_checkpoints import slowfast_block
 
 from nl_detectron.errors import UsageError
 from tools.convert_weights import main, parse_arguments, parse_places
 
 
 def test_nothing_is_overwritten(tmp_path):
-    torch.save(slow(), tmp_path / "theirs.pth")
+    torch.save(slowfast_block(), tmp_path / "theirs.pth")
     words = ["--source", "slowfast", "--input", str(tmp_path / "theirs.pth"), "--output"]
     for output in ("theirs.pth", "nowhere/ours.pth", "ours.pkl"):
         with pytest.raises(UsageError, match="expected a new file"):
@@ -40,7 +40,7 @@ def test_a_pool_is_read_as_their_config_has_it():
 
 
 def test_a_pool_that_is_not_here_is_refused(tmp_path):
-    torch.save(slow(), tmp_path / "theirs.pth")
+    torch.save(slowfast_block(), tmp_path / "theirs.pth")
     words = ["--source", "slowfast", "--input", str(tmp_path / "theirs.pth")]
     words += ["--output", str(tmp_path / "ours.pth"), "--pairwise", EMBEDDED, "--pool", "1,3,3"]
     with pytest.raises(UsageError, match=r"pool: expected 1,2,2 or 1,1,1 .*, got 1,3,3"):

@@ -5,7 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from coco_files import KEYPOINTS, catalogues_left_alone, sound_content, word, write
+from coco_files import KEYPOINTS, dataset_argument, restore_catalogues, valid_content, write
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
@@ -15,7 +15,7 @@ from nl_detectron.data.keypoints import connection_rules, flip_pairs, unpaired
 
 @pytest.fixture(autouse=True)
 def own_catalogues():
-    with catalogues_left_alone():
+    with restore_catalogues():
         yield
 
 
@@ -47,8 +47,8 @@ def test_a_word_of_another_form_is_told(text):
 
 
 def test_it_is_registered_with_names_flips_and_skeleton(tmp_path):
-    data = write(tmp_path, sound_content())
-    CocoDataset.parse(word(data)).register()
+    data = write(tmp_path, valid_content())
+    CocoDataset.parse(dataset_argument(data)).register()
     meta = MetadataCatalog.get("birds_train")
     assert meta.thing_classes == ["jay", "owl"]  # by their ids, 3 and 20
     assert len(meta.thing_colors) == 2 and meta.thing_colors[0] != meta.thing_colors[1]
@@ -63,7 +63,7 @@ def test_it_is_registered_with_names_flips_and_skeleton(tmp_path):
 
 
 def test_it_loads_with_classes_numbered_without_gaps(tmp_path):
-    write(tmp_path, sound_content()).register()
+    write(tmp_path, valid_content()).register()
     first, second = DatasetCatalog.get("birds_train")
     assert [a["category_id"] for a in first["annotations"]] == [1, 0]
     assert [a["category_id"] for a in second["annotations"]] == [0, 1]
@@ -72,7 +72,7 @@ def test_it_loads_with_classes_numbered_without_gaps(tmp_path):
 
 
 def test_data_without_keypoints_tells_of_none(tmp_path):
-    content = sound_content()
+    content = valid_content()
     for category in content["categories"]:
         del category["keypoints"], category["skeleton"]
     write(tmp_path, content).register()
@@ -80,14 +80,14 @@ def test_data_without_keypoints_tells_of_none(tmp_path):
 
 
 def test_more_classes_than_colours_have_one_each(tmp_path):
-    content = sound_content()
+    content = valid_content()
     content["categories"] = [{"id": i, "name": f"bird {i}"} for i in range(200)]
     write(tmp_path, content).register()
     assert len(MetadataCatalog.get("birds_train").thing_colors) == 200
 
 
 def test_another_process_needs_no_file_to_register_it(tmp_path):
-    data = write(tmp_path, sound_content())
+    data = write(tmp_path, valid_content())
     info = data.info
     Path(data.annotations).unlink()
     there = pickle.loads(pickle.dumps(data))
@@ -97,7 +97,7 @@ def test_another_process_needs_no_file_to_register_it(tmp_path):
 
 
 def test_registering_twice_is_once_and_a_taken_name_is_told(tmp_path):
-    data = write(tmp_path, sound_content())
+    data = write(tmp_path, valid_content())
     data.register()
     CocoDataset(data.name, data.annotations, data.images).register()
     for other in (
@@ -115,7 +115,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 
 def test_masks_of_crowds_are_not_counted_as_rle(tmp_path):
-    content = sound_content()
+    content = valid_content()
     assert write(tmp_path, content).info.rle is False
     content["annotations"][3]["iscrowd"] = 0
     assert write(tmp_path, content).info.rle is True

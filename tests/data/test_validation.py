@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from coco_files import FILES, HEIGHT, WIDTH, sound_content, write
+from coco_files import FILES, HEIGHT, WIDTH, valid_content, write
 from PIL import Image
 
 from nl_detectron.data.coco import read_coco
@@ -22,9 +22,9 @@ def found(content: dict) -> dict[str, tuple[str, ...]]:
 
 
 def test_sound_data_has_no_problem(tmp_path):
-    data = write(tmp_path, sound_content())
-    assert found(sound_content()) == {}
-    assert not list(check_files(sound_content(), data.images))
+    data = write(tmp_path, valid_content())
+    assert found(valid_content()) == {}
+    assert not list(check_files(valid_content(), data.images))
     assert worst_severity([]) == "info"
 
 
@@ -144,7 +144,7 @@ ALONG = {
 
 @pytest.mark.parametrize(("kind", "place", "change"), BROKEN)
 def test_a_problem_is_found_by_its_kind_and_place(kind, place, change):
-    content = sound_content()
+    content = valid_content()
     change(content)
     content = json.loads(json.dumps(content))
     problems = found(content)
@@ -153,20 +153,20 @@ def test_a_problem_is_found_by_its_kind_and_place(kind, place, change):
 
 
 def test_rounding_is_no_problem():
-    content = sound_content()
+    content = valid_content()
     content["annotations"][2].update(bbox=[-0.4, 0, WIDTH + 0.8, HEIGHT + 0.3])
     content["annotations"][2]["keypoints"][:2] = [WIDTH - 0.5, HEIGHT]
     assert found(content) == {}
 
 
 def test_a_class_that_is_not_used_may_lack_keypoints():
-    content = sound_content()
+    content = valid_content()
     content["categories"].append({"id": 0, "name": "birds"})
     assert list(found(content)) == ["class without annotations"]
 
 
 def test_data_of_boxes_alone_has_no_problem():
-    content = sound_content()
+    content = valid_content()
     for entry in content["annotations"] + content["categories"]:
         for key in ("segmentation", "keypoints", "num_keypoints", "skeleton"):
             entry.pop(key, None)
@@ -174,7 +174,7 @@ def test_data_of_boxes_alone_has_no_problem():
 
 
 def test_problems_are_counted_and_the_first_kept():
-    content = sound_content()
+    content = valid_content()
     more = [{**content["annotations"][0], "id": 100 + i, "bbox": [1, 1, 0, i]} for i in range(9)]
     content["annotations"] += more
     [finding] = summarize_issues(check_content(content))
@@ -205,15 +205,15 @@ FILE_PROBLEMS = {
 
 @pytest.mark.parametrize("kind", FILE_PROBLEMS)
 def test_a_broken_image_file_is_found(kind, tmp_path):
-    data = write(tmp_path, sound_content())
+    data = write(tmp_path, valid_content())
     FILE_PROBLEMS[kind](tmp_path / "images" / "b.png")
-    assert list(check_files(sound_content(), data.images)) == [(kind, "b.png")]
+    assert list(check_files(valid_content(), data.images)) == [(kind, "b.png")]
 
 
 def test_text_is_no_image(tmp_path):
-    data = write(tmp_path, sound_content())
+    data = write(tmp_path, valid_content())
     (tmp_path / "images" / FILES[0]).write_text("<html>404: not found</html>")
-    assert list(check_files(sound_content(), data.images)) == [("unreadable image", FILES[0])]
+    assert list(check_files(valid_content(), data.images)) == [("unreadable image", FILES[0])]
 
 
 def test_every_kind_of_problem_is_tested():
@@ -222,17 +222,20 @@ def test_every_kind_of_problem_is_tested():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "cannot be read as JSON"),
         ("[1, 2]", "it holds a list"),
         ('{"images": [], "annotations": []}', "it lacks categories"),
-        ('{"images": {}, "annotations": [], "categories": []}', "images is no list"),
-        ('{"images": [1], "annotations": [], "categories": []}', "images is no list of objects"),
+        ('{"images": {}, "annotations": [], "categories": []}', "images is not a list"),
+        ('{"images": [1], "annotations": [], "categories": []}', "images is not a list of objects"),
         ('{"images": [], "annotations": [], "categories": []}', "images is empty"),
         ('{"images": [{}], "annotations": [], "categories": []}', "categories is empty"),
         ('{"images": [{}], "annotations": [], "categories": [{"id": 1}]}', "or its name"),
-        ('{"images": [{}], "annotations": [], "categories": [{"name": "a"}]}', "lacks its id"),
+        (
+            '{"images": [{}], "annotations": [], "categories": [{"name": "a"}]}',
+            "lacks a whole number as its id",
+        ),
         (
             '{"images": [{}], "annotations": [], '
             '"categories": [{"id": 1, "name": "a", "keypoints": 5}]}',
@@ -240,11 +243,11 @@ def test_every_kind_of_problem_is_tested():
         ),
     ],
 )
-def test_what_is_not_cocos_format_is_told(text, said, tmp_path):
+def test_what_is_not_cocos_format_is_told(text, message, tmp_path):
     (tmp_path / "file.json").write_text(text)
     with pytest.raises(ValueError, match=r"file\.json") as caught:
         read_coco(tmp_path / "file.json")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_missing_file_is_told(tmp_path):

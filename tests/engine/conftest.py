@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from coco_files import PLAIN, catalogues_left_alone, sound_content, word, write
+from coco_files import PLAIN, dataset_argument, restore_catalogues, valid_content, write
+from config_kinds import KEYS, KINDS, ROOT, THIN, THIN_LAZY, WIDE
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from kinds import KEYS, KINDS, ROOT, THIN, THIN_LAZY, WIDE
 from omegaconf import DictConfig
 
 from nl_detectron.engine import (
     Trainer,
     argument_parser,
-    configured,
+    config_from_args,
     load_config,
     load_run,
     preflight,
@@ -77,7 +77,7 @@ def tiny_of_kind(tiny_config):
 
 @pytest.fixture(scope="session")
 def arguments():
-    """Command line words as train_net.py's parser gives them to ``preflight``."""
+    """Parses command line arguments as train_net.py does."""
 
     def parse(*words) -> Namespace:
         return argument_parser().parse_args(list(words))
@@ -86,7 +86,7 @@ def arguments():
 
 
 @contextmanager
-def _loggers_left_alone():
+def _restore_loggers():
     """Detectron2 gives loggers handlers and stops their propagation: caplog would see nothing."""
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "nl_detectron")]
     before = [(log.level, log.propagate, log.handlers[:]) for log in loggers]
@@ -98,8 +98,8 @@ def _loggers_left_alone():
 
 
 @pytest.fixture(scope="session")
-def loggers_left_alone():
-    return _loggers_left_alone
+def restore_loggers():
+    return _restore_loggers
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +108,7 @@ def train(arguments):
 
     def run(cfg: CfgNode | DictConfig, *words) -> Trainer:
         args = arguments(*words)
-        with _loggers_left_alone():
+        with _restore_loggers():
             start_run(cfg, args)
             trainer = Trainer(cfg)
             trainer.resume_or_load(resume=args.resume)
@@ -129,41 +129,42 @@ def trained(tiny_config, train, tmp_path_factory):
 
 @pytest.fixture
 def own_catalogues():
-    with catalogues_left_alone():
+    with restore_catalogues():
         yield
 
 
 @pytest.fixture
 def birds(tmp_path):
-    """Writes a data set: ``birds(name, change)`` gives its --dataset words."""
+    """Writes a data set: ``birds(name, change)`` returns its --dataset arguments."""
 
     def make(name="birds_train", change=None) -> list[str]:
-        content = sound_content()
+        content = valid_content()
         if change:
             change(content)
-        return ["--dataset", word(write(tmp_path, content, name))]
+        return ["--dataset", dataset_argument(write(tmp_path, content, name))]
 
     return make
 
 
 @pytest.fixture
-def line(arguments):
-    """The config and notes of words of the command line; the config file first."""
+def load_args(arguments):
+    """Loads the config of a command line, whose first argument is the config file; returns it and
+    the parsed arguments."""
 
     def parse(config, *words, opts=PLAIN):
         args = arguments("--config-file", str(config), *map(str, words), *map(str, opts))
-        return configured(args), args
+        return config_from_args(args), args
 
     return parse
 
 
 @pytest.fixture
-def refused(line):
-    """What is told of a command line that cannot be run."""
+def refusal(load_args):
+    """Returns the message with which ``preflight`` refuses a command line."""
 
     def check(*words, **more) -> str:
         with pytest.raises(UsageError) as caught:
-            preflight(*line(*words, **more))
+            preflight(*load_args(*words, **more))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

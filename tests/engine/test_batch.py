@@ -15,8 +15,8 @@ from nl_detectron.errors import UsageError
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 
 
-def test_a_smaller_batch_takes_a_lower_rate_for_longer(line):
-    cfg, args = line(MASK, "--batch-size", 2)
+def test_a_smaller_batch_takes_a_lower_rate_for_longer(load_args):
+    cfg, args = load_args(MASK, "--batch-size", 2)
     solver = cfg.SOLVER
     assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER) == (2, 0.0025, 720000)
     assert (solver.STEPS, solver.WARMUP_ITERS) == ((480000, 640000), 8000)
@@ -27,16 +27,16 @@ def test_a_smaller_batch_takes_a_lower_rate_for_longer(line):
     assert note.startswith("--batch-size 2: SOLVER.IMS_PER_BATCH 16 -> 2, SOLVER.BASE_LR 0.02 -> ")
 
 
-def test_a_greater_batch_takes_a_higher_rate_for_shorter(line):
-    solver = line(MASK, "--batch-size", 32, opts=(*PLAIN, "TEST.EVAL_PERIOD", 5000))[0].SOLVER
+def test_a_greater_batch_takes_a_higher_rate_for_shorter(load_args):
+    solver = load_args(MASK, "--batch-size", 32, opts=(*PLAIN, "TEST.EVAL_PERIOD", 5000))[0].SOLVER
     assert (solver.BASE_LR, solver.MAX_ITER, solver.STEPS) == (0.04, 45000, (30000, 40000))
 
 
-def test_every_key_is_scaled_but_what_is_given(line):
+def test_every_key_is_scaled_but_what_is_given(load_args):
     whole = load_config(str(MASK), [*PLAIN, "TEST.EVAL_PERIOD", "600"])
     for key in SCALED:
         value = get(whole, key)
-        cfg, args = line(MASK, "--batch-size", 8, opts=(*PLAIN, key, value))
+        cfg, args = load_args(MASK, "--batch-size", 8, opts=(*PLAIN, key, value))
         assert get(cfg, key) == value
         assert args.notes[0].endswith(f"{key} {value} as given")
         expected = scale_batch(whole, 8)
@@ -44,8 +44,8 @@ def test_every_key_is_scaled_but_what_is_given(line):
             assert get(cfg, other) == get(expected, other) != get(whole, other)
 
 
-def test_the_configs_own_batch_changes_nothing(line):
-    cfg, args = line(MASK, "--batch-size", 16)
+def test_the_configs_own_batch_changes_nothing(load_args):
+    cfg, args = load_args(MASK, "--batch-size", 16)
     assert cfg == load_config(str(MASK), PLAIN)
     assert args.notes == ["--batch-size 16: the config has it already"]
 
@@ -58,14 +58,14 @@ def test_the_configs_own_batch_changes_nothing(line):
         (LAZY, "total_batch_size", ("dataloader.train.total_batch_size=8",)),
     ],
 )
-def test_a_batch_given_twice_is_told(refused, config, key, opts):
-    message = refused(config, "--batch-size", 2, opts=opts)
+def test_a_batch_given_twice_is_told(refusal, config, key, opts):
+    message = refusal(config, "--batch-size", 2, opts=opts)
     assert "--batch-size 2" in message and key in message
 
 
-def test_a_lazy_config_is_scaled_too(line):
-    run = describe_run(line(LAZY, opts=())[0])
-    cfg, args = line(LAZY, "--batch-size", 2, opts=("train.seed=4",))
+def test_a_lazy_config_is_scaled_too(load_args):
+    run = describe_run(load_args(LAZY, opts=())[0])
+    cfg, args = load_args(LAZY, "--batch-size", 2, opts=("train.seed=4",))
     scaled = describe_run(cfg)
     assert (run.batch_size, run.max_iter, cfg.train.seed) == (8, 700, 4)
     assert (scaled.batch_size, scaled.max_iter) == (2, 2800)
@@ -77,14 +77,14 @@ def test_a_lazy_config_is_scaled_too(line):
     assert note.startswith(f"{told}, train.max_iter 700 -> 2800")
 
 
-def test_overrides_of_a_lazy_config_are_not_scaled(line):
-    cfg, args = line(LAZY, "--batch-size", 2, opts=("train.max_iter=30", "optimizer.lr=0.5"))
+def test_overrides_of_a_lazy_config_are_not_scaled(load_args):
+    cfg, args = load_args(LAZY, "--batch-size", 2, opts=("train.max_iter=30", "optimizer.lr=0.5"))
     assert (cfg.train.max_iter, cfg.optimizer.lr, cfg.optimizer.params.base_lr) == (30, 0.5, 0.5)
     assert args.notes[0].endswith("optimizer.lr 0.5 as given, train.max_iter 30 as given")
 
 
-def test_a_lazy_config_whose_batch_or_rate_is_not_known_is_refused(line):
-    cfg, _ = line(LAZY, opts=())
+def test_a_lazy_config_whose_batch_or_rate_is_not_known_is_refused(load_args):
+    cfg, _ = load_args(LAZY, opts=())
     for section, key in ((cfg.dataloader.train, "total_batch_size"), (cfg.optimizer, "lr")):
         del section[key]
         cfg.optimizer.params.pop("base_lr", None)
@@ -101,17 +101,17 @@ def test_a_period_is_not_rounded_to_never():
 
 
 @pytest.mark.parametrize("words", [["0"], ["-2"], ["two"], ["2.5"]])
-def test_a_batch_that_is_no_number_is_told(line, words, capsys):
+def test_a_batch_that_is_no_number_is_told(load_args, words, capsys):
     with pytest.raises(SystemExit):
-        line(MASK, "--batch-size", *words)
+        load_args(MASK, "--batch-size", *words)
     assert "expected a whole number of 1 or more" in capsys.readouterr().err
 
 
-def test_a_batch_that_gpus_cannot_share_is_told(refused, birds, monkeypatch):
+def test_a_batch_that_gpus_cannot_share_is_told(refusal, birds, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert "a batch of 6" in refused(MASK, *birds(), "--num-gpus", 4, "--batch-size", 6)
+    assert "a batch of 6" in refusal(MASK, *birds(), "--num-gpus", 4, "--batch-size", 6)
     reference = (*PLAIN, "SOLVER.REFERENCE_WORLD_SIZE", 5)
-    assert "a multiple of 5, SOLVER.REFERENCE_WORLD_SIZE" in refused(MASK, *birds(), opts=reference)
+    assert "a multiple of 5, SOLVER.REFERENCE_WORLD_SIZE" in refusal(MASK, *birds(), opts=reference)
 
 
 def test_the_reference_world_size_of_detectron2_is_kept_to(tiny_config, train, tmp_path):

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_kinds import KEYS, KINDS, ROOT, THIN_LAZY
 from detectron2.config import LazyConfig, instantiate
-from kinds import KEYS, KINDS, ROOT, THIN_LAZY
 
 from nl_detectron.engine import evaluate, preflight
 from nl_detectron.errors import UsageError
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_of_kind, train, loggers_left_alone, tmp_path_factory):
+def trained(tiny_of_kind, train, restore_loggers, tmp_path_factory):
     """The folders of two runs of 2 iterations, by kind; that of the LazyConfig by train_net.py."""
     folder = tmp_path_factory.mktemp("runs")
     train(tiny_of_kind("yaml", folder / "yaml", max_iter=2))
     unsure = "model.roi_heads.box_predictor.test_score_thresh=0.0"
     words = [*THIN_LAZY, unsure, "train.max_iter=2", f"train.output_dir={folder / 'lazy'}"]
     config = str(ROOT / "configs" / "Demo" / "relay_mask_rcnn_nl.py")
-    with loggers_left_alone(), pytest.MonkeyPatch.context() as patch:
+    with restore_loggers(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train_net.py", "--config-file", config, *words])
         runpy.run_path(str(ROOT / "train_net.py"), run_name="__main__")
     return {kind: folder / kind for kind in KINDS}
@@ -34,7 +34,7 @@ def files(folder: Path) -> set[str]:
     return {name.split(".tfevents.")[0] for name in names}
 
 
-def told(folder: Path, name: str = "summary.json") -> dict:
+def read_summary(folder: Path, name: str = "summary.json") -> dict:
     return json.loads((folder / name).read_text())
 
 
@@ -52,7 +52,7 @@ def equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> boo
 def test_they_leave_the_same_files_weights_and_results(trained):
     assert files(trained["lazy"]) == files(trained["yaml"]) >= {"model_best.pth", "summary.json"}
     assert equal(weights(trained["lazy"]), weights(trained["yaml"]))
-    ours, theirs = (told(trained[kind]) for kind in KINDS)
+    ours, theirs = (read_summary(trained[kind]) for kind in KINDS)
     assert ours.keys() == theirs.keys()
     for key in ("results", "iterations", "device", "versions"):
         assert ours[key] == theirs[key]
@@ -60,7 +60,7 @@ def test_they_leave_the_same_files_weights_and_results(trained):
 
 def test_a_lazy_configs_saved_config_describes_the_model_that_ran(trained):
     text = (trained["lazy"] / "config.yaml").read_text()
-    assert text == told(trained["lazy"])["config"]
+    assert text == read_summary(trained["lazy"])["config"]
     cfg = LazyConfig.load(str(trained["lazy"] / "config.yaml"))
     with torch.device("meta"):
         model = instantiate(cfg.model)
@@ -70,7 +70,10 @@ def test_a_lazy_configs_saved_config_describes_the_model_that_ran(trained):
 @pytest.mark.parametrize(("kind", "other"), [KINDS, KINDS[::-1]])
 def test_either_evaluates_the_weights_of_the_other(trained, tiny_of_kind, kind, other, tmp_path):
     evaluate(tiny_of_kind(kind, tmp_path, weights=trained[other] / "model_final.pth"))
-    assert told(tmp_path, "evaluation.json")["results"] == told(trained[kind])["results"]
+    assert (
+        read_summary(tmp_path, "evaluation.json")["results"]
+        == read_summary(trained[kind])["results"]
+    )
     assert not list(tmp_path.glob("*.pth"))
 
 
@@ -97,7 +100,7 @@ def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tm
     else:
         cfg.train.device = "cuda"
     train(cfg)
-    assert told(tmp_path)["device"] == "cuda"
+    assert read_summary(tmp_path)["device"] == "cuda"
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
 
 
@@ -106,13 +109,13 @@ def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tm
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("options", "words", "said"),
+    ("options", "words", "message"),
     [
         ({"amp_dtype": "fp16"}, [], "{amp_dtype}: expected one of float16, bfloat16, got 'fp16'"),
         ({}, ["--num-gpus", "2"], "to run 2 processes on the CPU, set {device} to cpu"),
-        ({}, ["--num-gpus", "3", "cpu"], "{batch_size} is 2: expected a multiple of 3, the number"),
+        ({}, ["--num-gpus", "3", "cpu"], "({batch_size}): expected a multiple of 3, the number"),
         ({"norm": "SyncBN"}, ["--num-gpus", "2", "cpu"], "res4.nonlocal4.norm is a SyncBN"),
-        ({"train_set": "['tiny_trian']"}, [], "'tiny_trian' is not registered (near it: tiny_tra"),
+        ({"train_set": "['tiny_trian']"}, [], "'tiny_trian' is not registered (similar: tiny_tra"),
         ({"after": "['res9.0']"}, [], "this config describes no model: {after}: there is no"),
         ({"pairwise_factor": 0.0}, [], "expected a number above 0, got 0.0; to keep a block"),
         ({"weights": "nope.pth"}, [], "'nope.pth' does not exist"),
@@ -123,7 +126,7 @@ def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tm
     ],
 )
 def test_each_mistake_is_told_before_the_run(
-    kind, options, words, said, tiny_of_kind, arguments, monkeypatch, tmp_path
+    kind, options, words, message, tiny_of_kind, arguments, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     keys = {name: pair[KINDS.index(kind)] for name, pair in KEYS.items()}
@@ -132,4 +135,4 @@ def test_each_mistake_is_told_before_the_run(
     words = [word for word in words if word != "cpu"] + (on_cpu if "cpu" in words else [])
     with pytest.raises(UsageError) as caught:
         preflight(tiny_of_kind(kind, tmp_path, **options), arguments(*words))
-    assert said.format(**keys) in str(caught.value) and "\n" not in str(caught.value)
+    assert message.format(**keys) in str(caught.value) and "\n" not in str(caught.value)

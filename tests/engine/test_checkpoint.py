@@ -67,7 +67,7 @@ def test_a_baselines_file_leaves_just_the_blocks_fresh_and_names_each(load, file
     assert fresh_outside_blocks(checkpointer) == []
     assert line(records) == (
         f"Loaded {total - 24} of {total} tensors from {files / 'baseline.pth'}. "
-        f"Fresh: {named}. Not used of the file: none."
+        f"Not in the file: {named}. Not in the model: none."
     )
 
 
@@ -76,14 +76,14 @@ def test_a_whole_file_leaves_nothing_fresh(load):
     total = len(checkpointer.model.state_dict())
     assert not checkpointer.fresh and not checkpointer.unused
     assert f"Loaded {total} of {total} tensors" in line(records)
-    assert "Fresh: none. Not used of the file: none." in line(records)
+    assert "Not in the file: none. Not in the model: none." in line(records)
 
 
 def test_blocks_that_a_model_lacks_are_told_as_unused(load):
     checkpointer, records = load(BASELINE, "nonlocal.pth")
     assert not checkpointer.fresh
     assert set(checkpointer.unused) == nonlocal_tensors(build_model(NONLOCAL))
-    assert "Fresh: none. Not used of the file: backbone" in line(records)
+    assert "Not in the file: none. Not in the model: backbone" in line(records)
     for name in BLOCKS:  # whoever forgot the blocks in the config must see which
         assert f"{name} (8)" in line(records)
 
@@ -95,7 +95,7 @@ def test_imagenet_weights_leave_all_but_the_resnet_fresh(load):
     assert set(checkpointer.fresh) == names - resnet | nonlocal_tensors(checkpointer.model)
     outside = fresh_outside_blocks(checkpointer)
     assert set(outside) == names - resnet - nonlocal_tensors(checkpointer.model)
-    assert "Not used of the file: fc1000 (2)." in line(records)
+    assert "Not in the model: fc1000 (2)." in line(records)
 
 
 @pytest.mark.parametrize("file", ["baseline.pth", "nonlocal.pth", "resnet.pkl"])

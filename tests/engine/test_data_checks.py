@@ -7,10 +7,10 @@ from coco_files import (
     LAZY,
     MASK,
     PLAIN,
-    sound_content,
+    dataset_argument,
+    valid_content,
     without_keypoints,
     without_masks,
-    word,
     write,
 )
 
@@ -20,89 +20,89 @@ from nl_detectron.engine import preflight
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 
 
-def test_a_data_set_that_is_used_nowhere_is_told(refused, birds):
-    assert "--dataset birds is used nowhere" in refused(MASK, *birds("birds"))
+def test_a_data_set_that_is_used_nowhere_is_told(refusal, birds):
+    assert "--dataset birds is used nowhere" in refusal(MASK, *birds("birds"))
 
 
-def test_a_name_given_twice_or_taken_is_told(refused, birds, tmp_path):
-    assert "--dataset birds_train is given more than once" in refused(MASK, *birds(), *birds())
-    taken = CocoDataset("coco_2017_train", write(tmp_path, sound_content()).annotations, "images")
-    assert "'coco_2017_train' is taken" in refused(MASK, "--dataset", word(taken))
+def test_a_name_given_twice_or_taken_is_told(refusal, birds, tmp_path):
+    assert "--dataset birds_train is given more than once" in refusal(MASK, *birds(), *birds())
+    taken = CocoDataset("coco_2017_train", write(tmp_path, valid_content()).annotations, "images")
+    assert "'coco_2017_train' is taken" in refusal(MASK, "--dataset", dataset_argument(taken))
 
 
-def test_files_that_are_not_there_are_told(refused, birds, tmp_path):
+def test_files_that_are_not_there_are_told(refusal, birds, tmp_path):
     missing = f"birds_train={tmp_path}/no.json:{tmp_path}"
-    assert "there is no such file" in refused(MASK, "--dataset", missing)
+    assert "there is no such file" in refusal(MASK, "--dataset", missing)
     [_, good] = birds()
-    assert "its images are not at" in refused(MASK, "--dataset", f"{good}s")
+    assert "its images are not at" in refusal(MASK, "--dataset", f"{good}s")
 
 
-def test_a_word_of_another_form_is_told(line, capsys):
+def test_a_word_of_another_form_is_told(load_args, capsys):
     with pytest.raises(SystemExit):
-        line(MASK, "--dataset", "birds.json")
+        load_args(MASK, "--dataset", "birds.json")
     assert "expected NAME=ANNOTATIONS.json:IMAGE_FOLDER" in capsys.readouterr().err
 
 
-def test_options_after_overrides_are_told(refused, birds):
-    assert "--dataset comes after KEY VALUE overrides" in refused(MASK, opts=(*PLAIN, *birds()))
+def test_options_after_overrides_are_told(refusal, birds):
+    assert "--dataset comes after KEY VALUE overrides" in refusal(MASK, opts=(*PLAIN, *birds()))
 
 
-def test_a_model_for_what_the_data_lacks_is_told(refused, birds):
-    assert "has no masks" in refused(MASK, *birds("boxes_train", without_masks))
-    assert "names keypoints" in refused(KEYPOINT, *birds("birds_train", without_keypoints))
+def test_a_model_for_what_the_data_lacks_is_told(refusal, birds):
+    assert "has no masks" in refusal(MASK, *birds("boxes_train", without_masks))
+    assert "names keypoints" in refusal(KEYPOINT, *birds("birds_train", without_keypoints))
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_another_number_of_classes_is_told(refused, birds, number):
+def test_another_number_of_classes_is_told(refusal, birds, number):
     opts = (*PLAIN, "MODEL.ROI_HEADS.NUM_CLASSES", number)
-    message = refused(MASK, *birds(), *birds("birds_val"), opts=opts)
+    message = refusal(MASK, *birds(), *birds("birds_val"), opts=opts)
     assert f"NUM_CLASSES is {number}, but 'birds_" in message and "has 2 class(es)" in message
 
 
-def test_more_classes_than_are_trained_do_no_harm(line, birds):
-    preflight(*line(MASK, *birds(), opts=(*PLAIN, "MODEL.ROI_HEADS.NUM_CLASSES", 3)))
+def test_more_classes_than_are_trained_do_no_harm(load_args, birds):
+    preflight(*load_args(MASK, *birds(), opts=(*PLAIN, "MODEL.ROI_HEADS.NUM_CLASSES", 3)))
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 4), ("TEST.KEYPOINT_OKS_SIGMAS", "[0.1]")],
 )
-def test_another_number_of_keypoints_or_sigmas_is_told(refused, birds, key, value):
-    assert key in refused(KEYPOINT, *birds(), *birds("birds_val"), opts=(*PLAIN, key, value))
+def test_another_number_of_keypoints_or_sigmas_is_told(refusal, birds, key, value):
+    assert key in refusal(KEYPOINT, *birds(), *birds("birds_val"), opts=(*PLAIN, key, value))
 
 
-def test_classes_in_another_order_are_told(refused, birds):
+def test_classes_in_another_order_are_told(refusal, birds):
     def swapped(content):
         for category, number in zip(content["categories"], (3, 20), strict=True):
             category["id"] = number
 
-    message = refused(MASK, *birds(), *birds("birds_val", swapped))
+    message = refusal(MASK, *birds(), *birds("birds_val", swapped))
     assert "number 1, is 'jay' and 'owl'" in message
-    fewer = refused(MASK, *birds(), *birds("birds_test", lambda c: c["categories"].pop(0)))
+    fewer = refusal(MASK, *birds(), *birds("birds_test", lambda c: c["categories"].pop(0)))
     assert "(2 and 1; the first that differs, number 2, is 'owl' and missing)" in fewer
 
 
-def test_broken_annotations_are_told_where_the_model_needs_them(refused, line, birds):
+def test_broken_annotations_are_told_where_the_model_needs_them(refusal, load_args, birds):
     def change(content):
         content["annotations"][0].pop("area")
         content["annotations"][1]["keypoints"] = [1, 2]
         content["annotations"][2].pop("segmentation")
 
     train, val = birds("birds_train", change), birds("birds_val", change)
-    message = refused(KEYPOINT, *train)
+    message = refusal(KEYPOINT, *train)
     assert "'birds_train' cannot be used: keypoint count (1: annotation 2 of a.png)" in message
     assert "tools/check_dataset.py" in message
-    assert "no mask (1: annotation 4 of b.png)" in refused(MASK, *train)
-    assert "no area or iscrowd" in refused(BOX, *train, *val)
-    preflight(*line(BOX, *train))
+    assert "no mask (1: annotation 4 of b.png)" in refusal(MASK, *train)
+    assert "no area or iscrowd" in refusal(BOX, *train, *val)
+    preflight(*load_args(BOX, *train))
 
 
-def test_an_unregistered_data_set_is_told_with_the_option(refused):
+def test_an_unregistered_data_set_is_told_with_the_option(refusal):
     opts = (*PLAIN, "DATASETS.TRAIN", "('birds_train',)")
-    assert "--dataset birds_train=ANNOTATIONS.json:IMAGE_FOLDER" in refused(MASK, opts=opts)
+    assert "--dataset birds_train=ANNOTATIONS.json:IMAGE_FOLDER" in refusal(MASK, opts=opts)
 
 
-def test_a_lazy_config_names_own_data_itself(refused, line, birds):
-    said = refused(LAZY, *birds(), opts=())
-    assert "--dataset birds_train is used nowhere: a LazyConfig" in said
-    preflight(*line(LAZY, *birds(), opts=("dataloader.train.dataset.names=birds_train",)))
+def test_a_lazy_config_names_own_data_itself(refusal, load_args, birds):
+    message = refusal(LAZY, *birds(), opts=())
+    assert "--dataset birds_train is used nowhere: a LazyConfig" in message
+    preflight(*load_args(LAZY, *birds(), opts=("dataloader.train.dataset.names=birds_train",)))

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import distributed_runs
 import pytest
-import several
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -48,16 +48,16 @@ def two_processes(environment):
 
 
 @pytest.fixture(scope="module")
-def runs(two_processes, environment, loggers_left_alone, tmp_path_factory):
-    """The folders of what :func:`several.compare` leaves: ``one`` and ``two``."""
+def runs(two_processes, environment, restore_loggers, tmp_path_factory):
+    """The folders of what :func:`distributed_runs.compare` leaves: ``one`` and ``two``."""
     folder = tmp_path_factory.mktemp("several")
     environment.setenv("NL_DETECTRON_CACHE", str(folder / "cache"))
     threads, names = torch.get_num_threads(), set(DatasetCatalog.list())
-    several.register_data()
-    several.write_weights(folder)
-    with loggers_left_alone():
-        several.compare(folder, folder / "one")
-    two_processes(several.compare, folder, folder / "two")
+    distributed_runs.register_data()
+    distributed_runs.write_weights(folder)
+    with restore_loggers():
+        distributed_runs.compare(folder, folder / "one")
+    two_processes(distributed_runs.compare, folder, folder / "two")
     yield SimpleNamespace(one=folder / "one", two=folder / "two")
     torch.set_num_threads(threads)
     for name in set(DatasetCatalog.list()) - names:
@@ -85,7 +85,7 @@ def difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
     )
 
 
-@pytest.mark.parametrize("kind", several.KINDS)
+@pytest.mark.parametrize("kind", distributed_runs.KINDS)
 def test_the_first_gradients_are_those_of_one_process(runs, kind):
     expected = left(runs.one, f"{kind}/gradients")
     blocks = [name for name in expected if "nonlocal" in name]
@@ -96,7 +96,7 @@ def test_the_first_gradients_are_those_of_one_process(runs, kind):
         assert difference(left(runs.two, f"{kind}/gradients", rank), expected) < 1e-5
 
 
-@pytest.mark.parametrize("kind", several.KINDS)
+@pytest.mark.parametrize("kind", distributed_runs.KINDS)
 def test_an_evaluation_is_that_of_one_process(runs, kind):
     """Of five images, which do not divide by two, and in the YAML's run also of a single one."""
     ours, theirs = (
@@ -113,7 +113,7 @@ def test_an_evaluation_is_that_of_one_process(runs, kind):
     assert {one["image_id"] for one in found[0]} == {1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize("kind", several.KINDS)
+@pytest.mark.parametrize("kind", distributed_runs.KINDS)
 def test_one_of_two_processes_leaves_the_files(runs, kind):
     ours, theirs = (
         {p.name for p in (folder / kind / "train").rglob("*.[pj][ts]*")}
@@ -122,17 +122,17 @@ def test_one_of_two_processes_leaves_the_files(runs, kind):
     assert ours == theirs >= {"model_final.pth", "model_best.pth", "summary.json"}
 
 
-@pytest.mark.parametrize("counts", several.COUNTS)
+@pytest.mark.parametrize("counts", distributed_runs.COUNTS)
 def test_processes_that_do_not_count_alike_weigh_alike(runs, counts):
     """Detectron2 divides the losses of the RoIs by their number in a process, and the gradients
     are the mean over the processes. So RoIs of a process that has few count for more than they
     would in one process, where all are divided by the same number. The RPN's do not: it divides by
     the number of images."""
-    model = several.uneven_model()
-    batch = several.images(counts)
-    each = [several.backward(model, [image]) for image in batch]
+    model = distributed_runs.uneven_model()
+    batch = distributed_runs.images(counts)
+    each = [distributed_runs.backward(model, [image]) for image in batch]
     mean = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
-    together = several.backward(model, batch)
+    together = distributed_runs.backward(model, batch)
     found = left(runs.two, f"uneven{counts}")
     assert difference(found, mean) < 1e-5
 
@@ -157,10 +157,12 @@ def test_a_process_without_objects_trains_with_the_other(runs):
 
 
 @pytest.mark.parametrize(
-    "head, norm, form", [(kind.__name__, norm, form) for kind, norm, form in several.HEADS]
+    "head, norm, form", [(kind.__name__, norm, form) for kind, norm, form in distributed_runs.HEADS]
 )
 def test_a_head_learns_where_a_process_has_no_rois(runs, head, norm, form):
-    even, empty = (left(runs.two, "heads")[head, norm, form, split] for split in several.SPLITS)
+    even, empty = (
+        left(runs.two, "heads")[head, norm, form, split] for split in distributed_runs.SPLITS
+    )
     assert all(gradient.isfinite().all() for gradient in empty.values())
     assert sum(bool(gradient.any()) for gradient in empty.values()) > len(empty) / 2
     if norm != "BN":  # whose statistics are those of each process
@@ -183,13 +185,13 @@ def seconds_since_failure(folder: Path) -> float:
 
 
 @pytest.mark.parametrize(
-    "how, said", [("kill", "rank 1 ended with SIGKILL"), ("raise", "ZeroDivisionError: of the")]
+    "how, message", [("kill", "rank 1 ended with SIGKILL"), ("raise", "ZeroDivisionError: of the")]
 )
 def test_a_process_that_fails_ends_the_run_with_its_own_message(
-    two_processes, how, said, tmp_path, capfd
+    two_processes, how, message, tmp_path, capfd
 ):
-    with pytest.raises((UsageError, SystemExit), match=said):
-        two_processes(several.fail, how, tmp_path)
+    with pytest.raises((UsageError, SystemExit), match=message):
+        two_processes(distributed_runs.fail, how, tmp_path)
     assert seconds_since_failure(tmp_path) < 60
     # the other process lost its connection, which would only hide the reason
     assert "peer" not in "".join(capfd.readouterr())
@@ -197,7 +199,7 @@ def test_a_process_that_fails_ends_the_run_with_its_own_message(
 
 def test_a_mistake_that_every_process_meets_is_one_line(two_processes, tmp_path, capfd):
     with pytest.raises(SystemExit) as stop:
-        two_processes(several.fail, "mistake", tmp_path)
+        two_processes(distributed_runs.fail, "mistake", tmp_path)
     assert stop.value.code == 1
     printed = "".join(capfd.readouterr())
     assert printed.count("error: the same in every process") == 1
@@ -205,7 +207,7 @@ def test_a_mistake_that_every_process_meets_is_one_line(two_processes, tmp_path,
 
 
 def test_torchrun_ends_a_run_of_which_a_process_fails(environment, tmp_path):
-    words = [*TORCHRUN, str(Path(several.__file__)), "raise", str(tmp_path)]
+    words = [*TORCHRUN, str(Path(distributed_runs.__file__)), "raise", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode != 0
     assert seconds_since_failure(tmp_path) < 60

@@ -1,4 +1,4 @@
-"""What judges a model: by its architecture and by what the data set has the truth of."""
+"""The tasks that a model is evaluated on: those that it predicts and the data set has."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from detectron2.data.datasets import register_coco_panoptic
 from PIL import Image
 
 from nl_detectron.engine import describe_run, load_config, preflight
-from nl_detectron.engine.evaluation import best_metric, build_evaluator, predicted
+from nl_detectron.engine.evaluation import best_metric, build_evaluator, predicted_tasks
 from nl_detectron.engine.pictures import Pictures
 from nl_detectron.errors import UsageError
 
@@ -109,7 +109,7 @@ def things_and_stuff(tiny_relay, tmp_path_factory):
 )
 def test_what_a_model_predicts(kind, masks, keypoints, expected):
     model = SimpleNamespace(META_ARCHITECTURE=kind, MASK_ON=masks, KEYPOINT_ON=keypoints)
-    assert list(predicted(SimpleNamespace(MODEL=model))) == expected
+    assert list(predicted_tasks(SimpleNamespace(MODEL=model))) == expected
 
 
 @pytest.mark.parametrize(
@@ -203,17 +203,29 @@ def refusal(things_and_stuff, tiny_config, tmp_path, arguments):
 
 
 @pytest.mark.parametrize(
-    ("model", "train", "test", "said"),
+    ("model", "train", "test", "message"),
     [
-        (PANOPTIC, "tiny_train", "tiny_val", "'tiny_train' has the truth of bbox, segm, keypoints"),
-        (PANOPTIC, "stuff_val", "tiny_val", "'stuff_val' has the truth of sem_seg for this model"),
-        ((), "stuff_val", "tiny_val", "'stuff_val' has the truth of sem_seg for this model"),
-        ((), "tiny_train", "stuff_val", "'stuff_val' has the truth of sem_seg for this model"),
-        (PANOPTIC, "panoptic_val", "deeplab_val", "'deeplab_val' has the truth of nothing"),
+        (
+            PANOPTIC,
+            "tiny_train",
+            "tiny_val",
+            "'tiny_train' has ground truth for bbox, segm, keypoints",
+        ),
+        (
+            PANOPTIC,
+            "stuff_val",
+            "tiny_val",
+            "'stuff_val' has ground truth for sem_seg, but this model",
+        ),
+        ((), "stuff_val", "tiny_val", "'stuff_val' has ground truth for sem_seg, but this model"),
+        ((), "tiny_train", "stuff_val", "'stuff_val' has ground truth for sem_seg, but this model"),
+        (PANOPTIC, "panoptic_val", "deeplab_val", "'deeplab_val' has ground truth for nothing"),
     ],
 )
-def test_a_set_that_does_not_fit_the_model_is_refused(refusal, deeplab, model, train, test, said):
-    assert said in refusal(*model, *sets(train, test))
+def test_a_set_that_does_not_fit_the_model_is_refused(
+    refusal, deeplab, model, train, test, message
+):
+    assert message in refusal(*model, *sets(train, test))
 
 
 @pytest.fixture

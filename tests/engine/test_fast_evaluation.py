@@ -14,7 +14,7 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Boxes, Instances
 from pycocotools.cocoeval import COCOeval
 
-from benchmarks.bench_evaluation import compare, load, made_up, run
+from benchmarks.bench_evaluation import compare, load, make_synthetic_data, run
 from nl_detectron.engine.fast_evaluation import fast_evaluation, faster_coco_eval
 
 SIGMAS = [0.1, 0.05, 0.03, 0.2, 0.08]
@@ -32,13 +32,13 @@ def detectron2_without_operators(monkeypatch):
 @pytest.mark.parametrize("sizes", [PLAIN, CROWDED, FEW])
 @pytest.mark.parametrize("task", ["bbox", "segm"])
 def test_boxes_and_masks_have_the_numbers_of_pycocotools(task, sizes, seed):
-    assert compare(*made_up(**sizes, seed=seed), task)["difference"] <= 1e-10
+    assert compare(*make_synthetic_data(**sizes, seed=seed), task)["difference"] <= 1e-10
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("sigmas", [None, SIGMAS])
 def test_keypoints_have_the_numbers_of_pycocotools(sigmas, seed):
-    made = made_up(**PLAIN, keypoints=len(sigmas or 17 * [0]), seed=seed)
+    made = make_synthetic_data(**PLAIN, keypoints=len(sigmas or 17 * [0]), seed=seed)
     slow, fast = (
         results(make, *made, "keypoints", sigmas) for make in (COCOeval, faster_coco_eval)
     )
@@ -56,7 +56,7 @@ def results(make, truth, found, task, sigmas=None):
 
 
 def test_what_is_compared_has_everything_that_could_differ():
-    truth, found = made_up(**PLAIN)
+    truth, found = make_synthetic_data(**PLAIN)
     objects, images = truth["annotations"], {i["id"] for i in truth["images"]}
     areas = np.array([o["area"] for o in objects])
     assert all(((low < areas) & (areas < high)).sum() > 5 for low, high in SIZES)
@@ -74,7 +74,7 @@ SIZES = ((0, 32**2), (32**2, 96**2), (96**2, 1e10))  # COCO's small, medium, lar
 
 @pytest.mark.parametrize("rename", [lambda i: f"image {i}", lambda i: 2**60 + i])
 def test_images_are_not_confused_whatever_their_ids(rename):
-    truth, found = made_up(**FEW)
+    truth, found = make_synthetic_data(**FEW)
     expected = results(faster_coco_eval, truth, found, "bbox")[0]
     for image in truth["images"]:
         image["id"] = rename(image["id"])
@@ -95,7 +95,7 @@ def test_images_are_not_confused_whatever_their_ids(rename):
     ],
 )
 def test_detectron2s_evaluator_has_the_same_results(tasks, options, tmp_path):
-    truth, found = made_up(**PLAIN, keypoints=5)
+    truth, found = make_synthetic_data(**PLAIN, keypoints=5)
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     name = str(tmp_path)
     classes = [c["name"] for c in truth["categories"]]
@@ -144,5 +144,5 @@ def test_pycocotools_evaluates_where_there_is_nothing_faster(monkeypatch, caplog
         assert not fast_evaluation()
     assert coco_evaluation.COCOeval_opt is COCOeval
     assert [record.message for record in caplog.records] == [
-        "faster-coco-eval is not installed: pycocotools evaluates, which takes longer"
+        "faster-coco-eval is not installed: evaluating by pycocotools, which is slower"
     ]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from kinds import ROOT
+from config_kinds import ROOT
 
 from nl_detectron.engine import Trainer, build_on_meta, lazy, load_config
 from nl_detectron.errors import UsageError
@@ -82,14 +82,14 @@ FILES = {
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("nope.py", "'nope.py' does not exist"),
         ("broken.py", "broken.py' cannot be read: SyntaxError"),
         ("raises.py", "raises.py' cannot be read: ZeroDivisionError"),
         ("misses.py", "nothing.py does not exist"),
         ("lacks.py", "lacks optimizer, lr_multiplier, dataloader"),
-        ("{demo} train.max_iter 3", "come as key=value"),
+        ("{demo} train.max_iter 3", "have the form key=value"),
         ("{demo} train.max_itre=3", "did you mean train.max_iter?"),
         ("{demo} mdel.backbone.after=[]", "did you mean model.backbone.after"),
         ("{demo} train.max_iter.now=3", "train.max_iter.now"),
@@ -98,7 +98,7 @@ FILES = {
         ("{demo} train.amp.enabled=3", "expected True or False, got 3"),
         ("{demo} model.backbone=3", "expected a section, got 3"),
         ("{demo} model.backbone.after=res3.1,res4.1", "a list is [1,2]"),
-        ("{demo} ~train.max_iter", "nothing is deleted"),
+        ("{demo} ~train.max_iter", "keys cannot be deleted"),
         ("{demo} train.max_iter=0", "train.max_iter: expected an integer above 0"),
         ("{demo} train.device=cuda", "no CUDA device"),
         ("{demo} model.backbone.after=[]", "is empty"),
@@ -107,7 +107,7 @@ FILES = {
         ("{demo} dataloader.test.dataset.names=[relay_val,relay_train]", "expected one data set"),
     ],
 )
-def test_each_mistake_is_told_in_one_line(words, said, tmp_path, monkeypatch):
+def test_each_mistake_is_told_in_one_line(words, message, tmp_path, monkeypatch):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -120,7 +120,7 @@ def test_each_mistake_is_told_in_one_line(words, said, tmp_path, monkeypatch):
     assert isinstance(stop.value.code, str)
     assert stop.value.code.startswith("train_net.py: error: ")
     assert "\n" not in stop.value.code
-    assert said in stop.value.code
+    assert message in stop.value.code
 
 
 def test_what_takes_a_yaml_says_so():

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetMapper
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
-from helpers import detections, made_up_batch, randomise
+from helpers import detections, make_batch, randomise
 from omegaconf import DictConfig, ListConfig
 from torch import nn
 
@@ -24,7 +24,7 @@ from nl_detectron.engine import (
     load_config,
     scale_batch,
 )
-from nl_detectron.engine.evaluation import predicted
+from nl_detectron.engine.evaluation import predicted_tasks
 from nl_detectron.modeling import find_blocks
 
 ROOT = Path(__file__).parents[2]
@@ -202,7 +202,7 @@ def test_runs_are_equal(name):
     assert run.best_metric() == other.best_metric()
     evaluator = cfg.dataloader.evaluator
     assert cfg.train.get("seed", -1) == yaml.SEED
-    assert evaluator.tasks == list(predicted(yaml))
+    assert evaluator.tasks == list(predicted_tasks(yaml))
     assert evaluator.output_dir == f"./output/inference/{yaml.DATASETS.TEST[0]}"
 
 
@@ -232,7 +232,7 @@ def test_each_loads_the_others_checkpoint(build_first, tmp_path):
     checkpointer = Checkpointer(other)
     checkpointer.load(str(tmp_path / "model.pth"))
     assert not checkpointer.fresh and not checkpointer.unused
-    batch = made_up_batch()
+    batch = make_batch()
     found, expected = detections(other, batch), detections(model, batch)
     assert len(expected["0.scores"]) > 0
     assert found.keys() == expected.keys()

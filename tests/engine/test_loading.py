@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kinds import KINDS, ROOT
+from config_kinds import KINDS, ROOT
 
 from nl_detectron.engine import load_model, load_run
 from nl_detectron.errors import UsageError
@@ -105,12 +105,12 @@ def test_a_runs_last_checkpoint_is_resumed(trained):
 def test_weights_that_cannot_be_loaded_are_told(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     (tmp_path / "text.pth").write_text("not a checkpoint")
-    for weights, said in (
+    for weights, message in (
         ("nope.pth", "'nope.pth' does not exist"),
         (str(tmp_path / "text.pth"), "cannot be read"),
-        ("http://127.0.0.1:9/model.pth", "cannot be fetched"),
+        ("http://127.0.0.1:9/model.pth", "cannot be downloaded"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             load_model(str(DEMO[kind]), weights=weights, device="cpu")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kinds import KINDS
+from config_kinds import KINDS
 
 from nl_detectron.engine import Trainer
 from nl_detectron.layers import PAIRWISE, NonLocalBlock

@@ -25,9 +25,11 @@ THIN = [
 ]
 
 
-def test_a_keypoint_model_is_trained_and_evaluated_on_own_data(line, birds, train_on, tmp_path):
+def test_a_keypoint_model_is_trained_and_evaluated_on_own_data(
+    load_args, birds, train_on, tmp_path
+):
     opts = (*THIN, "OUTPUT_DIR", tmp_path / "run")
-    cfg, args = line(DEMO, *birds(), *birds("birds_val"), "--batch-size", 2, opts=opts)
+    cfg, args = load_args(DEMO, *birds(), *birds("birds_val"), "--batch-size", 2, opts=opts)
     preflight(cfg, args)
     train_on(cfg, args)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -74,9 +76,9 @@ def found_as_annotated(record: dict) -> Instances:
     return found
 
 
-def test_a_perfect_model_has_an_ap_of_100(line, birds, tmp_path):
+def test_a_perfect_model_has_an_ap_of_100(load_args, birds, tmp_path):
     opts = (*PLAIN, "OUTPUT_DIR", tmp_path / "run")
-    cfg, _ = line(KEYPOINT, *birds(), *birds("birds_val"), opts=opts)
+    cfg, _ = load_args(KEYPOINT, *birds(), *birds("birds_val"), opts=opts)
     evaluator = Trainer.build_evaluator(cfg, "birds_val")
     evaluator.reset()
     for record in DatasetCatalog.get("birds_val"):

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from config_kinds import KINDS
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from kinds import KINDS
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nl_detectron.engine import Trainer, describe_run, preflight
-from nl_detectron.engine.pictures import Pictures, _place, _sample
+from nl_detectron.engine.pictures import Pictures, _choose_point, _make_sample
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
@@ -163,12 +163,15 @@ def test_it_looks_from_the_surest_detection_else_the_first_box_else_the_centre(r
     found = Instances((64, 128))
     found.pred_boxes = Boxes(torch.tensor([[0.0, 0, 10, 10], [20, 10, 40, 30]]))
     found.scores = torch.tensor([0.6, 0.9])
-    assert _place(_sample(record), found) == ("the surest detection", (30, 20))
+    assert _choose_point(_make_sample(record), found) == (
+        "the detection with the highest score",
+        (30, 20),
+    )
     x, y, width, height = record["annotations"][0]["bbox"]  # XYWH
-    place, point = _place(_sample(record), found[:0])
+    place, point = _choose_point(_make_sample(record), found[:0])
     assert place == "the first annotation's box"
     assert point == pytest.approx((x + width / 2, y + height / 2))
-    assert _place(_sample({**record, "annotations": []}), found[:0]) == (
+    assert _choose_point(_make_sample({**record, "annotations": []}), found[:0]) == (
         "the image's centre",
         (64, 32),
     )
@@ -252,5 +255,5 @@ def test_an_image_that_cannot_be_read_is_told(record, tmp_path, content):
     file = tmp_path / "0.png"
     if content:
         file.write_bytes(content)
-    with pytest.raises(UsageError, match=r"image .*0\.png cannot be read .* fetch it"):
-        _sample({**record, "file_name": str(file)})
+    with pytest.raises(UsageError, match=r"image .*0\.png cannot be read .* replace it"):
+        _make_sample({**record, "file_name": str(file)})

@@ -117,15 +117,15 @@ def test_as_many_processes_run_on_the_cpu_as_asked_for(tiny_config, tmp_path, ar
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         (["--num-machines", "2", "--machine-rank", "2", *TWO], "--machine-rank 2: expected 0 to 1"),
         (["--num-machines", "2", "--dist-url", "auto", *TWO], "--dist-url auto is for one machine"),
     ],
 )
-def test_processes_that_cannot_run_together_are_refused(refusal, monkeypatch, words, said):
+def test_processes_that_cannot_run_together_are_refused(refusal, monkeypatch, words, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert said in refusal(words=words)
+    assert message in refusal(words=words)
 
 
 def test_a_single_process_may_have_sync_bn(tiny_config, tmp_path, arguments):
@@ -163,33 +163,33 @@ def test_the_batch_is_that_of_torchruns_processes(tiny_config, tmp_path, torchru
 
 
 @pytest.mark.parametrize(
-    "words, changes, said",
+    "words, changes, message",
     [
         (["--num-gpus", "8"], {}, "--num-gpus 8, but torchrun started 2"),
         (["--num-machines", "3"], {}, "--num-machines 3, but torchrun started 2"),
         ([], {"WORLD_SIZE": 3}, "the same --nproc-per-node"),
     ],
 )
-def test_what_contradicts_torchrun_is_refused(torchrun, words, changes, said):
-    with pytest.raises(UsageError, match=said):
+def test_what_contradicts_torchrun_is_refused(torchrun, words, changes, message):
+    with pytest.raises(UsageError, match=message):
         torchrun(*words, **changes)
 
 
 @pytest.mark.parametrize(
-    "error, said",
+    "error, message",
     [
         (ProcessRaisedException("EADDRINUSE", 0, 1), r"--dist-url tcp://.*: the port is in use"),
         (ProcessExitedException("", 1, 1, -9, "SIGKILL"), "process of rank 1 ended with SIGKILL"),
         (ProcessExitedException("", 1, 1, 3), "process of rank 1 ended with exit code 3"),
     ],
 )
-def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error, said):
+def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error, message):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(distributed, "launch_processes", fail)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         distributed.launch(print, (), arguments(*TWO), "cpu")
 
 
@@ -197,7 +197,7 @@ def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error
 
 
 @pytest.mark.parametrize(
-    "key, value, said",
+    "key, value, message",
     [
         ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.6']", "there is no 'res4.6'"),
         ("MODEL.NONLOCAL.BACKBONE.AFTER", "[]", "is empty"),
@@ -212,8 +212,8 @@ def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error
         ("MODEL.ROI_MASK_HEAD.NAME", "NoHead", "'NoHead'"),
     ],
 )
-def test_a_model_that_cannot_be_built_is_told(refusal, key, value, said):
-    assert said in refusal(key, value)
+def test_a_model_that_cannot_be_built_is_told(refusal, key, value, message):
+    assert message in refusal(key, value)
 
 
 def test_an_unknown_optimizer_is_told(refusal):
@@ -265,7 +265,7 @@ def test_a_checkpoint_that_cannot_be_fetched_is_named(refusal, monkeypatch, tmp_
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     url = "http://127.0.0.1:9/model.pth"  # the discard port: nothing answers
     message = refusal("MODEL.WEIGHTS", url)
-    assert url in message and "cannot be fetched" in message
+    assert url in message and "cannot be downloaded" in message
 
 
 def test_a_good_checkpoint_of_either_format_passes(tiny_config, tmp_path, trained, arguments):

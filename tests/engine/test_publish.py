@@ -208,10 +208,10 @@ def test_results_of_another_checkpoint_are_refused_with_the_command_that_makes_t
 
 def test_a_file_that_does_not_run_is_not_left_there(trained, tmp_path, monkeypatch):
     def broken(*args):
-        raise UsageError("finds nonsense")
+        raise UsageError("a score is NaN")
 
     monkeypatch.setattr(publishing, "verify_checkpoint", broken)
-    with pytest.raises(UsageError, match="finds nonsense"):
+    with pytest.raises(UsageError, match="a score is NaN"):
         publish(trained.folder, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -247,7 +247,9 @@ def test_a_run_at_another_scale_tells_how_it_differed():
     ],
 )
 def test_a_run_that_is_not_of_the_config_is_refused_its_name(words, iterations, said):
-    with pytest.raises(UsageError, match=f"this run is none of {DEMO}: .*{said}. Give it a --name"):
+    with pytest.raises(
+        UsageError, match=f"this run is not one of {DEMO}: .*{said}. Give it a --name"
+    ):
         find_overrides(DEMO, demo(*words), iterations)
 
 

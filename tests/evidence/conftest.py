@@ -1,4 +1,4 @@
-"""Runs of a moment: a few small images, a few iterations."""
+"""Tiny runs: a few small images and a few iterations."""
 
 from dataclasses import replace
 
@@ -13,9 +13,9 @@ FEW = {"height": 64, "width": 128, "train": 16, "val": 3}
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path_factory, tmp_path, monkeypatch):
+def separate_folders(tmp_path_factory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path_factory.getbasetemp() / "relay"  # the images of one test do for the next
+    folder = tmp_path_factory.getbasetemp() / "relay"  # tests share images
     monkeypatch.setenv("NL_DETECTRON_CACHE", str(folder))
 
 
@@ -26,7 +26,7 @@ def folders(tmp_path):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """A function that makes a run tiny, and known by its name."""
+    """Replaces a run in ``RUNS`` by a tiny one: ``tiny(name, **changes)``."""
 
     def make(name, **changes):
         data = replace(RUNS[name].data, **FEW)

@@ -23,9 +23,9 @@ def test_the_page_in_docs_is_of_the_results_kept_here():
 
 def test_as_many_other_positions_are_left_out():
     left_out = np.array([[True, False, False], [True, False, False]])
-    chosen = attention._random(left_out, random.Random(0))
+    chosen = attention._choose_others(left_out, random.Random(0))
     assert chosen.sum() == 2 and not (chosen & left_out).any()
-    assert attention._random(~left_out, random.Random(0)) is None
+    assert attention._choose_others(~left_out, random.Random(0)) is None
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_a_class_is_right_where_the_surest_detection_of_the_object_has_it(boxes,
     found = Instances((99, 99), pred_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4).float()))
     found.pred_classes = torch.tensor(classes, dtype=torch.int64)
     annotation = {"bbox": [0, 0, 10, 10], "category_id": 2}
-    assert attention._right(SimpleNamespace(instances=found), annotation) == right
+    assert attention._is_right(SimpleNamespace(instances=found), annotation) == right
 
 
 def test_who_names_one_class_always_has_a_third_whatever_their_numbers():
-    assert attention.balanced([(1, 1.0)] * 8 + [(2, 0.0), (3, 0.0)]) == pytest.approx(
+    assert attention.average_over_classes([(1, 1.0)] * 8 + [(2, 0.0), (3, 0.0)]) == pytest.approx(
         1 / 3, abs=1e-4
     )
 

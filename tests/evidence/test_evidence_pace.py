@@ -16,7 +16,7 @@ def test_steps_take_turns_and_the_warm_up_is_not_counted(monkeypatch):
 
         return run
 
-    found = pace.in_turns({"a": step("a", 0.5), "b": step("b", 1.0)})
+    found = pace.time_in_turns({"a": step("a", 0.5), "b": step("b", 1.0)})
     assert found["a"] == {"median": 0.5, "least": 0.5, "most": 0.5}
     assert found["b"]["median"] == 1.0
     once = pace.ITERATIONS
@@ -24,7 +24,7 @@ def test_steps_take_turns_and_the_warm_up_is_not_counted(monkeypatch):
 
 
 def test_a_runs_step_trains_it(tiny):
-    step = pace.stepper(tiny("embedded_gaussian"))
+    step = pace.build_step(tiny("embedded_gaussian"))
     trainer = step.__closure__[0].cell_contents
     before = [p.clone() for p in trainer.model.parameters()]
     step()

@@ -7,15 +7,15 @@ import pytest
 
 from benchmarks.evidence.claims import claims
 from benchmarks.evidence.figures import CURVES, DISTANCE, draw
-from benchmarks.evidence.report import PAGE, load_pace, parts, render
+from benchmarks.evidence.report import PAGE, load_seconds, parts, render
 from benchmarks.evidence.results import half_way, load, row, spread
 from benchmarks.evidence.runs import RUNS, TABLES, jobs
 from benchmarks.evidence.train import FULL
 
-PACE = {"baseline": {"median": 0.25}}
+SECONDS = {"baseline": {"median": 0.25}}
 
 
-def made_up(name, seed, ap):
+def make_result(name, seed, ap):
     run = RUNS[name]
     tasks = ("box", "keypoint") if run.data.keypoints else ("box", "mask")
     points = [(100, 0.2), (200, 0.6), (300, 1.0)]
@@ -49,7 +49,7 @@ def made_up(name, seed, ap):
 def results_of(**aps):
     """By the run's name: the AP of seeds 101, 102, ..."""
     return {
-        name: {seed: made_up(name, seed, ap) for seed, ap in enumerate(values, 101)}
+        name: {seed: make_result(name, seed, ap) for seed, ap in enumerate(values, 101)}
         for name, values in aps.items()
     }
 
@@ -62,7 +62,7 @@ def cells(text):
 
 def test_the_page_in_docs_is_of_the_results_kept_here():
     page, results = PAGE.read_text(), load(FULL.results)
-    assert render(page, parts(results, load_pace())) == page, "run make evidence-report"
+    assert render(page, parts(results, load_seconds())) == page, "run make evidence-report"
     for name, letter in ((CURVES, "A"), (DISTANCE, "F")):
         there = any(row(results, letter, label) for label in TABLES[letter])
         assert (PAGE.parent / name).exists() == there == (f"]({name})" in page)
@@ -83,7 +83,7 @@ def test_with_no_results_every_row_says_so(tmp_path):
 
 def test_a_row_is_the_mean_range_and_number_of_its_own_seeds():
     results = results_of(baseline=[30, 31, 29, 30, 99], embedded_gaussian=[80, 90])
-    found = dict(parts(results, PACE))
+    found = dict(parts(results, SECONDS))
     baseline = cells(found["A"])["baseline"]
     assert baseline[:2] == ["5 of 10", "1 of 5"]
     assert baseline[2:4] == ["43.8 (29.0 to 99.0)", "43.8 (29.0 to 99.0)"]
@@ -103,11 +103,11 @@ def test_a_row_is_the_mean_range_and_number_of_its_own_seeds():
 def test_results_of_earlier_settings_are_shown_and_told(tmp_path, monkeypatch):
     from benchmarks.evidence import report
 
-    stale = {**made_up("baseline", 101, 30), "key": "another"}
+    stale = {**make_result("baseline", 101, 30), "key": "another"}
     (tmp_path / "baseline-seed101.json").write_text(json.dumps(stale))
     monkeypatch.setattr(report, "FULL", FULL._replace(results=tmp_path))
     text = dict(parts(load(tmp_path), {}))["runs"]
-    assert "1 are of earlier settings" in text
+    assert "1 have earlier settings" in text
 
 
 def test_bands_have_a_row_each_with_what_chance_gives():
@@ -128,7 +128,7 @@ def test_pictures_are_drawn_of_what_there_is(tmp_path):
     results = results_of(baseline=[30, 32], embedded_gaussian=[80], distance_baseline=[30])
     assert [path.name for path in draw(results, tmp_path, reach)] == [CURVES, DISTANCE]
     assert (tmp_path / CURVES).stat().st_size > 5000 and (tmp_path / DISTANCE).exists()
-    assert f"]({CURVES})" in dict(parts(results, PACE))["G"]
+    assert f"]({CURVES})" in dict(parts(results, SECONDS))["G"]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_what_is_there_is_not_trained_again(monkeypatch, trained, capsys):
     assert re.search(told, capsys.readouterr().out)
     run_main(monkeypatch, "--only", "F")
     assert len(trained) == 6
-    assert "6 runs are there, 0 to do" in capsys.readouterr().out
+    assert "6 runs are done, 0 to do" in capsys.readouterr().out
 
 
 def test_a_missing_or_stale_result_is_made_anew(monkeypatch, trained, folders, capsys):

@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog
 from pycocotools.coco import COCO
 from pycocotools.mask import encode
 
-from benchmarks.evidence.evaluate import Found, once
+from benchmarks.evidence.evaluate import Detections, drop_duplicates
 from benchmarks.evidence.runs import RUNS, register
 from benchmarks.evidence.sweep import state
 from benchmarks.evidence.train import build, perform
@@ -86,7 +86,7 @@ def test_a_block_that_starts_anew_is_an_identity_in_a_trained_model(tiny, folder
 
 
 def found_on(relay, folder, category_of):
-    """A Found of perfect boxes and masks, each with the category that a function gives it."""
+    """Detections with perfect boxes and masks, each with the category that a function gives it."""
     name = register(relay, "val")
     DatasetCatalog.get(name)  # writes the images
     truth = COCO(str(cache_folder(relay) / "val.json"))
@@ -103,7 +103,7 @@ def found_on(relay, folder, category_of):
     cfg = RUNS["baseline"].config(1).clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = str(folder)
-    return Found(cfg, name)
+    return Detections(cfg, name)
 
 
 ANY = Relay(height=64, width=256, signal=24, place="any", train=0, val=40)
@@ -162,14 +162,14 @@ def test_keypoints_are_located_whichever_end_is_taken_for_the_head(
     cfg = RUNS["keypoints_far_baseline"].config(1).clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = str(tmp_path)
-    found = Found(cfg, name)
+    found = Detections(cfg, name)
     assert found.located() == {"keypoint": located}
     assert right is None or found.right() == right
 
 
 def test_finding_nothing_is_an_ap_of_zero(tmp_path):
     found = found_on(ANY, tmp_path, lambda a: 1)
-    found.all = found.once = []
+    found.all = found.unique = []
     assert found.located() == {"box": 0, "mask": 0} and found.right() == 0
     assert found.by_distance((0, 400))[0]["ap"] == {"box": 0, "mask": 0}
 
@@ -180,4 +180,4 @@ def test_of_detections_of_one_thing_the_surest_is_kept():
         return {"image_id": image, "bbox": box, "score": score, "category_id": category}
 
     kept = [detection(1, 0, 0.9), detection(1, 50, 0.4, 2), detection(2, 0, 0.1)]
-    assert once([kept[0], detection(1, 1, 0.8, 3), *kept[1:]]) == kept
+    assert drop_duplicates([kept[0], detection(1, 1, 0.8, 3), *kept[1:]]) == kept

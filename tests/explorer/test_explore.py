@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from helpers import ROOT, load_tool
-from thin import BASELINE, CONFIG, THIN
+from thin_models import BASELINE, CONFIG, THIN
 
 from nl_detectron.errors import UsageError
 from nl_detectron.explorer.server import serve_page

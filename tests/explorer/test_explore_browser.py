@@ -20,7 +20,7 @@ import pytest
 import torch
 from helpers import randomise
 from PIL import Image
-from thin import CONFIG, THIN
+from thin_models import CONFIG, THIN
 
 from nl_detectron.engine import load_config
 from nl_detectron.modeling import build_model, find_blocks

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from coco_files import FILES, catalogues_left_alone, sound_content, write
+from coco_files import FILES, restore_catalogues, valid_content, write
 from PIL import Image
-from thin import CONFIG, THIN, make_explorer
+from thin_models import CONFIG, THIN, make_explorer
 
 from nl_detectron.attention import record_attention
 from nl_detectron.errors import UsageError
@@ -51,9 +51,9 @@ def test_an_image_that_the_model_cannot_take_is_refused(tmp_path):
 
 
 def test_own_data_gives_images_and_names(tmp_path):
-    content = sound_content()
+    content = valid_content()
     content["categories"].append({"id": 8, "name": "ibis"})  # three, as the model
-    with catalogues_left_alone():
+    with restore_catalogues():
         data = write(tmp_path, content, "birds_val")
         model = load_explorer_model(CONFIG, THIN, [data])
         assert [p.name for p in list_dataset_images(model.data_set)] == list(FILES)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from thin import CONFIG, IN_HEAD, KEYPOINTS, thin_model
+from thin_models import CONFIG, IN_HEAD, KEYPOINTS, thin_model
 
 from nl_detectron.attention import forms_of, record_attention
 from nl_detectron.explorer.rendering import choose_first_point, describe_form

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from thin import CONFIG, IN_HEAD, KEYPOINTS, THIN, make_explorer, thin_model
+from thin_models import CONFIG, IN_HEAD, KEYPOINTS, THIN, make_explorer, thin_model
 
 from nl_detectron.attention import forms_of, record_attention
 from nl_detectron.explorer.models import load_explorer_model

@@ -7,7 +7,7 @@ from helpers import (
     build,
     detections,
     losses,
-    made_up_batch,
+    make_batch,
     nonlocal_tensors,
     thin_cfg,
 )
@@ -46,7 +46,7 @@ def test_a_twins_weights_load_whole_and_a_step_moves_the_blocks(name, tmp_path):
     assert set(checkpointer.fresh) == nonlocal_tensors(model)
     assert list(checkpointer.unused) == []
 
-    batch = made_up_batch()
+    batch = make_batch()
     found = detections(model, batch)
     assert_equal(found, detections(baseline, batch))
     assert all(value.numel() for value in found.values())  # else nothing was compared

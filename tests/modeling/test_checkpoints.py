@@ -10,7 +10,7 @@ from helpers import (
     build,
     detections,
     losses,
-    made_up_batch,
+    make_batch,
     nonlocal_tensors,
     randomise,
     tiny_cfg,
@@ -116,7 +116,7 @@ def test_baselines_checkpoint_leaves_only_the_blocks_fresh(name, file, tmp_path)
         full = next(n for n in loaded if n.endswith(tensor))
         assert torch.equal(loaded[full], trained.state_dict()[full]), tensor
 
-    batch = made_up_batch()
+    batch = make_batch()
     assert_equal(losses(model, batch), losses(baseline, batch))
     ours, theirs = detections(model, batch), detections(baseline, batch)
     assert_equal(ours, theirs)
@@ -135,7 +135,7 @@ def test_blocks_with_a_norm_change_no_output_either(norm):
     cfg = tiny_cfg()
     baseline = build(cfg, seed=1)
     model = build(with_blocks(cfg, ["res3.*", "res4.-2"], NORM=norm), seed=1)
-    batch = made_up_batch()
+    batch = make_batch()
     assert_equal(losses(model, batch), losses(baseline, batch))
     found = detections(model, batch)
     assert_equal(found, detections(baseline, batch))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
-from helpers import losses, made_up_batch, randomise, tiny_cfg, with_blocks
+from helpers import losses, make_batch, randomise, tiny_cfg, with_blocks
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,7 +24,7 @@ def test_block_in_a_frozen_stage_stays_trainable(norm):
     for block in blocks:
         assert not any(isinstance(m, FrozenBatchNorm2d) for m in block.modules())
 
-    sum(losses(model, made_up_batch()).values()).backward()
+    sum(losses(model, make_batch()).values()).backward()
     for block in blocks:
         last = block.norm if norm else block.w_z
         assert last.weight.grad.abs().max() > 0
@@ -77,7 +77,7 @@ def test_distributed_training_finds_no_unused_parameter(process_group, task, hea
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9
     )
-    batch = made_up_batch()
+    batch = make_batch()
     for _ in range(2):  # DDP tells of the first step's unused parameters in the second
         optimizer.zero_grad()
         sum(losses(ddp, batch).values()).backward()
@@ -92,8 +92,8 @@ def test_distributed_training_finds_no_unused_parameter(process_group, task, hea
 def test_image_alone_is_not_padded(arch, size):
     # so that at inference, with batches of one, no padding takes part (FPN: sides of whole 32s)
     model = build_model(with_blocks(tiny_cfg(arch)))
-    alone = model.preprocess_image(made_up_batch([size])).tensor
+    alone = model.preprocess_image(make_batch([size])).tensor
     assert alone.shape[2:] == size
-    with_a_larger = model.preprocess_image(made_up_batch([size, (128, 128)])).tensor
+    with_a_larger = model.preprocess_image(make_batch([size, (128, 128)])).tensor
     assert with_a_larger.shape[2:] == (128, 128)
     assert not with_a_larger[0, :, size[0] :].any()  # zeros, which the blocks see

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pycocotools.mask
 import pytest
-from coco_files import catalogues_left_alone, sound_content, word, write
+from coco_files import dataset_argument, restore_catalogues, valid_content, write
 from detectron2.engine import DefaultPredictor
 from media import CONFIGS, SURE, is_blank, list_names, save_image
 from PIL import Image
@@ -100,11 +100,11 @@ def test_classes_without_names_have_numbers(run, tmp_path, capsys):
 
 
 def test_classes_of_own_data_have_its_names(run, tmp_path, capsys):
-    content = sound_content()
+    content = valid_content()
     content["categories"].append({"id": 8, "name": "ibis"})  # three, as the model
     data = write(tmp_path, content, "birds_val")
-    with catalogues_left_alone():
-        words = ("--input", tmp_path / "images" / "a.png", "--dataset", word(data))
+    with restore_catalogues():
+        words = ("--input", tmp_path / "images" / "a.png", "--dataset", dataset_argument(data))
         code, [line] = run(*words, least="0")
     assert code == 0
     assert line["detections"]

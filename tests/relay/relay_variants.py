@@ -40,7 +40,7 @@ def drawn(relay, number=40):
     return [(pixels, a) for pixels, annotations in pictures(relay, number) for a in annotations]
 
 
-def told_by(pixels, annotation):
+def read_signal(pixels, annotation):
     """The colour of the signal, and the patch (h, w, 3)."""
     x, y, w, h = annotation["signal"]
     patch = pixels[y : y + h, x : x + w]

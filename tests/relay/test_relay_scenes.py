@@ -17,7 +17,7 @@ from relay_variants import (
     ends,
     every_variant,
     polygon,
-    told_by,
+    read_signal,
     variants,
 )
 
@@ -122,7 +122,7 @@ def test_the_drawn_object_lies_where_its_polygon_says(relay):
 def test_the_signal_shows_class_or_head(relay):
     told = set()
     for pixels, annotation in drawn(relay):
-        colour, _ = told_by(pixels, annotation)
+        colour, _ = read_signal(pixels, annotation)
         if relay.keypoints:
             head, _, tail = ends(annotation)
             assert annotation["category_id"] == 1
@@ -140,7 +140,7 @@ def test_the_signal_lies_in_the_opposite_corner(relay):
         x, y, w, h = annotation["signal"]
         assert (w, h) == (relay.signal, relay.signal)
         assert 0 <= min(x, y) and x + w <= relay.width and y + h <= relay.height
-        colour, patch = told_by(pixels, annotation)
+        colour, patch = read_signal(pixels, annotation)
         np.testing.assert_allclose(patch.reshape(-1, 3).mean(axis=0), COLOURS[colour], atol=4)
 
         low, high = polygon(annotation).min(axis=0), polygon(annotation).max(axis=0)

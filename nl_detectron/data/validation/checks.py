@@ -145,12 +145,12 @@ def _check_file(path: str, size: tuple[int, int]) -> str | None:
     if not PathManager.isfile(path):
         return "missing image"
     try:
-        found = read_image(path, "BGR").shape[:2]
+        actual = read_image(path, "BGR").shape[:2]
     except Exception:  # Pillow's formats raise different types
         return "unreadable image"
-    if found == size:
+    if actual == size:
         return None
-    return "width and height swapped" if found == size[::-1] else "wrong image size"
+    return "width and height swapped" if actual == size[::-1] else "wrong image size"
 
 
 def _check_box(box: object, height: int, width: int) -> Iterator[str]:
@@ -207,7 +207,7 @@ def _check_keypoints(annotation: dict, count: int, height: int, width: int) -> I
 
 
 def is_polygon(numbers: list) -> bool:
-    """Whether numbers are at least three points x, y, as Detectron2 requires."""
+    """Whether a list of numbers is at least three points x, y, as Detectron2 requires."""
     return len(numbers) >= 6 and len(numbers) % 2 == 0
 
 

@@ -63,10 +63,10 @@ def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
     categories = {category["id"]: category for category in content["categories"]}
     numbers = {category: i for i, category in enumerate(sorted(categories))}
     for annotation in content["annotations"]:
-        found = [
+        issues = [
             ISSUE_TYPES[k] for k in check_annotation(annotation, images, categories, masks=True)
         ]
-        broken = {kind.scope for kind in found if kind.severity == "error"}
+        broken = {kind.scope for kind in issues if kind.severity == "error"}
         if "all" in broken or annotation["image_id"] not in images:
             continue
         record = {

@@ -11,7 +11,7 @@ from .issues import ISSUE_TYPES, Finding, worst_severity
 
 
 def format_info(info: DatasetInfo) -> str:
-    """What a data set contains, in a line."""
+    """The contents of a data set in one line."""
     return (
         f"{info.images:,} image(s), {info.annotations:,} annotation(s), {len(info.classes):,} "
         f"class(es), {'masks' if info.masks else 'no masks'}, {len(info.keypoints)} keypoint(s)"
@@ -19,7 +19,7 @@ def format_info(info: DatasetInfo) -> str:
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """A row for each finding: severity, kind, count, meaning and the first places."""
+    """A table with a row for each finding: severity, kind, count, meaning and the first places."""
     if not findings:
         return "Nothing is wrong."
     rows = [
@@ -39,13 +39,13 @@ def format_findings(findings: Sequence[Finding]) -> str:
 def report_as_json(
     annotations: Path, images: Path, info: DatasetInfo, findings: Sequence[Finding]
 ) -> dict[str, Any]:
-    """The same for a program.
+    """The contents of a data set and its findings, as a dict that can be written as JSON.
 
     Args:
         annotations: the annotation file.
         images: the image folder.
-        info: contents of the file.
-        findings: what is wrong.
+        info: contents of the annotation file.
+        findings: issues that were found.
     """
     return {
         "annotations": str(annotations),

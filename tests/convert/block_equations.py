@@ -1,4 +1,4 @@
-"""Blocks of others: random weights in their names, and what they compute, from its equations."""
+"""Non-local blocks of other projects, written from their equations, with random weights."""
 
 import itertools
 
@@ -11,12 +11,12 @@ from nl_detectron.layers import NonLocalBlock
 
 WINDOWS = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}
 POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-POWERS = {"divided": -0.5, "none": 0, "multiplied": 0.5}  # of D, which scores are multiplied by
+POWERS = {"divided": -0.5, "none": 0, "multiplied": 0.5}  # scores are multiplied by D to this power
 EMBEDDED, DOT = "embedded_gaussian", "dot_product"
 
 
-def weights(form: str, norm: str, channels: int = 8, inner: int = 4) -> dict[str, Tensor]:
-    """Random tensors of a block in float64; all biases are there, and no kernel has a shape yet."""
+def make_weights(form: str, norm: str, channels: int = 8, inner: int = 4) -> dict[str, Tensor]:
+    """Random float64 tensors of a block, with all biases, and with convs as matrices."""
     convs = {"g": (inner, channels), "out": (channels, inner)}
     if form != "gaussian":
         convs |= {"theta": (inner, channels), "phi": (inner, channels)}
@@ -31,7 +31,7 @@ def weights(form: str, norm: str, channels: int = 8, inner: int = 4) -> dict[str
     return {name: tensor.double() for name, tensor in made.items()}
 
 
-def block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scale: str, norm: str):
+def compute_block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scale: str, norm: str):
     """z of x (B,C,S); ``pooled`` is before, after or none, ``scale`` a key of ``POWERS``."""
     space = x.dim() - 2
 
@@ -50,9 +50,9 @@ def block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scale: str, n
     theta, phi, g = theta.flatten(2), phi.flatten(2), g.flatten(2)
     if form == "concatenation":
         inner = theta.shape[1]
-        of_theta = torch.einsum("d,bdn->bn", p["f.w"][:inner], theta)
-        of_phi = torch.einsum("d,bdm->bm", p["f.w"][inner:], phi)
-        f = torch.relu(of_theta[:, :, None] + of_phi[:, None, :])
+        theta_part = torch.einsum("d,bdn->bn", p["f.w"][:inner], theta)
+        phi_part = torch.einsum("d,bdm->bm", p["f.w"][inner:], phi)
+        f = torch.relu(theta_part[:, :, None] + phi_part[:, None, :])
     else:
         f = torch.einsum("bdn,bdm->bnm", theta, phi)
     if form in (EMBEDDED, "gaussian"):
@@ -71,22 +71,22 @@ def block(x: Tensor, p: dict[str, Tensor], form: str, pooled: str, scale: str, n
     return x + z
 
 
-def named(p: dict[str, Tensor], source: str, pooled: str, norm: str, ndim: int):
-    """The tensors of :func:`weights` in a source's names and shapes, behind a block's own name."""
+def rename_tensors(p: dict[str, Tensor], source: str, pooled: str, norm: str, ndim: int):
+    """Give the tensors of :func:`make_weights` a source's names within a block, and its shapes."""
     conv, batch_norm = {
         "mmcv": (("{}.conv.weight", "{}.conv.bias"), f"conv_out.{norm.lower()}."),
         "slowfast": (("conv_{}.weight", "conv_{}.bias"), "bn."),
         "pytorchvideo": (("conv_{}.weight", "conv_{}.bias"), "norm."),
         "caffe2": (("{}_w", "{}_b"), "bn_"),
     }[source]
-    of_norm = {"scale": "weight", "shift": "bias", "mean": "running_mean", "var": "running_var"}
+    norms = {"scale": "weight", "shift": "bias", "mean": "running_mean", "var": "running_var"}
     if source == "caffe2":
-        of_norm = {"scale": "s", "shift": "b", "mean": "rm", "var": "riv"}
+        norms = {"scale": "s", "shift": "b", "mean": "rm", "var": "riv"}
     result = {}
     for name, tensor in p.items():
         layer, kind = name.split(".")
         if layer == "norm":
-            result[batch_norm + of_norm[kind]] = tensor
+            result[batch_norm + norms[kind]] = tensor
             continue
         if source == "mmcv":
             layer = {"out": "conv_out", "f": "concat_project"}.get(layer, layer)
@@ -119,13 +119,13 @@ def cases():
 
 
 def source_of(project: str) -> str:
-    """The ``--source`` that takes a project's names."""
+    """The ``--source`` for a project's names."""
     other = {"pytorchvideo": "slowfast", "mmdetection before #1528": "mmcv"}
     return other.get(project, project)
 
 
-def converted(tensors: dict[str, Tensor], source: str, ndim: int, **given) -> NonLocalBlock:
-    """Our block of a source's tensors, in float64 and in evaluation."""
+def convert(tensors: dict[str, Tensor], source: str, ndim: int, **given) -> NonLocalBlock:
+    """Convert a source's tensors to our block, in float64 and evaluation mode."""
     state, options = convert_block(tensors, source, ndim=ndim, **given)
     ours = NonLocalBlock(**options, ndim=ndim).double().eval()
     ours.load_state_dict(state)
@@ -140,11 +140,11 @@ def difference(case: tuple, ndim: int | None = None) -> tuple[float, float]:
     project, form, pooled, scale, norm, theirs = case
     source, ndim = source_of(project), ndim or theirs
     channels = 64 if norm == "GN" else 8
-    p = weights(form, norm, channels, inner=3)
+    p = make_weights(form, norm, channels, inner=3)
     if source == "mmcv" and norm:
         del p["out.b"]  # as mmcv has it
     x = torch.randn(2, channels, *(3, 5, 6)[-theirs:] if ndim == theirs else (1, 5, 6)).double()
-    z = block(x, p, form, pooled, scale, norm)
+    z = compute_block(x, p, form, pooled, scale, norm)
     given = {
         "pairwise": form if form in (EMBEDDED, DOT) else None,
         "scale": scale if form == EMBEDDED else None,
@@ -155,7 +155,7 @@ def difference(case: tuple, ndim: int | None = None) -> tuple[float, float]:
     else:
         given["subsample"] = pooled
     names = project if project == "pytorchvideo" else source
-    ours = converted(named(p, names, pooled, norm, theirs), source, ndim, **given)
+    ours = convert(rename_tensors(p, names, pooled, norm, theirs), source, ndim, **given)
     with torch.no_grad():
         our_z = ours(x if ndim == theirs else x.squeeze(2)).reshape_as(z)
     return (our_z - z).abs().max().item(), (z - x).abs().max().item()

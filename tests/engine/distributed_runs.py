@@ -1,4 +1,4 @@
-"""What the processes of test_distributed.py run. It is a file of its own, which they can import."""
+"""Functions that the processes of test_distributed.py import and run."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
-from helpers import build, made_up_batch, pass_on, randomise, tiny_cfg, with_blocks
+from helpers import build, make_batch, randomise, randomise_norms, tiny_cfg, with_blocks
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -118,7 +118,7 @@ def write_weights(folder: Path) -> None:
         ("yaml", Trainer.build_model(yaml_config(folder))),
         ("lazy", Trainer.build_model(lazy_config(folder))),
     ):
-        pass_on(model)
+        randomise_norms(model)
         for block in find_blocks(model).values():
             randomise(block, std=0.03)  # a saturated softmax would amplify rounding
         torch.save({"model": model.state_dict()}, folder / f"{kind}.pth")
@@ -169,7 +169,7 @@ COUNTS = [(1, 3), (1, 0)]  # objects in the images of the two processes
 
 def images(counts: tuple[int, int]) -> list[dict]:
     torch.manual_seed(0)
-    batch = made_up_batch([(64, 64), (64, 64)])
+    batch = make_batch([(64, 64), (64, 64)])
     for image, count in zip(batch, counts, strict=True):
         image["instances"] = image["instances"][torch.zeros(count, dtype=torch.long)]
     return batch

@@ -1,15 +1,15 @@
-"""Whole checkpoints in the names of others, and what their tensors do not show."""
+"""Checkpoints with the names of other projects, and the options that their tensors do not show."""
 
 import numpy as np
 import torch
-from elsewhere import EMBEDDED, named, weights
+from block_equations import EMBEDDED, make_weights, rename_tensors
 
 SLOWFAST = {"pairwise": EMBEDDED, "pool": (1, 2, 2)}
 CAFFE2 = {"pairwise": EMBEDDED, "subsample": "before", "scale": "divided"}
 MMCV = {"pairwise": EMBEDDED, "scale": "none"}
 
 
-def of_slowfast(name: str) -> str:
+def slowfast_name(name: str) -> str:
     """SlowFast's name of a tensor of torchvision's ResNet."""
     if not name.startswith("layer"):
         return f"s1.pathway0_stem.{name.replace('1.', '.')}"
@@ -23,14 +23,14 @@ def of_slowfast(name: str) -> str:
     return f"s{int(layer[-1]) + 1}.pathway0_res{index}.{part}.{kind}"
 
 
-def of_source(source: str, resnet: dict, blocks: dict[str, dict]) -> dict:
-    """A checkpoint with a ResNet and blocks after ``layer3.0`` and so on."""
+def make_checkpoint(source: str, resnet: dict, blocks: dict[str, dict]) -> dict:
+    """A checkpoint of a source with a ResNet, and blocks after ``layer3.0`` and so on."""
     found = {}
     for name, tensor in resnet.items():
         if source == "slowfast" and tensor.dim() == 4:
             tensor = tensor.unsqueeze(2)
         if not name.startswith("fc."):
-            found[of_slowfast(name) if source == "slowfast" else f"backbone.{name}"] = tensor
+            found[slowfast_name(name) if source == "slowfast" else f"backbone.{name}"] = tensor
     for place, tensors in blocks.items():
         layer, index = int(place[5]), place[7:]
         name = {
@@ -42,18 +42,20 @@ def of_source(source: str, resnet: dict, blocks: dict[str, dict]) -> dict:
 
 
 def caffe2_blobs(**more) -> dict[str, np.ndarray]:
-    p = weights(EMBEDDED, "BN", 128, 64)
-    blobs = {f"nonlocal_conv4_5_{k}": t for k, t in named(p, "caffe2", "", "BN", 3).items()}
+    p = make_weights(EMBEDDED, "BN", 128, 64)
+    blobs = {
+        f"nonlocal_conv4_5_{k}": t for k, t in rename_tensors(p, "caffe2", "", "BN", 3).items()
+    }
     blobs["nonlocal_conv4_5_theta_w_momentum"] = blobs["nonlocal_conv4_5_theta_w"]
     blobs |= {"res4_5_branch2a_w": torch.ones(2, 2, 3, 1, 1), "pred_w": torch.ones(4, 2)}
     return {name: t.numpy() for name, t in blobs.items()} | more
 
 
-def slow(name="s4.pathway0_nonlocal5", form=EMBEDDED, norm="BN", inner=4) -> dict:
-    p = weights(form, norm, 8, inner)
-    return {f"{name}.{key}": t for key, t in named(p, "slowfast", "", norm, 3).items()}
+def slowfast_block(name="s4.pathway0_nonlocal5", form=EMBEDDED, norm="BN", inner=4) -> dict:
+    p = make_weights(form, norm, 8, inner)
+    return {f"{name}.{key}": t for key, t in rename_tensors(p, "slowfast", "", norm, 3).items()}
 
 
-def lone(name: str, pooled="none") -> dict:
-    tensors = named(weights(EMBEDDED, ""), "mmcv", pooled, "", 2)
+def mmcv_block(name: str, pooled="none") -> dict:
+    tensors = rename_tensors(make_weights(EMBEDDED, ""), "mmcv", pooled, "", 2)
     return {f"{name}{key}": tensor for key, tensor in tensors.items()}
