@@ -42,6 +42,7 @@ def choose_device(device: str, explicit: bool, key: str) -> str:
         return device
     if explicit:
         raise UsageError(
-            f"{key} is {device}, but torch sees no CUDA device; set {key} to cpu, or fix the driver"
+            f"{key} is {device}, but torch sees no CUDA device; set {key} cpu, or check the NVIDIA "
+            "driver"
         )
     return "cpu"
