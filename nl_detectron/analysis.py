@@ -94,12 +94,18 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
         cfg: config of the model.
         height, width: image size in pixels, padded to the backbone's ``size_divisibility``.
         device: cpu or cuda. It decides how sums are computed and thus what is kept for the backward
-            pass. With cuda, no GPU is needed.
+            pass. With cuda, no GPU is needed from torch 2.14 on.
 
     Raises:
         UsageError: the config describes no model, or another one than Faster, Mask, Keypoint or
-            Cascade R-CNN, Panoptic FPN or RetinaNet, or the image is too small.
+            Cascade R-CNN, Panoptic FPN or RetinaNet, the image is too small, or this torch needs a
+            GPU for the device.
     """
+    if device == "cuda" and not knows_fake_cuda():
+        raise UsageError(
+            f"device cuda: torch {torch.__version__} counts for a GPU only where it sees one; use "
+            "torch 2.14 or newer, or device cpu"
+        )
     if min(height, width) < SMALLEST:
         raise UsageError(
             f"image: expected at least {SMALLEST} pixels per side, got {height} x {width}"
@@ -155,6 +161,11 @@ def count_flops() -> Iterator[Callable[[], int]]:
     }
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
         yield lambda: counter.get_total_flops() // 2
+
+
+def knows_fake_cuda() -> bool:
+    """Whether fake CUDA tensors can be computed with: torch 2.8 asks the driver for a stream."""
+    return torch.cuda.is_available() or torch.__version__ >= (2, 14)
 
 
 class FusedAttention(TorchFunctionMode):

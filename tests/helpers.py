@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import FrozenBatchNorm2d
@@ -12,12 +13,14 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from nl_detectron import add_nonlocal_config
+from nl_detectron.analysis import knows_fake_cuda
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 WIDTH = 8  # of res2's bottleneck; a real ResNet has 64
+needs_fake_cuda = pytest.mark.skipif(not knows_fake_cuda(), reason="needs torch 2.14 or a GPU")
 
 
 def load_tool(name: str) -> ModuleType:

@@ -10,9 +10,10 @@ from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import keypoint_head
 from detectron2.structures import Instances
 from detectron2.utils.analysis import FlopCountAnalysis
-from helpers import thin_cfg, tiny_cfg, with_blocks
+from helpers import needs_fake_cuda, thin_cfg, tiny_cfg, with_blocks
 from torch import nn
 from torch.nn import functional as F
+from torch.torch_version import TorchVersion
 
 from nl_detectron.analysis import _forward, analyze, count_flops, count_saved
 from nl_detectron.engine import load_config
@@ -185,6 +186,14 @@ def test_fake_tensors_keep_what_real_ones_do(pairwise):
     assert analyze(cfg, 64, 96).figures.activations == total() > 0
 
 
+def test_a_torch_that_cannot_count_for_a_gpu_is_named(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"torch 2\.8\.0 counts .* use torch 2\.14 or newer"):
+        analyze(load_config(WITH_BLOCK), 64, 64, device="cuda")
+
+
+@needs_fake_cuda
 @pytest.mark.parametrize(
     "size, copies", [((800, 1344), 0), ((320, 320), 1)], ids=["dense", "fused"]
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from coco_files import dataset_argument, restore_catalogues, valid_content, write
-from helpers import load_tool
+from helpers import load_tool, needs_fake_cuda
 
 from nl_detectron.engine import build_on_meta, load_config
 from nl_detectron.errors import UsageError
@@ -60,6 +60,7 @@ def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
     assert model["blocks"][0]["figures"]["flops"] == 10_020_864_000
 
 
+@needs_fake_cuda
 def test_the_table_shows_what_a_gpu_keeps_beside(tool, tmp_path):
     file = tmp_path / "figures.json"
     words = "--size", 128, 128, "--device", "cuda", "--json", file

@@ -169,7 +169,8 @@ def test_a_backbone_is_exported_for_the_sizes_that_its_fpn_can_take(words, tmp_p
     export(tmp_path, words(MASK), "torch_export")
     first, *sizes = capsys.readouterr().out.splitlines()
     assert first.endswith(f"backbone.pt2: {BACKBONE}") and len(sizes) == 3
-    with pytest.raises(AssertionError, match="Guard failed"):
+    # PyTorch's error, which torch 2.8 had another kind and message for
+    with pytest.raises((AssertionError, RuntimeError), match=r"Guard failed|to be of the form 32"):
         FORMATS["torch_export"].read(tmp_path / "backbone.pt2")(torch.rand(1, 3, 160, 230))
 
 

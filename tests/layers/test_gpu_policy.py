@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from helpers import needs_fake_cuda
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -56,6 +57,7 @@ def half_products(monkeypatch):
     monkeypatch.setattr(torch, "baddbmm", lambda *_, out, **__: out)
 
 
+@needs_fake_cuda
 @pytest.mark.usefixtures("half_products")
 @pytest.mark.parametrize("shape", [RES4, RES3, ROIS], ids=["res4", "res3", "RoIs"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
@@ -80,6 +82,7 @@ def test_the_only_large_copy_is_that_of_x_into_channels_last_for_fused_attention
     assert contiguous == copied + always and channels_last == always
 
 
+@needs_fake_cuda
 @pytest.mark.parametrize("form", SOFTMAX)
 def test_fused_attention_gets_rows_and_never_cudnn(form, monkeypatch):
     calls = []
