@@ -49,7 +49,7 @@ def _find_problem(content: object) -> str:
     for category in content["categories"]:
         names = category.get("keypoints") or []
         if not (isinstance(category.get("id"), int) and isinstance(category.get("name"), str)):
-            return f"a category lacks a whole number as its id, or a name: {category}"
+            return f"a category lacks an integer id or a name: {category}"
         if not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
             return f"the keypoints of category {category['name']!r} are not a list of names"
     return ""
