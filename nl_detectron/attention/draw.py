@@ -127,12 +127,12 @@ def facts(record: AttentionRecord, attention: Attention) -> str:
 
     The object is the highest-scoring detection that contains the point.
     """
-    told = f"mean distance {mean_distance(attention):.0f} px"
+    summary = f"mean distance {mean_distance(attention):.0f} px"
     for box in record.instances.pred_boxes.tensor.tolist() if len(record.instances) else []:
         if holds(box, *attention.point):
             outside = max(1 - share(attention, box), 0.0)  # rounding: no "-0 %"
-            return f"{told}\n{100 * outside:.0f} % outside the object's box"
-    return told
+            return f"{summary}\n{100 * outside:.0f} % outside the object's box"
+    return summary
 
 
 def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:

@@ -34,8 +34,8 @@ def make_class_metadata(cfg: CfgNode, say: Callable[[str], None]) -> Metadata:
         kept["thing_classes"] = list(known.thing_classes)
     else:
         say(
-            f"warning: classes are told by number, for the model has {count} and the data "
-            f"set {name!r} names {named} here; --dataset names those of your own"
+            f"warning: classes are shown by number, because the model has {count} and the data "
+            f"set {name!r} names {named}; --dataset gives the names of your own data"
         )
     colours = known.get("thing_colors", ())
     if len(colours) != count:

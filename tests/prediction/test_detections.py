@@ -96,7 +96,7 @@ def test_classes_without_names_have_numbers(run, tmp_path, capsys):
     code, [line] = run("--input", path, more=("DATASETS.TEST", "('birds_val',)"))
     assert code == 0
     assert {row["class_name"] for row in line["detections"]} == {None}
-    assert "told by number" in capsys.readouterr().err
+    assert "shown by number" in capsys.readouterr().err
 
 
 def test_classes_of_own_data_have_its_names(run, tmp_path, capsys):
