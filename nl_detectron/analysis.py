@@ -165,7 +165,7 @@ def count_flops() -> Iterator[Callable[[], int]]:
 
 def knows_fake_cuda() -> bool:
     """Whether fake CUDA tensors can be computed with: torch 2.8 asks the driver for a stream."""
-    return torch.cuda.is_available() or torch.__version__ >= (2, 14)
+    return torch.cuda.is_available() or torch.__version__ >= "2.14"
 
 
 class FusedAttention(TorchFunctionMode):

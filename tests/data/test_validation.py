@@ -237,7 +237,7 @@ def test_every_kind_of_problem_is_tested():
         ),
         (
             '{"images": [{}], "annotations": [], "categories": [{"name": "a"}]}',
-            "lacks a whole number as its id",
+            "lacks an integer id",
         ),
         (
             '{"images": [{}], "annotations": [], '
