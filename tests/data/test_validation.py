@@ -231,7 +231,7 @@ def test_every_kind_of_problem_is_tested():
         ('{"images": [1], "annotations": [], "categories": []}', "images is not a list of objects"),
         ('{"images": [], "annotations": [], "categories": []}', "images is empty"),
         ('{"images": [{}], "annotations": [], "categories": []}', "categories is empty"),
-        ('{"images": [{}], "annotations": [], "categories": [{"id": 1}]}', "or its name"),
+        ('{"images": [{}], "annotations": [], "categories": [{"id": 1}]}', "or a name"),
         (
             '{"images": [{}], "annotations": [], "categories": [{"name": "a"}]}',
             "lacks a whole number as its id",

@@ -117,5 +117,5 @@ def test_the_device_is_cuda_where_there_is_one(monkeypatch):
 
 
 def test_a_cuda_device_asked_for_in_vain_is_refused(write):
-    assert "MODEL.DEVICE cpu" in refusal(str(DEMO), ["MODEL.DEVICE", "cuda:1"])
+    assert "MODEL.DEVICE to cpu" in refusal(str(DEMO), ["MODEL.DEVICE", "cuda:1"])
     assert "no CUDA device" in refusal(write(f"_BASE_: {DEMO}\nMODEL:\n  DEVICE: cuda\n"))
