@@ -91,7 +91,7 @@ def test_overrides_reach_both_but_for_those_of_blocks(tool):
         ([WITH_BLOCK, "--size", 16, 64], "at least 32 pixels per side, got 16 x 64"),
         ([WITH_BLOCK, "--json", "no/folder.json"], "expected a file in a folder that exists"),
         ([WITH_BLOCK, "--json", "."], "expected a file in a folder that exists"),
-        ([WITH_BLOCK, "MODEL.NONLOCAL"], "KEY VALUE pairs, got 1 words"),
+        ([WITH_BLOCK, "MODEL.NONLOCAL"], "expected KEY VALUE pairs, got an odd number"),
         ([WITH_BLOCK, "MODEL.NONLOCAL.PAIRWIZE", "x"], "did you mean MODEL.NONLOCAL.PAIRWISE"),
         ([WITH_BLOCK, "MODEL.NONLOCAL.PAIRWISE", "x"], f"{WITH_BLOCK}: .* describes no model"),
         (

@@ -75,7 +75,7 @@ def load_config(
         raise UsageError(f"{late[0]} comes after KEY VALUE overrides: give it before them")
     if len(opts) % 2:
         raise UsageError(
-            f"overrides are pairs of KEY VALUE, got {len(opts)} arguments: {' '.join(opts)}"
+            f"overrides: expected KEY VALUE pairs, got an odd number of items: {' '.join(opts)}"
         )
     known = set(config_keys(cfg))
     for key in opts[::2]:
