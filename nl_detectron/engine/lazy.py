@@ -19,7 +19,7 @@ from detectron2.solver import LRMultiplier
 from detectron2.solver.build import maybe_add_gradient_clipping
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ..data.coco_dataset import CocoDataset
@@ -203,7 +203,10 @@ def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer
     call.params.model = model
     if OmegaConf.select(cfg, "train.amp.enabled") and call.get("fused"):
         call.fused = False  # a fused step would unscale gradients itself, after they were clipped
-    return _instantiate(call)
+    optimizer = _instantiate(call)
+    for group in optimizer.param_groups:  # checkpoints hold them, and must hold plain values only
+        group.update({k: tuple(v) for k, v in group.items() if isinstance(v, ListConfig)})
+    return optimizer
 
 
 def clipped(

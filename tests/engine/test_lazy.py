@@ -13,6 +13,8 @@ from nl_detectron.modeling import find_blocks
 
 DEMO = ROOT / "configs" / "Demo" / "relay_mask_rcnn_nl.py"
 
+PLAIN = {bool, int, float, str, list, tuple, type(None)}
+
 
 @pytest.fixture(autouse=True)
 def no_cuda(monkeypatch):
@@ -54,6 +56,12 @@ def test_blocks_of_a_head_are_those_of_the_backbone_but_for_what_is_said(overrid
         512 // cfg.model.backbone.block.reduction
     }
     assert in_backbone.pairwise_name == cfg.model.backbone.block.pairwise
+
+
+def test_a_checkpoint_of_the_optimizer_has_plain_values():
+    run = lazy.describe_run(lazy.load_config(str(DEMO), []))
+    state = run.build_optimizer(run.build_model("cpu")).state_dict()
+    assert {type(v) for group in state["param_groups"] for v in group.values()} <= PLAIN
 
 
 def test_a_new_key_is_added_where_it_is_asked_for():

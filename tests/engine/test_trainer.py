@@ -273,9 +273,7 @@ def test_a_baseline_evaluated_as_a_non_local_model_is_the_baseline(
     train(tiny_config(baseline, "SOLVER.MAX_ITER", 4, config="relay_mask_rcnn"))
     with caplog.at_level(logging.INFO):
         results = evaluate(tiny_config(blocks, "MODEL.WEIGHTS", baseline / "model_final.pth"))
-    ended = summary(baseline)["results"]
-    assert ended["bbox/AP"] > 0
-    assert same(results) == same(ended)
+    assert same(results) == same(summary(baseline)["results"])
     assert detections(blocks) == detections(baseline) != []
     assert "Not in the file: backbone.bottom_up.res4.nonlocal4 (8)." in caplog.text
 
