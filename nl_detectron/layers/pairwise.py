@@ -77,9 +77,10 @@ class Pairwise(nn.Module):
         """Change the initial values of the block's convs, if the function needs it."""
 
     def transform_embeddings(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-        """What depends on all positions at once; the block applies it to theta and phi.
+        """Change theta (B,N,D) and phi (B,M,P) where the function needs all positions at once.
 
-        The other methods take its result, and compute each position i from its row of theta alone.
+        The block calls it first. The other methods take what it returns, and compute each position
+        i from its own row of theta.
         """
         return theta, phi
 
@@ -150,9 +151,8 @@ class Pairwise(nn.Module):
         )
         if not fits:
             raise ValueError(
-                f"expected theta (B,N,{self.channels}), phi (B,M,{self.phi_channels}) and g "
-                "(B,M,E), "
-                f"got {tuple(theta.shape)}, {tuple(phi.shape)} and {tuple(g.shape)}"
+                f"expected theta (B,N,{self.channels}), phi (B,M,{self.phi_channels}) "
+                f"and g (B,M,E), got {tuple(theta.shape)}, {tuple(phi.shape)} and {tuple(g.shape)}"
             )
 
     def extra_repr(self) -> str:
@@ -324,7 +324,7 @@ class GlobalContext(Pairwise):
 
 
 class Disentangled(EmbeddedGaussian):
-    """The sum of two softmaxes over j: of (theta_i - mean theta) . (phi_j - mean phi), and w . x_j.
+    """Softmax over j of (theta_i - mean theta) . (phi_j - mean phi), plus softmax over j of w . x_j.
 
     These are the whitened pairwise term and the unary term of Yin et al., "Disentangled Non-Local
     Neural Networks", ECCV 2020. Mean phi adds the same number to all scores of a position i, which
