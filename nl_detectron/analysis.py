@@ -164,7 +164,7 @@ def count_flops() -> Iterator[Callable[[], int]]:
 
 
 def knows_fake_cuda() -> bool:
-    """Whether PyTorch can compute with fake CUDA tensors. Version 2.8 needs a CUDA driver for it."""
+    """Whether PyTorch can compute with fake CUDA tensors. Version 2.8 needs a driver for it."""
     return torch.cuda.is_available() or torch.__version__ >= "2.14"
 
 

@@ -324,7 +324,7 @@ class GlobalContext(Pairwise):
 
 
 class Disentangled(EmbeddedGaussian):
-    """Softmax over j of (theta_i - mean theta) . (phi_j - mean phi), plus softmax over j of w . x_j.
+    """Softmax over j of (theta_i - mean theta) . (phi_j - mean phi), plus softmax of w . x_j.
 
     These are the whitened pairwise term and the unary term of Yin et al., "Disentangled Non-Local
     Neural Networks", ECCV 2020. Mean phi adds the same number to all scores of a position i, which
