@@ -208,8 +208,8 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "B": _rows(STAGES, s.THREE),
     "C": _rows(COUNTS, s.THREE),
     "D": {
-        **_rows(DEFAULT | {"pairwise_rate_1": "pairwise_rate_1"}, s.TEN),
-        **_rows(("block_rate_3", "no_warmup"), s.FIVE),
+        **_rows(DEFAULT, s.TEN),
+        **_rows(("pairwise_rate_1", "block_rate_3", "no_warmup"), s.FIVE),
         **_rows(tuple(CHOICES), s.THREE),
     },
     "E-far": _rows(HEADS, s.TEN, "keypoints_far_"),
