@@ -27,7 +27,7 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-detectron2.txt pypr
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --dev
 	@touch $@
 
-demo: $(STAMP) ## train Mask R-CNN with non-local blocks on the relay data set and draw what it sees
+demo: $(STAMP) ## train Mask R-CNN with non-local blocks on the relay data set and draw its predictions
 	$(DEMO)/relay_mask_rcnn_nl.yaml $(ARGS)
 
 demo-twin: $(STAMP) ## the same without non-local blocks, to compare
@@ -43,18 +43,18 @@ $(EXPLORE_STAMP): $(STAMP) requirements-explore.txt
 	$(PIP) -r requirements-explore.txt
 	@touch $@
 
-explore: $(EXPLORE_STAMP) ## a page that shows where blocks look, by default the demo's: ARGS="--config-file FILE ..."
+explore: $(EXPLORE_STAMP) ## a page that shows what blocks attend to, by default the demo's: ARGS="--config-file FILE ..."
 	$(BIN) tools/explore.py $(or $(ARGS),--config-file configs/Demo/relay_mask_rcnn_nl.yaml \
 		--opts MODEL.WEIGHTS output/relay_demo/relay_mask_rcnn_nl/seed1/model_final.pth)
 
-test: $(STAMP) ## run the tests and show which lines they miss
+test: $(STAMP) ## run the tests with coverage
 	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile \
 		--cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that take less than about two seconds each
 	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not several" $(ARGS)
 
-test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
+test-gpu: $(STAMP) ## run the tests that need a CUDA device
 	@cuda=$$($(BIN) -c 'import torch; print(torch.cuda.is_available())') || exit 1; \
 	if [ "$$cuda" = True ]; then $(BIN) -m pytest -m gpu $(ARGS); \
 	else echo "no CUDA device here: nothing to run"; fi
@@ -62,21 +62,21 @@ test-gpu: $(STAMP) ## run the tests that need a CUDA device, where there is one
 gpu-proof: $(STAMP) ## test and measure everything on a GPU into docs/gpu.md, in at most ten minutes
 	$(BIN) -W ignore -m benchmarks.gpu_proof $(ARGS)
 
-setup-browser: $(EXPLORE_STAMP) ## what the tests of that page need, besides Debian's chromium
+setup-browser: $(EXPLORE_STAMP) ## install what the explorer's browser tests need, besides Debian's chromium
 	$(PIP) "playwright>=1.64,<2"
 
 $(EXPORT_STAMP): $(STAMP) requirements-export.txt
 	$(PIP) -r requirements-export.txt
 	@touch $@
 
-setup-export: $(EXPORT_STAMP) ## what tools/export_model.py needs for ONNX, and its tests
+setup-export: $(EXPORT_STAMP) ## install what ONNX export and its tests need
 
 # The packages' own lists ask for a second OpenCV, which needs X11 libraries.
 $(PEERS_STAMP): $(STAMP) requirements-peers.txt
 	$(PIP) --no-deps -r requirements-peers.txt
 	@touch $@
 
-setup-peers: $(PEERS_STAMP) ## mmcv's and PyTorchVideo's blocks, which tests and benchmarks compare with
+setup-peers: $(PEERS_STAMP) ## install mmcv's and PyTorchVideo's blocks, which tests and benchmarks compare with
 
 bench: $(PEERS_STAMP) ## measure everything into benchmarks/results.md, in under 25 minutes on two cores
 	$(BIN) -W ignore -m benchmarks.run $(ARGS)
@@ -85,7 +85,7 @@ bench: $(PEERS_STAMP) ## measure everything into benchmarks/results.md, in under
 bench-report: $(STAMP) ## make benchmarks/results.md and its plot from benchmarks/results/*.json
 	$(BIN) -m benchmarks.report $(ARGS)
 
-evidence: $(STAMP) ## train the runs of docs/evidence.md that are missing (hours; it may be stopped) and tell of all
+evidence: $(STAMP) ## train the runs of docs/evidence.md that are missing (hours; it may be stopped), and make the page
 	$(BIN) -W ignore -m benchmarks.evidence.sweep $(ARGS)
 	$(BIN) -W ignore -m benchmarks.evidence.report
 

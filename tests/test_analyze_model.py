@@ -100,7 +100,7 @@ def test_overrides_reach_both_but_for_those_of_blocks(tool):
         ),
     ],
 )
-def test_a_users_mistake_is_told(tool, tmp_path, monkeypatch, words, message):
+def test_a_users_mistake_is_reported(tool, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
         tool("--config-file", *words)

@@ -136,7 +136,7 @@ def test_processes_are_forked_before_cuda_starts():
 @pytest.mark.parametrize(
     ("way", "message"), [("fail", r"^RuntimeError: no such thing$"), ("kill", "exit code -9")]
 )
-def test_what_goes_wrong_in_a_fresh_process_is_told(way, message):
+def test_what_goes_wrong_in_a_fresh_process_is_reported(way, message):
     with pytest.raises(fresh.Failed, match=message):
         fresh.measure(__name__, way, {"small": False})
 

@@ -36,7 +36,7 @@ def test_sound_data_has_a_line_of_what_it_is_and_exit_code_0(check, capsys):
     assert output.endswith("Nothing is wrong.\n")
 
 
-def test_warnings_and_errors_are_told_and_decide_the_exit_code(check, tmp_path, capsys):
+def test_warnings_and_errors_are_reported_and_decide_the_exit_code(check, tmp_path, capsys):
     content = valid_content()
     content["annotations"][0]["bbox"] = [90, 10, 40, 30]
     assert check(content) == 1
@@ -55,7 +55,7 @@ def test_warnings_and_errors_are_told_and_decide_the_exit_code(check, tmp_path, 
     assert report["problems"][0]["first"] == ["gone.png"] and report["problems"][0]["count"] == 1
 
 
-def test_what_is_not_there_is_told_before_any_work(check, tmp_path, capsys):
+def test_what_is_not_there_is_reported_before_any_work(check, tmp_path, capsys):
     file = tmp_path / "birds_train.json"
     for words in (
         [file, tmp_path / "nowhere"],
@@ -108,7 +108,7 @@ def test_a_sheet_shows_rare_classes_first(tmp_path):
     assert titles[:3] == ["a.png", "c19.png", "b.png"]
 
 
-def test_a_sheet_of_nothing_that_can_be_read_is_told(tmp_path, check, capsys):
+def test_a_sheet_of_nothing_that_can_be_read_is_reported(tmp_path, check, capsys):
     data = write(tmp_path, valid_content())
     for name in FILES:
         (tmp_path / "images" / name).write_text("")

@@ -233,7 +233,7 @@ def test_a_missing_package_is_named(words, tmp_path, monkeypatch):
         export(tmp_path, words(MASK), "onnx")
 
 
-def test_an_image_that_is_none_is_told(words, tmp_path):
+def test_an_image_that_is_none_is_reported(words, tmp_path):
     (tmp_path / "image.png").write_text("text")
     with pytest.raises(UsageError, match=r"image\.png: cannot be read"):
         export(tmp_path, words(MASK), "torchscript", "--image", str(tmp_path / "image.png"))

@@ -133,7 +133,7 @@ def test_a_config_is_found_by_its_name(suffix):
         ("nothing/of_the_kind", "'nothing/of_the_kind' is not a config of the model zoo$"),
     ],
 )
-def test_an_unknown_name_is_told_with_those_near_it(name, message):
+def test_an_unknown_name_is_reported_with_those_near_it(name, message):
     with pytest.raises(UsageError, match=message):
         model_zoo.get(name)
 
@@ -232,13 +232,13 @@ def test_a_checkpoint_of_another_model_is_refused(own_index, tmp_path):
         ("a: b: c", "is not YAML: mapping values are not allowed here"),
     ],
 )
-def test_what_is_no_index_is_told(own_index, text, message):
+def test_what_is_no_index_is_reported(own_index, text, message):
     own_index(text)
     with pytest.raises(UsageError, match=message):
         model_zoo.get_checkpoint_url(f"{MASK}_1x")
 
 
-def test_an_index_that_is_not_there_is_told(monkeypatch):
+def test_an_index_that_is_not_there_is_reported(monkeypatch):
     monkeypatch.setenv(OWN, "nowhere/index.yaml")
     with pytest.raises(UsageError, match=r"'nowhere/index.yaml' of a model zoo cannot be read"):
         model_zoo.get_checkpoint_url(f"{MASK}_1x")

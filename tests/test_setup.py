@@ -107,7 +107,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_an_old_python_is_told_what_is_needed_and_what_to_do():
+def test_an_old_python_is_reported_what_is_needed_and_what_to_do():
     message = setup_env.python_problem((3, 9, 18, "final", 0), "/usr/bin/python3")
     assert "3.10 or newer" in message
     assert "/usr/bin/python3 is Python 3.9.18" in message
@@ -244,7 +244,7 @@ def test_an_unfinished_environment_of_ours_is_made_again(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == [setup_env.MARKER]
 
 
-def test_a_python_without_ensurepip_is_told_which_package_to_get(tmp_path, monkeypatch, capsys):
+def test_a_python_without_ensurepip_is_reported_which_package_to_get(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert setup_env.main(["--venv", str(tmp_path / "new")]) == 1
     assert "apt install python3-venv" in capsys.readouterr().err

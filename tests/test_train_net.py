@@ -69,10 +69,10 @@ def test_a_mistake_is_one_line_and_an_exit_code(process):
     done = process(SCRIPT, "--config-file", DEMO, "MODEL.NONLOCAL.BACKBONE.AFTER", "['res9.0']")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("train_net.py: error: ")]
-    assert len(told) == 1
-    assert done.stderr.splitlines()[-1] == told[0]
-    assert "there is no 'res9.0'" in told[0]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("train_net.py: error: ")]
+    assert len(errors) == 1
+    assert done.stderr.splitlines()[-1] == errors[0]
+    assert "there is no 'res9.0'" in errors[0]
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def restore_loggers():
     ],
 )
 @pytest.mark.usefixtures("restore_loggers")
-def test_each_mistake_is_told_in_one_line(words, message, files, monkeypatch):
+def test_each_mistake_is_reported_in_one_line(words, message, files, monkeypatch):
     """In this process, since each import of torch takes seconds."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

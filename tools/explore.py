@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Open a local page: click into an image and see where each non-local block looks from there.
+"""Open a local page: click into an image and see what each non-local block attends to there.
 
 python tools/explore.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml \
     --opts MODEL.WEIGHTS model_final.pth --images path/to/images

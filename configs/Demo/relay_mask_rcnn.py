@@ -1,5 +1,5 @@
 # A thin Mask R-CNN that learns the relay task from scratch in minutes on a CPU. Base-Relay.yaml
-# tells why things are as they are.
+# explains the settings.
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.modeling.backbone import ResNet

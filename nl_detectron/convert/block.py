@@ -154,7 +154,10 @@ def _settled(possible: dict[str, tuple], given: dict[str, Any], table: Source) -
     """A value or None for each property; one error lists all that are missing."""
     settled, asked = {}, []
     for fact, choices in possible.items():
-        value, remark = given[fact], f" ({table.told_by[fact]})" if fact in table.told_by else ""
+        value, remark = (
+            given[fact],
+            f" ({table.known_from[fact]})" if fact in table.known_from else "",
+        )
         if value is None and (len(choices) > 1 or (fact == "groups" and choices)):
             asked.append(f"--{fact} {'|'.join(map(_text, choices))}{remark}")
         elif value is None:

@@ -22,7 +22,7 @@ class Source:
     Attributes:
         block: names in ``NonLocalBlock``, by names within the source's block.
         place: residual blocks such as ``res4.4``, by the names of the blocks that follow them.
-        told_by: by property, where the source's config states what its tensors do not show.
+        known_from: by property, the setting of the source's config that states it.
         trunk: pattern of the names of its ResNet's tensors, without blocks.
         inside: reasons, by the names of blocks that have no place in a model of this package.
         separator: between the names of a block and of its tensors.
@@ -41,7 +41,7 @@ class Source:
 
     block: dict[str, str]
     place: Table
-    told_by: dict[str, str]
+    known_from: dict[str, str]
     trunk: str
     inside: dict[str, str] = field(default_factory=dict)
     separator: str = "."
@@ -99,7 +99,7 @@ MMCV = Source(
     scale=("divided", "none", "multiplied"),
     pooled=r"g\.0\.conv\.weight",
     without_statistics="GN",
-    told_by={
+    known_from={
         "pairwise": "its mode",
         "scale": "use_scale: False is none; True is divided, but multiplied in GCNet and in "
         "mmdetection before #1528",
@@ -131,7 +131,7 @@ SLOWFAST = Source(
     place={r"(?:.+\.)?s(\d)\.pathway0_nonlocal(\d+)": r"res\1.\2"},
     pools={(1, 2, 2): "before", (1, 1, 1): "none"},
     scale=("divided",),
-    told_by={
+    known_from={
         "pairwise": "NONLOCAL.INSTANTIATION: softmax is embedded_gaussian",
         "pool": "NONLOCAL.POOL, or PyTorchVideo's pool_size, where None is 1,1,1; other pools are "
         "not supported",
@@ -181,7 +181,7 @@ CAFFE2 = Source(
     subsample=("before", "none"),
     out_bias=False,  # NONLOCAL.NO_BIAS
     without_statistics="affine",  # NONLOCAL.USE_AFFINE
-    told_by={
+    known_from={
         "pairwise": "NONLOCAL.USE_SOFTMAX: True, the default, is embedded_gaussian",
         "subsample": "NONLOCAL.USE_MAXPOOL: True, the default, is before",
         "scale": "NONLOCAL.USE_SCALE: True, the default, is divided",

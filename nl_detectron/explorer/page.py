@@ -20,7 +20,7 @@ MEANING = f"""
 Click a point. To the feature there a non-local block adds a weighted sum of the features at all
 positions: the **map** shows the weight of each, in multiples of an even look (1 is what each would
 get if all were alike), and **arrows** lead to the greatest, at most {ARROWS}, the wider the
-greater. Some forms give weights below zero, which the map's scale tells; their arrows are dotted.
+greater. Some forms give weights below zero, which the map's scale shows; their arrows are dotted.
 """
 CLICK = "Click a point"
 MAPS = [("weights", "weights"), ("log f", "scores")]
@@ -184,7 +184,7 @@ def _add_column(gr: ModuleType, number: int, title: str, model: ExplorerModel) -
             gr.Image(
                 label="Map",
                 elem_id=f"heat{number}",
-                alt_text="Heat map over the image; the text below tells of the greatest weight",
+                alt_text="Heat map over the image; the text below states the greatest weight",
                 **kind,
             ),
             gr.Image(

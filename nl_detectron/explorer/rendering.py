@@ -46,7 +46,7 @@ def choose_first_point(record: AttentionRecord) -> tuple[float, float]:
 def render_point(
     record: AttentionRecord, x: float, y: float, what: str, block: str, form: str
 ) -> tuple[np.ndarray | None, np.ndarray | None, str]:
-    """Map, arrows and a description of where a block looks from a point.
+    """Map, arrows and a description of a block's attention at a point.
 
     Args:
         x, y: in pixels; a point outside the image is moved to the nearest one inside.

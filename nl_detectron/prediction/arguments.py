@@ -42,8 +42,8 @@ def make_argument_parser(description: str) -> ArgumentParser:
         "--attention",
         type=parse_point,
         metavar="X,Y|auto",
-        help="where blocks look from, in pixels; auto: from the centres of the surest detections, "
-        f"at most {MAX_POINTS}, of a video one",
+        help="positions whose attention is drawn, in pixels; auto: centres of the detections with "
+        f"the highest scores, at most {MAX_POINTS}, in a video one",
     )
     parser.add_argument(
         "--scores",

@@ -1,4 +1,4 @@
-"""Pictures of detections, and of where non-local blocks look from."""
+"""Pictures of detections, and of what non-local blocks attend to."""
 
 from typing import Literal
 
@@ -16,13 +16,13 @@ from .instances import describe_instances, format_labels
 SHORTEST, LONGEST = 320, 1920  # pixels; on smaller pictures labels would hide what they name
 LARGEST_SCALE = 10  # Detectron2 has no font small enough beyond
 AttentionPoint = Literal["auto"] | tuple[float, float]  # "auto": where detections are
-MAX_POINTS = 3  # detections that "auto" looks from
+MAX_POINTS = 3  # detections whose centres "auto" takes
 DPI, MAX_DPI = 150, 200  # of panels; those below a video's frame may be finer, to be as wide
 MAX_PANEL = 8000  # pixels of a panel: videos' codec takes 8191 a side, Matplotlib 65535
 
 
 class PredictionDrawer:
-    """Draws detections, and a panel of attention for each point that blocks look from.
+    """Draws detections, and a panel of attention for each query point.
 
     Args:
         metadata: of :func:`make_class_metadata`.
@@ -84,7 +84,7 @@ class PredictionDrawer:
     def _choose_points(
         self, frame: Frame, record: AttentionRecord, found: Instances, first: bool
     ) -> list[tuple[str, float, float]]:
-        """Title, x and y of each point to look from."""
+        """Title, x and y of each query point."""
         height, width = record.image.shape[:2]
         if not self.attention:
             return []

@@ -1,4 +1,4 @@
-"""What a AttentionRecord tells is what the block computes, and lies where it is in the image."""
+"""An AttentionRecord holds what the block computes, at its place in the image."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_known_attention_lies_on_the_right_pixels(block, resize, mirror, subsamp
 
 
 @pytest.mark.parametrize("side", [33, 64, 100, 129])
-def test_a_small_images_stride_is_told_in_spite_of_its_padding(side):
+def test_a_small_images_stride_is_reported_in_spite_of_its_padding(side):
     model = ColourModel([[]])
     [record] = record_attention(model, [np.zeros((side, side, 3), np.uint8)], (0, 0))
     grid = record.attention(1, 1, BACKBONE).grid
@@ -73,7 +73,7 @@ def test_an_rois_positions_divide_its_box():
     assert grid.box == pytest.approx(box) and grid.step == pytest.approx((70 / BINS,) * 2)
 
 
-def test_a_head_looks_from_the_surest_roi_that_holds_the_point():
+def test_a_heads_attention_is_that_of_the_highest_scored_roi_that_holds_the_point():
     boxes = [[0, 0, 60, 60], [0, 0, 160, 120], [30, 30, 40, 40]]
     [record] = record_attention(ColourModel([boxes]), [two_lights(120, 160, 20)], (0, 0))
     assert record.attention(35, 35, HEAD).box == pytest.approx(boxes[0])

@@ -120,6 +120,6 @@ def test_the_same_without_a_fault_is_taken(source):
     convert_block(tensors_of(source), source, **GIVEN[source])
 
 
-def test_an_unknown_source_is_told():
+def test_an_unknown_source_is_reported():
     with pytest.raises(UsageError, match="expected one of mmcv, slowfast, caffe2, got 'timm'"):
         convert_block({}, "timm")

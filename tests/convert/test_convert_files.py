@@ -57,7 +57,7 @@ def test_the_advice_on_a_pickle_with_more_than_arrays_works(tmp_path):
     assert "nonlocal_conv4_5_theta_w" in read_tensors(str(tmp_path / "theirs2.pkl"))
 
 
-def test_files_without_tensors_and_without_anything_are_told(tmp_path):
+def test_files_without_tensors_and_without_anything_are_reported(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(UsageError, match="holds no tensors by name"):
         read_tensors(str(tmp_path / "empty.pth"))

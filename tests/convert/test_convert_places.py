@@ -8,7 +8,7 @@ from nl_detectron.convert import convert
 from nl_detectron.errors import UsageError
 
 
-def test_a_block_without_a_place_goes_where_it_is_told():
+def test_a_block_without_a_place_goes_where_it_is_reported():
     for name in ("", "model.attention."):
         found = convert(mmcv_block(name), "mmcv", places={"": "res3.2"}, **MMCV)
         assert list(found.blocks.values()) == ["backbone.bottom_up.res3.nonlocal2"]

@@ -28,7 +28,7 @@ def test_places_are_read(words, expected):
     assert parse_places(words) == expected
 
 
-def test_a_block_placed_twice_is_told():
+def test_a_block_placed_twice_is_reported():
     with pytest.raises(UsageError, match="each block once"):
         parse_places(["a=res4.4", "a=res3.1"])
 

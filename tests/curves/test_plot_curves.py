@@ -88,7 +88,7 @@ def test_without_evaluations_there_is_no_panel_of_them(plot, here):
     assert "validation" not in Path("x.svg").read_text()
 
 
-def test_a_run_that_is_behind_ends_its_groups_curve_and_is_told(plot, here):
+def test_a_run_that_is_behind_ends_its_groups_curve_and_is_reported(plot, here):
     write_run(here / "a/seed1", 200)
     write_run(here / "a/seed2", 40)
     write_run(here / "a/seed3", 0)
@@ -100,7 +100,7 @@ def test_a_run_that_is_behind_ends_its_groups_curve_and_is_told(plot, here):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         ([], "nothing to plot: give a RUN"),
         (["nowhere"], "no run nowhere; a RUN is the OUTPUT_DIR"),
@@ -117,18 +117,18 @@ def test_a_run_that_is_behind_ends_its_groups_curve_and_is_told(plot, here):
         (["run", "--group", "run=run"], "two kinds of runs are called 'run'"),
     ],
 )
-def test_mistakes_are_told(plot, here, words, told):
+def test_mistakes_are_reported(plot, here, words, reported):
     write_run(here / "run", 100)
     write_run(here / "begun", 0)
     for name in ("empty", "folder.png"):
         (here / name).mkdir()
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=reported) as caught:
         plot(*words)
     assert "\n" not in str(caught.value)
     assert not list(here.glob("*.svg"))
 
 
-def test_runs_that_never_meet_are_told(plot, here):
+def test_runs_that_never_meet_are_reported(plot, here):
     for seed, iteration in ((1, 19), (2, 39)):
         write_metrics(
             here / f"a/seed{seed}/metrics.json", {"iteration": iteration, "total_loss": 1.0}

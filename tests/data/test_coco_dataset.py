@@ -40,7 +40,7 @@ def test_a_word_has_a_name_a_file_and_a_folder(text, parts):
 @pytest.mark.parametrize(
     "text", ["", "birds", "birds=a.json", "birds=a.json:", "=a.json:b", "a b=a.json:b", "b=a.txt:c"]
 )
-def test_a_word_of_another_form_is_told(text):
+def test_a_word_of_another_form_is_reported(text):
     with pytest.raises(ValueError, match=r"expected NAME=ANNOTATIONS\.json:IMAGE_FOLDER") as caught:
         CocoDataset.parse(text)
     assert repr(text) in str(caught.value)
@@ -96,7 +96,7 @@ def test_another_process_needs_no_file_to_register_it(tmp_path):
     assert MetadataCatalog.get("birds_train").thing_classes == ["jay", "owl"]
 
 
-def test_registering_twice_is_once_and_a_taken_name_is_told(tmp_path):
+def test_registering_twice_is_once_and_a_taken_name_is_reported(tmp_path):
     data = write(tmp_path, valid_content())
     data.register()
     CocoDataset(data.name, data.annotations, data.images).register()
@@ -108,7 +108,7 @@ def test_registering_twice_is_once_and_a_taken_name_is_told(tmp_path):
             other.register()
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
+def test_a_file_that_is_not_there_is_reported(tmp_path):
     with pytest.raises(ValueError, match="there is no such file"):
         CocoDataset("birds", str(tmp_path / "birds.json"), str(tmp_path)).register()
     assert "birds" not in DatasetCatalog.list()
@@ -155,7 +155,7 @@ def test_names_without_a_side_are_no_pair(names):
     assert unpaired(names) == []
 
 
-def test_a_side_without_its_other_is_told():
+def test_a_side_without_its_other_is_reported():
     assert unpaired(["left_eye", "right_ear", "beak"]) == ["left_eye", "right_ear"]
 
 

@@ -129,7 +129,7 @@ BROKEN = [
     ("image without annotations", "c.png", more_images),
     ("nothing annotated", "the whole file", nothing_annotated),
 ]
-# what comes of the same change, or would be the same told twice
+# issues that the same change also causes, or that would repeat the expected one
 ALONG = {
     "incomplete image": {"unknown image"},
     "image id twice": {"unknown image", "no mask"},
@@ -246,13 +246,13 @@ def test_every_kind_of_problem_is_tested():
         ),
     ],
 )
-def test_what_is_not_cocos_format_is_told(text, message, tmp_path):
+def test_what_is_not_cocos_format_is_reported(text, message, tmp_path):
     (tmp_path / "file.json").write_text(text)
     with pytest.raises(ValueError, match=r"file\.json") as caught:
         read_coco(tmp_path / "file.json")
     assert message in str(caught.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(ValueError, match="there is no such file"):
         read_coco(tmp_path / "nothing.json")

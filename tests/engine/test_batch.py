@@ -58,7 +58,7 @@ def test_the_configs_own_batch_changes_nothing(load_args):
         (LAZY, "total_batch_size", ("dataloader.train.total_batch_size=8",)),
     ],
 )
-def test_a_batch_given_twice_is_told(refusal, config, key, opts):
+def test_a_batch_given_twice_is_reported(refusal, config, key, opts):
     message = refusal(config, "--batch-size", 2, opts=opts)
     assert "--batch-size 2" in message and key in message
 
@@ -73,8 +73,10 @@ def test_a_lazy_config_is_scaled_too(load_args):
     rates = {group["lr"] for group in scaled.build_optimizer(nn.Linear(1, 1)).param_groups}
     assert rates == {run.cfg.optimizer.lr / 4}
     [note] = args.notes
-    told = "--batch-size 2: dataloader.train.total_batch_size 8 -> 2, optimizer.lr 0.0012 -> 0.0003"
-    assert note.startswith(f"{told}, train.max_iter 700 -> 2800")
+    changes = (
+        "--batch-size 2: dataloader.train.total_batch_size 8 -> 2, optimizer.lr 0.0012 -> 0.0003"
+    )
+    assert note.startswith(f"{changes}, train.max_iter 700 -> 2800")
 
 
 def test_overrides_of_a_lazy_config_are_not_scaled(load_args):
@@ -101,13 +103,13 @@ def test_a_period_is_not_rounded_to_never():
 
 
 @pytest.mark.parametrize("words", [["0"], ["-2"], ["two"], ["2.5"]])
-def test_a_batch_that_is_no_number_is_told(load_args, words, capsys):
+def test_a_batch_that_is_no_number_is_reported(load_args, words, capsys):
     with pytest.raises(SystemExit):
         load_args(MASK, "--batch-size", *words)
     assert "expected a whole number of 1 or more" in capsys.readouterr().err
 
 
-def test_a_batch_that_gpus_cannot_share_is_told(refusal, birds, monkeypatch):
+def test_a_batch_that_gpus_cannot_share_is_reported(refusal, birds, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert "a batch of 6" in refusal(MASK, *birds(), "--num-gpus", 4, "--batch-size", 6)
     reference = (*PLAIN, "SOLVER.REFERENCE_WORLD_SIZE", 5)

@@ -125,7 +125,7 @@ def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tm
         ({"visualize_score": 50.0}, [], "a {visualize_score} of 0 to 1, got 0, 4 and 50.0"),
     ],
 )
-def test_each_mistake_is_told_before_the_run(
+def test_each_mistake_is_reported_before_the_run(
     kind, options, words, message, tiny_of_kind, arguments, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

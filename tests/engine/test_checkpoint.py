@@ -79,7 +79,7 @@ def test_a_whole_file_leaves_nothing_fresh(load):
     assert "Not in the file: none. Not in the model: none." in line(records)
 
 
-def test_blocks_that_a_model_lacks_are_told_as_unused(load):
+def test_blocks_that_a_model_lacks_are_reported_as_unused(load):
     checkpointer, records = load(BASELINE, "nonlocal.pth")
     assert not checkpointer.fresh
     assert set(checkpointer.unused) == nonlocal_tensors(build_model(NONLOCAL))
@@ -126,7 +126,7 @@ def other_classes():
     return cfg
 
 
-def test_a_tensor_of_another_shape_is_told_with_both_shapes(load, other_classes):
+def test_a_tensor_of_another_shape_is_reported_with_both_shapes(load, other_classes):
     checkpointer, records = load(other_classes, "nonlocal.pth")
     warned = [r.message for r in records if r.levelno == logging.WARNING]
     (weight,) = (m for m in warned if "cls_score.weight" in m)
@@ -142,7 +142,7 @@ def test_a_tensor_of_another_shape_counts_as_fresh(load, other_classes):
     assert all("box_predictor" in name for name in checkpointer.fresh)
 
 
-def test_a_zoo_files_tensor_of_another_shape_is_told(load):
+def test_a_zoo_files_tensor_of_another_shape_is_reported(load):
     cfg = BASELINE.clone()
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 4
     _, records = load(cfg, "resnet.pkl")
@@ -153,7 +153,7 @@ def test_a_zoo_files_tensor_of_another_shape_is_told(load):
 # --- files that cannot be loaded -------------------------------------------------------------
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         Checkpointer(build_model(BASELINE)).load(str(tmp_path / "nowhere.pth"))
 

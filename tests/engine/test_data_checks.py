@@ -1,4 +1,4 @@
-"""Data that does not fit the model, or other data, is told before a run."""
+"""Data that does not fit the model or other data is reported before a run."""
 
 import pytest
 from coco_files import (
@@ -20,40 +20,40 @@ from nl_detectron.engine import preflight
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 
 
-def test_a_data_set_that_is_used_nowhere_is_told(refusal, birds):
+def test_a_data_set_that_is_used_nowhere_is_reported(refusal, birds):
     assert "--dataset birds is used nowhere" in refusal(MASK, *birds("birds"))
 
 
-def test_a_name_given_twice_or_taken_is_told(refusal, birds, tmp_path):
+def test_a_name_given_twice_or_taken_is_reported(refusal, birds, tmp_path):
     assert "--dataset birds_train is given more than once" in refusal(MASK, *birds(), *birds())
     taken = CocoDataset("coco_2017_train", write(tmp_path, valid_content()).annotations, "images")
     assert "'coco_2017_train' is taken" in refusal(MASK, "--dataset", dataset_argument(taken))
 
 
-def test_files_that_are_not_there_are_told(refusal, birds, tmp_path):
+def test_files_that_are_not_there_are_reported(refusal, birds, tmp_path):
     missing = f"birds_train={tmp_path}/no.json:{tmp_path}"
     assert "there is no such file" in refusal(MASK, "--dataset", missing)
     [_, good] = birds()
     assert "its images are not at" in refusal(MASK, "--dataset", f"{good}s")
 
 
-def test_a_word_of_another_form_is_told(load_args, capsys):
+def test_a_word_of_another_form_is_reported(load_args, capsys):
     with pytest.raises(SystemExit):
         load_args(MASK, "--dataset", "birds.json")
     assert "expected NAME=ANNOTATIONS.json:IMAGE_FOLDER" in capsys.readouterr().err
 
 
-def test_options_after_overrides_are_told(refusal, birds):
+def test_options_after_overrides_are_reported(refusal, birds):
     assert "--dataset comes after KEY VALUE overrides" in refusal(MASK, opts=(*PLAIN, *birds()))
 
 
-def test_a_model_for_what_the_data_lacks_is_told(refusal, birds):
+def test_a_model_for_what_the_data_lacks_is_reported(refusal, birds):
     assert "has no masks" in refusal(MASK, *birds("boxes_train", without_masks))
     assert "names keypoints" in refusal(KEYPOINT, *birds("birds_train", without_keypoints))
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_another_number_of_classes_is_told(refusal, birds, number):
+def test_another_number_of_classes_is_reported(refusal, birds, number):
     opts = (*PLAIN, "MODEL.ROI_HEADS.NUM_CLASSES", number)
     message = refusal(MASK, *birds(), *birds("birds_val"), opts=opts)
     assert f"NUM_CLASSES is {number}, but 'birds_" in message and "has 2 class(es)" in message
@@ -67,11 +67,11 @@ def test_more_classes_than_are_trained_do_no_harm(load_args, birds):
     ("key", "value"),
     [("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 4), ("TEST.KEYPOINT_OKS_SIGMAS", "[0.1]")],
 )
-def test_another_number_of_keypoints_or_sigmas_is_told(refusal, birds, key, value):
+def test_another_number_of_keypoints_or_sigmas_is_reported(refusal, birds, key, value):
     assert key in refusal(KEYPOINT, *birds(), *birds("birds_val"), opts=(*PLAIN, key, value))
 
 
-def test_classes_in_another_order_are_told(refusal, birds):
+def test_classes_in_another_order_are_reported(refusal, birds):
     def swapped(content):
         for category, number in zip(content["categories"], (3, 20), strict=True):
             category["id"] = number
@@ -82,7 +82,7 @@ def test_classes_in_another_order_are_told(refusal, birds):
     assert "(2 and 1; the first that differs, number 2, is 'owl' and missing)" in fewer
 
 
-def test_broken_annotations_are_told_where_the_model_needs_them(refusal, load_args, birds):
+def test_broken_annotations_are_reported_where_the_model_needs_them(refusal, load_args, birds):
     def change(content):
         content["annotations"][0].pop("area")
         content["annotations"][1]["keypoints"] = [1, 2]
@@ -97,7 +97,7 @@ def test_broken_annotations_are_told_where_the_model_needs_them(refusal, load_ar
     preflight(*load_args(BOX, *train))
 
 
-def test_an_unregistered_data_set_is_told_with_the_option(refusal):
+def test_an_unregistered_data_set_is_reported_with_the_option(refusal):
     opts = (*PLAIN, "DATASETS.TRAIN", "('birds_train',)")
     assert "--dataset birds_train=ANNOTATIONS.json:IMAGE_FOLDER" in refusal(MASK, opts=opts)
 

@@ -54,10 +54,10 @@ def test_keypoints_and_sigmas_follow_the_data(load_args, birds):
     assert cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 3
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
     assert cfg.TEST.KEYPOINT_OKS_SIGMAS == [SIGMA] * 3
-    told = "\n".join(args.notes)
-    assert f"TEST.KEYPOINT_OKS_SIGMAS is {SIGMA} for each of 3 keypoints" in told
-    assert "NUM_KEYPOINTS 17 -> 3" in told
-    assert "left_wing and right_wing" in told
+    notes = "\n".join(args.notes)
+    assert f"TEST.KEYPOINT_OKS_SIGMAS is {SIGMA} for each of 3 keypoints" in notes
+    assert "NUM_KEYPOINTS 17 -> 3" in notes
+    assert "left_wing and right_wing" in notes
     preflight(cfg, args)
 
 
@@ -97,7 +97,7 @@ def test_seventeen_keypoints_of_another_kind_do_not_take_cocos_sigmas(load_args,
         (("beak", "left_eye", "left_foot"), "no partner on the other side for left_eye, left_foot"),
     ],
 )
-def test_what_a_flip_does_to_keypoints_is_told(load_args, birds, names, message):
+def test_what_a_flip_does_to_keypoints_is_reported(load_args, birds, names, message):
     assert message in load_args(KEYPOINT, *birds(change=named(*names)))[1].notes[-1]
     unflipped = (*PLAIN, "INPUT.RANDOM_FLIP", "none")
     notes = load_args(KEYPOINT, *birds(change=named(*names)), opts=unflipped)[1].notes

@@ -1,4 +1,4 @@
-"""Two processes on a CPU against one, and what becomes of a run when one of them fails."""
+"""Two processes on a CPU give what one gives, and a process that fails ends the run."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def test_the_first_gradients_are_those_of_one_process(runs, kind):
 
 @pytest.mark.parametrize("kind", distributed_runs.KINDS)
 def test_an_evaluation_is_that_of_one_process(runs, kind):
-    """Of five images, which do not divide by two, and in the YAML's run also of a single one."""
+    """Evaluate five images, an odd number for two processes, and with YAML also a single one."""
     ours, theirs = (
         json.loads((folder / kind / "evaluation.json").read_text())["results"]
         for folder in (runs.two, runs.one)

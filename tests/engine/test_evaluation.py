@@ -56,12 +56,12 @@ def things_and_stuff(tiny_relay, tmp_path_factory):
         Image.fromarray(rgb).save(folder / "panoptic" / file)
         records.append({**record, "sem_seg_file_name": str(folder / "semantic" / file)})
         categories = (thing["category_id"] + 1, STUFF)
-        told = [
+        segments_info = [
             {"id": i, "category_id": c, "iscrowd": 0, "area": int((segments == i).sum())}
             for i, c in enumerate(categories, 1)
         ]
         annotations.append(
-            {"image_id": record["image_id"], "file_name": file, "segments_info": told}
+            {"image_id": record["image_id"], "file_name": file, "segments_info": segments_info}
         )
     categories = [{"id": i, "isthing": 1} for i in (1, 2, 3)] + [{"id": STUFF, "isthing": 0}]
     content = {"images": [], "annotations": annotations, "categories": categories}
@@ -158,9 +158,9 @@ def test_a_panoptic_model_is_judged_by_all_that_the_set_tells(
     cfg = tiny_config(tmp_path, *PANOPTIC, *unsure, *sets("panoptic_val", test))
     preflight(cfg, arguments())
     train(cfg)
-    told = {key.split("/")[0] for key in results(tmp_path)}
+    tasks = {key.split("/")[0] for key in results(tmp_path)}
     extra = {"sem_seg", "panoptic_seg"} if test == "panoptic_val" else set()
-    assert told == {"bbox", "segm"} | extra
+    assert tasks == {"bbox", "segm"} | extra
     assert (tmp_path / "model_best.pth").exists()
 
 
@@ -246,7 +246,7 @@ def test_without_panopticapi_its_evaluation_is_refused_before_the_run(refusal, m
     assert "pip install git+https" in message
 
 
-def test_panoptic_files_that_are_not_there_are_told(refusal, things_and_stuff, monkeypatch):
+def test_panoptic_files_that_are_not_there_are_reported(refusal, things_and_stuff, monkeypatch):
     meta = MetadataCatalog.get("panoptic_val")
     for key, kind in (("panoptic_json", "panoptic annotations"), ("sem_seg_root", "semantic")):
         with monkeypatch.context() as patch:
@@ -260,6 +260,6 @@ def test_panoptic_segments_without_masks_are_refused(refusal):
     assert "MODEL.MASK_ON is False, but PanopticFPN" in refusal(*words)
 
 
-def test_a_retinanet_on_another_fpn_is_told(refusal):
+def test_a_retinanet_on_another_fpn_is_reported(refusal):
     message = refusal(*RETINANET, "MODEL.BACKBONE.NAME", "build_nonlocal_resnet_fpn_backbone")
     assert "'p7'" in message and "build_nonlocal_resnet_fpn_backbone" in message

@@ -115,7 +115,7 @@ FILES = {
         ("{demo} dataloader.test.dataset.names=[relay_val,relay_train]", "expected one data set"),
     ],
 )
-def test_each_mistake_is_told_in_one_line(words, message, tmp_path, monkeypatch):
+def test_each_mistake_is_reported_in_one_line(words, message, tmp_path, monkeypatch):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)

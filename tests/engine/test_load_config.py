@@ -1,4 +1,4 @@
-"""From a YAML file and overrides to a config: what is right is kept, what is wrong is told."""
+"""A YAML file and overrides give a config, or an error that names the mistake."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_config_is_named(write, text):
         ("MODEL.NONLOCL.PAIRWISE", "MODEL.NONLOCAL"),
     ],
 )
-def test_a_mistyped_key_is_told_with_the_nearest_one(write, wrong, right):
+def test_a_mistyped_key_is_reported_with_the_nearest_one(write, wrong, right):
     *nodes, last = wrong.split(".")
     lines = [f"{'  ' * depth}{node}:" for depth, node in enumerate(nodes)]
     text = "\n".join([*lines, f"{'  ' * len(nodes)}{last}: 1"])
@@ -84,16 +84,16 @@ def test_a_mistyped_key_is_told_with_the_nearest_one(write, wrong, right):
         assert f"did you mean {right}" in message
 
 
-def test_a_key_near_to_none_is_told_without_a_guess():
+def test_a_key_near_to_none_is_reported_without_a_guess():
     message = refusal(str(DEMO), ["XYZZY", "1"])
     assert "'XYZZY'" in message and "did you mean" not in message
 
 
-def test_a_key_below_a_value_is_told():
+def test_a_key_below_a_value_is_reported():
     assert "SOLVER.BASE_LR.NOW" in refusal(str(DEMO), ["SOLVER.BASE_LR.NOW", "1"])
 
 
-def test_an_override_without_its_value_is_told():
+def test_an_override_without_its_value_is_reported():
     message = refusal(str(DEMO), ["SOLVER.BASE_LR", "0.1", "SEED"])
     assert "KEY VALUE" in message and "SEED" in message
 

@@ -80,7 +80,7 @@ def test_a_block_whose_name_begins_like_anothers_is_not_taken_for_it(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "key"), [("yaml", "MODEL.WEIGHTS"), ("lazy", "train.init_checkpoint")]
 )
-def test_heads_that_were_never_trained_are_told(kind, key, checkpoints):
+def test_heads_that_were_never_trained_are_reported(kind, key, checkpoints):
     loaded = load_model(str(DEMO[kind]), weights=str(checkpoints / "resnet.pth"), device="cpu")
     assert loaded.untrained and not any(n.startswith(BLOCK) for n in loaded.untrained)
     with pytest.raises(UsageError, match=rf"lacks \d+ .* so an export would mean nothing; .*{key}"):
@@ -102,7 +102,7 @@ def test_a_runs_last_checkpoint_is_resumed(trained):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_cannot_be_loaded_are_told(kind, tmp_path, monkeypatch):
+def test_weights_that_cannot_be_loaded_are_reported(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     (tmp_path / "text.pth").write_text("not a checkpoint")
     for weights, message in (
@@ -114,6 +114,6 @@ def test_weights_that_cannot_be_loaded_are_told(kind, tmp_path, monkeypatch):
             load_model(str(DEMO[kind]), weights=weights, device="cpu")
 
 
-def test_a_config_that_describes_no_model_is_told():
+def test_a_config_that_describes_no_model_is_reported():
     with pytest.raises(UsageError, match=r"describes no model: .*'cosine'"):
         load_model(str(DEMO["yaml"]), ["MODEL.NONLOCAL.PAIRWISE", "cosine"])

@@ -159,7 +159,7 @@ def record(tiny_relay):
     return DatasetCatalog.get("tiny_val")[0]
 
 
-def test_it_looks_from_the_surest_detection_else_the_first_box_else_the_centre(record):
+def test_the_query_is_the_highest_scored_detection_else_the_first_box_else_the_centre(record):
     found = Instances((64, 128))
     found.pred_boxes = Boxes(torch.tensor([[0.0, 0, 10, 10], [20, 10, 40, 30]]))
     found.scores = torch.tensor([0.6, 0.9])
@@ -240,7 +240,7 @@ def test_pictures_of_no_data_set_are_refused(tiny_config, tmp_path, arguments):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_more_classes_than_the_data_set_has_are_told(tiny_of_kind, kind):
+def test_more_classes_than_the_data_set_has_are_reported(tiny_of_kind, kind):
     cfg = tiny_of_kind(kind, "", visualize_period=1, num_classes=80)
     with pytest.raises(UsageError, match=r"NUM_CLASSES is 80, but 'tiny_val' has 3 class"):
         Pictures(describe_run(cfg))
@@ -251,7 +251,7 @@ def test_without_pictures_no_test_set_is_needed(tiny_config, tmp_path, arguments
 
 
 @pytest.mark.parametrize("content", [None, b"no image"], ids=["missing", "damaged"])
-def test_an_image_that_cannot_be_read_is_told(record, tmp_path, content):
+def test_an_image_that_cannot_be_read_is_reported(record, tmp_path, content):
     file = tmp_path / "0.png"
     if content:
         file.write_bytes(content)

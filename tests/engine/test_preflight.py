@@ -1,4 +1,4 @@
-"""What is told before a run starts, rather than in the middle of it."""
+"""Mistakes that are reported before a run starts, and not in the middle of it."""
 
 import logging
 import pickle
@@ -41,7 +41,7 @@ def test_a_good_run_passes_and_writes_nothing(tiny_config, tmp_path, arguments, 
 # --- data sets -------------------------------------------------------------------------------
 
 
-def test_an_unregistered_data_set_is_told_with_how_to_register_it(refusal):
+def test_an_unregistered_data_set_is_reported_with_how_to_register_it(refusal):
     message = refusal("DATASETS.TEST", "('tiny_trian',)")
     assert "'tiny_trian' is not registered" in message
     assert "register_coco_instances" in message
@@ -76,11 +76,11 @@ def test_coco_without_files_names_the_environment_variable(refusal, monkeypatch,
     assert "DETECTRON2_DATASETS" in message and "unset" in message
 
 
-def test_nothing_to_train_on_is_told(refusal):
+def test_nothing_to_train_on_is_reported(refusal):
     assert "DATASETS.TRAIN is empty" in refusal("DATASETS.TRAIN", "()")
 
 
-def test_nothing_to_evaluate_on_is_told(refusal):
+def test_nothing_to_evaluate_on_is_reported(refusal):
     assert "DATASETS.TEST is empty" in refusal("DATASETS.TEST", "()", words=["--eval-only"])
 
 
@@ -183,7 +183,7 @@ def test_what_contradicts_torchrun_is_refused(torchrun, words, changes, message)
         (ProcessExitedException("", 1, 1, 3), "process of rank 1 ended with exit code 3"),
     ],
 )
-def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error, message):
+def test_what_a_spawned_process_fails_with_is_reported(arguments, monkeypatch, error, message):
     def fail(*_, **__):
         raise error
 
@@ -212,11 +212,11 @@ def test_what_a_spawned_process_fails_with_is_told(arguments, monkeypatch, error
         ("MODEL.ROI_MASK_HEAD.NAME", "NoHead", "'NoHead'"),
     ],
 )
-def test_a_model_that_cannot_be_built_is_told(refusal, key, value, message):
+def test_a_model_that_cannot_be_built_is_reported(refusal, key, value, message):
     assert message in refusal(key, value)
 
 
-def test_an_unknown_optimizer_is_told(refusal):
+def test_an_unknown_optimizer_is_reported(refusal):
     message = refusal("SOLVER.OPTIMIZER", "Adamm")
     assert "'Adamm'" in message and "AdamW" in message
 

@@ -127,7 +127,7 @@ def test_the_zoo_finds_it_by_name(published, trained, monkeypatch):
     assert {key for key in before if before[key] != after[key]} == differ
 
 
-def test_its_row_and_how_to_use_it_are_told(published):
+def test_its_row_and_how_to_use_it_are_reported(published):
     metrics = published.holds["metrics"]
     shown = f"{metrics['bbox/AP']:.1f} / {metrics['segm/AP']:.1f} ([model]({published.file.name}))"
     assert f"{NAME}: {shown}" in published.said
@@ -253,7 +253,7 @@ def test_a_run_that_is_not_of_the_config_is_refused_its_name(words, iterations, 
         find_overrides(DEMO, demo(*words), iterations)
 
 
-def test_an_entry_of_the_packages_name_is_told_as_a_row_of_its_table():
+def test_an_entry_of_the_packages_name_is_reported_as_a_row_of_its_table():
     name = "COCO-Detection/faster_rcnn_R_50_FPN_nl_1x"
     entry = {"trained": {"checkpoint": "x-12345678.pth", "metrics": {"bbox/AP": 38.25}}}
     said = publishing.format_summary(Path("zoo/index.yaml"), name, entry)

@@ -31,14 +31,16 @@ def test_as_many_other_positions_are_left_out():
 @pytest.mark.parametrize(
     ("boxes", "classes", "right"),
     [
-        ([[0, 0, 10, 10], [0, 0, 10, 10]], [1, 0], 1.0),  # the surest counts
+        ([[0, 0, 10, 10], [0, 0, 10, 10]], [1, 0], 1.0),  # the higher score counts
         ([[0, 0, 10, 10], [0, 0, 10, 10]], [0, 1], 0.0),
         ([[50, 50, 60, 60], [0, 0, 10, 9]], [0, 1], 1.0),  # elsewhere does not
         ([[50, 50, 60, 60]], [1], 0.0),
         ([], [], 0.0),
     ],
 )
-def test_a_class_is_right_where_the_surest_detection_of_the_object_has_it(boxes, classes, right):
+def test_a_class_is_right_where_the_highest_scored_detection_of_the_object_has_it(
+    boxes, classes, right
+):
     found = Instances((99, 99), pred_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4).float()))
     found.pred_classes = torch.tensor(classes, dtype=torch.int64)
     annotation = {"bbox": [0, 0, 10, 10], "category_id": 2}

@@ -47,8 +47,8 @@ def run_main(monkeypatch, *words):
 def test_what_is_there_is_not_trained_again(monkeypatch, trained, capsys):
     run_main(monkeypatch, "--only", "F", "--jobs", "1")
     assert trained == jobs(["F"])
-    told = r"\[6/6\] distance_\w+, seed \d+: box AP 12.3, 3.0 minutes; 0 minutes left"
-    assert re.search(told, capsys.readouterr().out)
+    line = r"\[6/6\] distance_\w+, seed \d+: box AP 12.3, 3.0 minutes; 0 minutes left"
+    assert re.search(line, capsys.readouterr().out)
     run_main(monkeypatch, "--only", "F")
     assert len(trained) == 6
     assert "6 runs are done, 0 to do" in capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_weights_that_are_not_here_are_trained_again_for_runs_to_come(
     assert trained == [("baseline", 102), ("keypoints_end_head", 102)]
 
 
-def test_a_run_that_fails_is_told_at_the_end_and_stops_no_other(
+def test_a_run_that_fails_is_reported_at_the_end_and_stops_no_other(
     monkeypatch, trained, folders, capsys
 ):
     with pytest.raises(SystemExit, match="failed: control, seed 101, control, seed 102"):

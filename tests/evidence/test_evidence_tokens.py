@@ -15,10 +15,10 @@ def test_an_object_is_like_another_of_its_texture_whatever_its_colour():
     objects, signals = x[..., 0].transpose(1, 2).split([TEXTURES, len(x[0, 0]) - TEXTURES], dim=1)
     assert objects.shape[1] == TEXTURES and colours.unique().tolist() == list(range(COLOURS))
     own = signals[:, :TEXTURES]
-    for features, told in ((objects, False), (own, True)):
+    for features, selects in ((objects, False), (own, True)):
         means = torch.stack([features[colours == c].mean(dim=0) for c in range(COLOURS)])
         spread = means.std(dim=0).max() / features.std()
-        assert (spread > 0.3) == told
+        assert (spread > 0.3) == selects
 
 
 def test_positions_are_on_their_own_but_for_the_block():

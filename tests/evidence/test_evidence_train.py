@@ -174,7 +174,7 @@ def test_finding_nothing_is_an_ap_of_zero(tmp_path):
     assert found.by_distance((0, 400))[0]["ap"] == {"box": 0, "mask": 0}
 
 
-def test_of_detections_of_one_thing_the_surest_is_kept():
+def test_of_detections_of_one_object_the_highest_scored_is_kept():
     def detection(image, x, score, category=1):
         box = [x, 0, 10, 10]
         return {"image_id": image, "bbox": box, "score": score, "category_id": category}

@@ -16,7 +16,7 @@ from nl_detectron.explorer.server import serve_page
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["--config-file", "no.yaml"], "config file 'no.yaml' does not exist"),
         (["--config-file", CONFIG, "--images", "nothing"], "--images nothing: expected"),
@@ -30,15 +30,15 @@ from nl_detectron.explorer.server import serve_page
         ),
     ],
 )
-def test_a_mistake_is_told_in_one_message(words, told, monkeypatch):
+def test_a_mistake_is_reported_in_one_message(words, reported, monkeypatch):
     explore = load_tool("explore")
     monkeypatch.setattr(explore, "import_gradio", lambda folder: None)
     with pytest.raises(UsageError) as caught:
         explore.main(words)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
-def test_a_port_that_is_taken_is_told(monkeypatch):
+def test_a_port_that_is_taken_is_reported(monkeypatch):
     def launch(server_name, server_port, **_):
         assert server_name == "127.0.0.1"
         raise OSError("Cannot find empty port in range: 80-80")
@@ -49,7 +49,7 @@ def test_a_port_that_is_taken_is_told(monkeypatch):
         serve_page(MagicMock(), page, 80)
 
 
-def test_a_missing_requirement_is_told_in_one_line(monkeypatch):
+def test_a_missing_requirement_is_reported_in_one_line(monkeypatch):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setitem(sys.modules, "gradio", None)  # so that it does not import
     monkeypatch.setattr(sys, "argv", ["explore.py", "--config-file", CONFIG])

@@ -57,8 +57,8 @@ def watch(event, args):
         host = args[0]
     else:
         return
-    with open({file!r}, "a") as told:
-        print(host, file=told)
+    with open({file!r}, "a") as log:
+        print(host, file=log)
 sys.addaudithook(watch)
 """
 QUICK_ENOUGH = 1.0  # seconds from a click to its pictures
@@ -231,7 +231,7 @@ def test_a_point_can_be_typed(page):
     wait_for_another(page, "#arrows1", before)
 
 
-def test_a_broken_upload_is_told_in_the_page_and_a_good_one_is_shown(page, tmp_path):
+def test_a_broken_upload_is_reported_in_the_page_and_a_good_one_is_shown(page, tmp_path):
     before = [source(page, s) for s in ("#picture", "#heat0")]
     broken, good = tmp_path / "broken.png", tmp_path / "good.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")

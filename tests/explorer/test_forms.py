@@ -58,6 +58,6 @@ def test_another_form_is_what_a_model_of_that_form_sees_with_the_same_weights(
 
 def test_the_page_says_whose_weights_another_form_has():
     assert "own form" in describe_form("gaussian", "gaussian")
-    told = describe_form("dot_product", "embedded_gaussian")
-    assert "theta and phi" in told and "trained as **embedded_gaussian**" in told
+    text = describe_form("dot_product", "embedded_gaussian")
+    assert "theta and phi" in text and "trained as **embedded_gaussian**" in text
     assert "input x" in describe_form("gaussian", "concatenation")

@@ -17,7 +17,7 @@ from nl_detectron.explorer.rendering import (
 from nl_detectron.modeling import find_blocks
 
 
-def test_a_point_is_told_in_pictures_and_words(file):
+def test_a_point_is_reported_in_pictures_and_words(file):
     [record] = make_explorer().get_records(file)
     [block] = record.blocks
     for form in forms_of(find_blocks(make_explorer().models[0].model)[block]):
@@ -34,8 +34,8 @@ def test_a_point_is_told_in_pictures_and_words(file):
 def test_a_head_that_did_not_look_says_so(image):
     [record] = record_attention(thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999))
     record._seen = {block: [] for block in record.blocks}
-    told = render_point(record, 5, 5, "weights", record.blocks[0], "gaussian")
-    assert told == (None, None, NO_ROI)
+    result = render_point(record, 5, 5, "weights", record.blocks[0], "gaussian")
+    assert result == (None, None, NO_ROI)
 
 
 def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_click(image):
@@ -44,8 +44,8 @@ def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_clic
     assert len(record.instances) > 1
     scores = sorted(record.instances.scores.tolist())
     classes = load_explorer_model(CONFIG, THIN).classes
-    picture, told = render_detections(record, classes, scores[-1])
-    assert told.endswith(f": 1 of {len(scores)}.")
+    picture, text = render_detections(record, classes, scores[-1])
+    assert text.endswith(f": 1 of {len(scores)}.")
     assert picture.shape == (400, 800, 3) and picture_scale(record) == 800 / 128
     everything, _ = render_detections(record, classes, 0)
     assert not np.array_equal(picture, everything)

@@ -15,7 +15,7 @@ from nl_detectron.prediction.predictor import load_prediction_config
 ROOT = Path(__file__).parents[2]
 
 
-def test_weights_that_are_lacking_are_told(opts, tmp_path, capsys):
+def test_weights_that_are_lacking_are_reported(opts, tmp_path, capsys):
     path = save_image(tmp_path / "image.png")
     baseline = opts("relay_mask_rcnn")[-1]
     words = ["--config-file", str(CONFIGS / "relay_mask_rcnn_nl.yaml"), "--input", str(path)]
@@ -25,17 +25,19 @@ def test_weights_that_are_lacking_are_told(opts, tmp_path, capsys):
     assert "warning" not in capsys.readouterr().err  # a new block is the identity
     words += ["--attention", "auto"]
     assert load_tool("demo").main([*words, *weights, baseline]) == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(told) == 1 and "lacks backbone.bottom_up.res4.nonlocal4: untrained" in told[0]
+    reported = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert (
+        len(reported) == 1 and "lacks backbone.bottom_up.res4.nonlocal4: untrained" in reported[0]
+    )
     kept = {k: v for k, v in torch.load(baseline)["model"].items() if "roi_heads" not in k}
     torch.save({"model": kept}, tmp_path / "backbone.pth")
     assert load_tool("demo").main([*words, *weights, str(tmp_path / "backbone.pth")]) == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(told) == 2 and "such as roi_heads." in told[0]
+    reported = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(reported) == 2 and "such as roi_heads." in reported[0]
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["--input", "nothing.png"], "nothing of --input can be read"),
         (["--input", "bad.png"], "nothing could be read"),
@@ -48,7 +50,7 @@ def test_weights_that_are_lacking_are_told(opts, tmp_path, capsys):
         (["--input", "image.png", "--opts", "MODEL.WEIGHT", "x"], "there is no config key"),
     ],
 )
-def test_mistakes_are_told(opts, tmp_path, monkeypatch, words, told):
+def test_mistakes_are_reported(opts, tmp_path, monkeypatch, words, reported):
     monkeypatch.chdir(tmp_path)
     save_image(tmp_path / "image.png")
     (tmp_path / "link.png").symlink_to(save_image(tmp_path / "elsewhere/image.png"))
@@ -56,13 +58,13 @@ def test_mistakes_are_told(opts, tmp_path, monkeypatch, words, told):
     if "--opts" not in words:
         words = [*words, "--opts", *opts("relay_mask_rcnn")]
     config = ["--config-file", str(CONFIGS / "relay_mask_rcnn.yaml"), "--output", "out"]
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=reported) as caught:
         load_tool("demo").main([*config, *words])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         ([], "one of the arguments --input --webcam is required"),
         (["--input", "a.png", "--webcam"], "not allowed with"),
@@ -72,10 +74,10 @@ def test_mistakes_are_told(opts, tmp_path, monkeypatch, words, told):
         (["--input", "a.png", "--confidence-threshold", "50"], "expected a score of 0 to 1"),
     ],
 )
-def test_words_that_mean_nothing_are_told(capsys, words, told):
+def test_words_that_mean_nothing_are_reported(capsys, words, reported):
     with pytest.raises(SystemExit):
         load_tool("demo").main(["--config-file", "a.yaml", "--output", "out", *words])
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_the_threshold_reaches_a_retinanet():

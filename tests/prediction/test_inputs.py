@@ -49,7 +49,7 @@ def test_grey_and_transparent_images_and_turned_photographs(run, tmp_path):
     }
 
 
-def test_what_cannot_be_read_is_told_and_skipped(run, tmp_path, capsys):
+def test_what_cannot_be_read_is_reported_and_skipped(run, tmp_path, capsys):
     save_image(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"nothing")
     whole = save_image(tmp_path / "cut.png").read_bytes()
@@ -62,10 +62,10 @@ def test_what_cannot_be_read_is_told_and_skipped(run, tmp_path, capsys):
     code, lines = run("--input", *paths, tmp_path / "good.png")
     assert code == 1
     assert [line["output"] for line in lines] == ["good.png"]
-    told = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
-    assert len(told) == len(paths)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert len(warnings) == len(paths)
     for path in paths:
-        assert sum(f"skipped {path}: " in line for line in told) == 1
+        assert sum(f"skipped {path}: " in line for line in warnings) == 1
 
 
 def test_what_a_model_cannot_take_is_skipped_and_its_batch_is_not(run, tmp_path, capsys):

@@ -25,14 +25,14 @@ def test_attention_from_a_point_and_from_what_is_found(run, tmp_path):
         assert not is_blank(panel)
 
 
-def test_a_point_outside_an_image_is_told_and_its_detections_drawn(run, tmp_path, capsys):
+def test_a_point_outside_an_image_is_reported_and_its_detections_drawn(run, tmp_path, capsys):
     paths = [save_image(tmp_path / "image.png"), save_video(tmp_path / "film.mp4")]
     code, lines = run("--input", *paths, "--attention", "200,20")
     assert code == 1
     assert [line["output"] for line in lines] == ["image.png", *["film.mp4"] * 5]
-    told = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
-    assert len(told) == 2  # not one for each frame
-    for path, line in zip(paths, told, strict=True):
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert len(warnings) == 2  # not one for each frame
+    for path, line in zip(paths, warnings, strict=True):
         assert f"{path}: the point x 200, y 20 lies outside its 96 x 64 pixels" in line
 
 
@@ -41,5 +41,5 @@ def test_a_model_without_blocks_shows_detections_alone(run, tmp_path, capsys):
     code, [line] = run("--input", path, "--attention", "auto", model="relay_mask_rcnn")
     assert code == 0 and line["detections"]
     assert list_names(tmp_path / "out") == ["detections.jsonl", "image.png"]
-    told = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(told) == 1 and "no non-local blocks" in told[0]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and "no non-local blocks" in warnings[0]

@@ -92,14 +92,14 @@ def test_the_key_q_ends_a_camera_where_there_are_windows(run, tmp_path, monkeypa
     assert code == 0 and len(lines) == 2
 
 
-def test_a_camera_that_is_not_there_is_told(run, monkeypatch):
+def test_a_camera_that_is_not_there_is_reported(run, monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(Camera, "there", False)
     with pytest.raises(UsageError, match="--webcam 1: there is no such camera"):
         run("--webcam", 1)
 
 
-def test_a_camera_without_a_frame_is_told(run, monkeypatch, capsys):
+def test_a_camera_without_a_frame_is_reported(run, monkeypatch, capsys):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(Camera, "frames", 0)
     with pytest.raises(UsageError, match="nothing could be read"):

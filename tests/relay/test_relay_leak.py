@@ -34,16 +34,16 @@ variants = pytest.mark.parametrize("variant", RELAYS)
 
 @cache
 def samples(variant):
-    """Images, an annotation each and what is to be told, first TRAIN then HELD_OUT."""
+    """Images, an annotation each and the labels to predict, first TRAIN then HELD_OUT."""
     relay = RELAYS[variant]
     numbers = [("train", i) for i in range(TRAIN)] + [("val", i) for i in range(HELD_OUT)]
     images, lists = zip(*(draw_image(relay, *number) for number in numbers), strict=True)
     annotations = [found[i % relay.pairs] for i, found in enumerate(lists)]
     if relay.keypoints:
-        told = [a["keypoints"][1] < a["keypoints"][7] for a in annotations]  # the head is up
+        labels = [a["keypoints"][1] < a["keypoints"][7] for a in annotations]  # the head is up
     else:
-        told = [a["category_id"] - 1 for a in annotations]
-    return images, annotations, np.array(told, dtype=int)
+        labels = [a["category_id"] - 1 for a in annotations]
+    return images, annotations, np.array(labels, dtype=int)
 
 
 def crop(image, box, margin):
@@ -82,22 +82,22 @@ def view(name, image, annotation):
     return np.outer(place, place)[np.triu_indices(len(place))]
 
 
-def accuracy(features, told):
+def accuracy(features, labels):
     """Of ridge regression onto one-hot answers, on the held-out part."""
     train, test = features[:TRAIN], features[TRAIN:]
     mean, std = train.mean(axis=0), train.std(axis=0) + 1e-6
     train, test = (train - mean) / std, (test - mean) / std
-    answers = np.eye(told.max() + 1)[told[:TRAIN]]
+    answers = np.eye(labels.max() + 1)[labels[:TRAIN]]
     kernel = train @ train.T / train.shape[1]
     weights = np.linalg.solve(kernel + 0.1 * np.eye(TRAIN), answers - answers.mean(axis=0))
     scores = test @ train.T / train.shape[1] @ weights + answers.mean(axis=0)
-    return (scores.argmax(axis=1) == told[TRAIN:]).mean()
+    return (scores.argmax(axis=1) == labels[TRAIN:]).mean()
 
 
 def accuracy_from(name, variant):
-    images, annotations, told = samples(variant)
+    images, annotations, labels = samples(variant)
     features = [view(name, *pair) for pair in zip(images, annotations, strict=True)]
-    return accuracy(np.array(features, dtype=float), told)
+    return accuracy(np.array(features, dtype=float), labels)
 
 
 @variants
@@ -115,13 +115,13 @@ def test_the_signal_shows_the_class(variant):
 
 @variants
 def test_a_faint_leak_would_be_found(variant):
-    images, annotations, told = samples(variant)
+    images, annotations, labels = samples(variant)
     features = np.array(
         [view("object", *pair) for pair in zip(images, annotations, strict=True)], dtype=float
     )
-    features[:, 1::3] += 4.0 * told[:, None]  # four grey levels of 255, in the green channel
-    chance = 1 / (told.max() + 1)
-    assert accuracy(features, told) > chance + 0.2
+    features[:, 1::3] += 4.0 * labels[:, None]  # four grey levels of 255, in the green channel
+    chance = 1 / (labels.max() + 1)
+    assert accuracy(features, labels) > chance + 0.2
 
 
 @variants
@@ -135,15 +135,17 @@ def test_everything_but_the_signals_is_grey(variant):
 
 @variants
 def test_answers_are_even_and_independent_of_the_corner(variant):
-    _, annotations, told = samples(variant)
-    n = told.max() + 1
+    _, annotations, labels = samples(variant)
+    n = labels.max() + 1
     relay = RELAYS[variant]
     middle = (np.array([relay.width, relay.height]) - relay.signal) / 2
     left, upper = np.array([np.array(a["signal"][:2]) < middle for a in annotations]).T
     corner = 2 * left + upper if variant in CORNERS else left  # or the end
     places = len(set(corner))
-    expected = len(told) / (places * n)
-    counts = np.array([((corner == c) & (told == t)).sum() for c in set(corner) for t in range(n)])
+    expected = len(labels) / (places * n)
+    counts = np.array(
+        [((corner == c) & (labels == t)).sum() for c in set(corner) for t in range(n)]
+    )
     assert places == (4 if variant in CORNERS else 2)
     assert (np.abs(counts - expected) < 4 * np.sqrt(expected)).all()
 

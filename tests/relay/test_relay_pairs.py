@@ -39,6 +39,6 @@ def cell_of(box, relay):
 @pytest.mark.slow
 @pytest.mark.parametrize("relay", PAIRS.values(), ids=MORE_IDS[-2:])
 def test_colours_of_pairs_are_independent(relay):
-    told = np.array([[a["category_id"] for a in found] for _, found in pictures(relay, 400)])
-    same = (told[:, 0] == told[:, 1]).mean()
+    labels = np.array([[a["category_id"] for a in found] for _, found in pictures(relay, 400)])
+    same = (labels[:, 0] == labels[:, 1]).mean()
     assert same == pytest.approx(1 / 3, abs=3 * math.sqrt(2 / 9 / 400))

@@ -120,7 +120,7 @@ def test_the_drawn_object_lies_where_its_polygon_says(relay):
 
 @every_variant
 def test_the_signal_shows_class_or_head(relay):
-    told = set()
+    colours = set()
     for pixels, annotation in drawn(relay):
         colour, _ = read_signal(pixels, annotation)
         if relay.keypoints:
@@ -129,8 +129,8 @@ def test_the_signal_shows_class_or_head(relay):
             assert colour == (HEAD_UP if head[1] < tail[1] else HEAD_DOWN)
         else:
             assert annotation["category_id"] == list(COLOURS).index(colour) + 1
-        told.add(colour)
-    assert told == ({HEAD_UP, HEAD_DOWN} if relay.keypoints else set(COLOURS))
+        colours.add(colour)
+    assert colours == ({HEAD_UP, HEAD_DOWN} if relay.keypoints else set(COLOURS))
 
 
 @variants

@@ -119,7 +119,7 @@ def test_a_wrong_command_line_is_refused(words, said, capsys):
         ("relay --num-gpus 0 --opts DATASETS.TEST ('nope',)", "data set 'nope' is not registered"),
     ],
 )
-def test_what_cannot_be_trained_is_told_before_any_work(words, said, tmp_path, monkeypatch):
+def test_what_cannot_be_trained_is_reported_before_any_work(words, said, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.chdir(tmp_path)

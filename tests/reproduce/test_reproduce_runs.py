@@ -113,7 +113,7 @@ def test_a_run_of_other_settings_is_kept(relay, reproduced):
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_told_while_others_go_on_from_their_last_checkpoint(
+def test_a_failed_run_is_reported_while_others_go_on_from_their_last_checkpoint(
     relay, reproduced, tmp_path, capsys, monkeypatch
 ):
     shutil.copytree(reproduced.output, tmp_path, dirs_exist_ok=True)
@@ -141,9 +141,9 @@ def test_a_failed_run_is_told_while_others_go_on_from_their_last_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_config_that_does_not_train_is_told_before_the_long_work(relay, tmp_path):
-    with pytest.raises(training_run.RunFailed, match="'shears' is not a valid") as told:
+def test_a_config_that_does_not_train_is_reported_before_the_long_work(relay, tmp_path):
+    with pytest.raises(training_run.RunFailed, match="'shears' is not a valid") as caught:
         relay(tmp_path, overrides=["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "shears"])
     console = tmp_path / "relay_mask_rcnn/measured/console.txt"
-    assert f"its log: {console}" in str(told.value) and console.exists()
+    assert f"its log: {console}" in str(caught.value) and console.exists()
     assert not (tmp_path / "relay_mask_rcnn/seed1").exists()
