@@ -56,8 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     subjects = {"demo": demo(args.demo_weights)}
     for form in FORMS:
-        table = "H-long" if form in TABLES["H-long"] else "H"  # its longest run
-        name, (seed, *_) = TABLES[table][form]
+        name, (seed, *_) = TABLES["H"][form]
         if FULL.weights(RUNS[name], seed).exists():
             subjects[name] = trained(name, seed)
         else:

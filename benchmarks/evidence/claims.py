@@ -21,10 +21,9 @@ def claims(results: Results) -> Iterator[Line]:
     for label in ("+1 in backbone", "+4 in head, +1 in backbone"):
         yield gain(results, "E-far", label, "baseline", "keypoint")
     yield from distance(results)
-    for letter in ("H", "H-long"):
-        for form in TABLES[letter]:
-            if form not in ("baseline", "global_context"):
-                yield gain(results, letter, form, "global_context", "mask", least=0)
+    for form in TABLES["H"]:
+        if form not in ("baseline", "global_context"):
+            yield gain(results, "H", form, "global_context", "mask", least=0)
     yield from photographs(results)
 
 

@@ -180,8 +180,6 @@ def _runs() -> Iterator[Run]:
     for name in ("baseline", *FORMS):
         opts = (*s.PAIRS_OPTS, *forms.get(name, ()))
         yield Run(f"pairs_{name}", opts, s.PAIRS, s.MATCHING, name, anew=True)
-        if name in OTHERS:
-            yield Run(f"pairs_long_{name}", opts, s.PAIRS, s.MATCHING_LONG, name, anew=True)
 
 
 RUNS = {run.name: run for run in _runs()}
@@ -216,7 +214,6 @@ TABLES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     "E-end": _rows(HEADS, s.TEN, "keypoints_end_"),
     "F": _rows(("baseline", "embedded_gaussian"), s.THREE, "distance_"),
     "H": _rows(("baseline", *FORMS), s.THREE, "pairs_"),
-    "H-long": _rows(OTHERS, s.THREE, "pairs_long_"),
 }
 
 

@@ -49,7 +49,6 @@ class Schedule:
 
 MASKS = Schedule()
 MATCHING = Schedule(iterations=900, warmup=50, every=150)
-MATCHING_LONG = changed(MATCHING, iterations=2700, every=300)
 KEYPOINTS = Schedule(iterations=400, warmup=20)
 QUICK = {"iterations": 300, "every": 75, "watched": 20}
 

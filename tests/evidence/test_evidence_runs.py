@@ -139,7 +139,6 @@ def flat(node, prefix=""):
 TWIN = {
     "keypoints_far": "keypoints_far_baseline",
     "keypoints_end": "keypoints_end_baseline",
-    "pairs_long": "pairs_long_global_context",  # no baseline of that many iterations
     "pairs": "pairs_baseline",
     "distance": "distance_baseline",
     "": "baseline",
