@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 
 from ..engine import build_on_meta, load_config
-from ..engine.checkpoint import digest
+from ..engine.checkpoint_files import digest
 from ..engine.config_values import flatten, flatten_config
 from ..errors import UsageError
 from .zoo import CONFIGS

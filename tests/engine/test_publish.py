@@ -19,7 +19,7 @@ from detectron2.config import CfgNode
 
 from nl_detectron import model_zoo
 from nl_detectron.engine import evaluate, load_config
-from nl_detectron.engine.checkpoint import digest
+from nl_detectron.engine.checkpoint_files import digest
 from nl_detectron.engine.config_values import flatten_config
 from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo import publishing
