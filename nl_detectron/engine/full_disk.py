@@ -90,17 +90,15 @@ def format_size(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-def quiet_full_logs(names: Iterable[str]) -> None:
+def quiet_full_logs(loggers: Iterable[logging.Logger]) -> None:
     """Keep loggers' file handlers from printing a traceback for each line that a full disk cannot
     take. The other files of the run report it."""
-    for handler in {h for name in names for h in logging.getLogger(name).handlers}:
-        if isinstance(handler, logging.StreamHandler) and handler.stream not in (
-            sys.stdout,
-            sys.stderr,
-        ):
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        stream = getattr(handler, "stream", sys.stdout)
+        if stream not in (sys.stdout, sys.stderr):
             handler.handleError = partial(_handle_log_error, handler)
-            atexit.unregister(handler.stream.close)  # Detectron2's, which would raise it again
-            atexit.register(_close_quietly, handler.stream)
+            atexit.unregister(stream.close)  # Detectron2's, which would print it at the end
+            atexit.register(_close_quietly, stream)
 
 
 def _handle_log_error(handler: logging.Handler, record: logging.LogRecord) -> None:

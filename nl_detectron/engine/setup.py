@@ -1,5 +1,6 @@
 """Sets up each process of a run."""
 
+import logging
 from argparse import Namespace
 
 import torch
@@ -34,7 +35,7 @@ def start_run(cfg: Config, args: Namespace) -> None:
         default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
         name = "nl_detectron"
         log = setup_logger(run.output_dir, distributed_rank=rank, name=name, abbrev_name="nl")
-    quiet_full_logs(("detectron2", "fvcore", "nl_detectron"))
+    quiet_full_logs(map(logging.getLogger, ("detectron2", "fvcore", name)))
     # One choice for the whole model: matrix products use TF32 if convs do, as they do by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     if run.device == "cpu":
