@@ -14,6 +14,7 @@ from torch import nn
 from nl_detectron.engine import Checkpointer
 from nl_detectron.engine.atomic_files import remove_temporary_files
 from nl_detectron.engine.checkpoint_files import list_checkpoints, remove_old_checkpoints
+from nl_detectron.engine.periodic_checkpoints import PeriodicCheckpointer
 from nl_detectron.errors import UsageError
 
 
@@ -128,6 +129,18 @@ def test_old_checkpoints_go_with_their_checksums(run):
     kept = {"model_0000003", "model_0000005", "model_0000009", "model_best", "model_final"}
     assert {name.split(".")[0] for name in names(run)} == kept | {"last_checkpoint"}
     assert len(names(run)) == 2 * len(kept) + 1
+
+
+@pytest.mark.parametrize(("keep", "left"), [(2, {4, 5}), (0, set(range(6))), (None, set(range(6)))])
+def test_a_run_keeps_its_newest_checkpoints(tmp_path, keep, left):
+    for resumed, until in ((0, 3), (3, 6)):
+        checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
+        hook = PeriodicCheckpointer(checkpointer, 1, keep, max_iter=until)
+        for iteration in range(resumed, until):
+            hook.step(iteration)
+    expected = {f"model_{number:07d}.pth" for number in left} | {"model_final.pth"}
+    assert {path.name for path in tmp_path.glob("*.pth")} == expected
+    assert {path.stem for path in tmp_path.glob("*.sha256")} == expected
 
 
 # --- damage ----------------------------------------------------------------------------------
