@@ -3,6 +3,8 @@
 import logging
 import os
 import pickle
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -354,7 +356,7 @@ def test_an_output_folder_that_cannot_be_written_is_told(
 def test_a_disk_without_room_for_a_checkpoint_is_told(
     tiny_config, arguments, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("nl_detectron.engine.preflight.free_space", lambda folder: 2**16)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**16))
     with pytest.raises(UsageError, match=r"0\.1 MiB are free there, but a checkpoint takes more"):
         preflight(tiny_config(tmp_path / "run"), arguments())
     assert not (tmp_path / "run").exists()
