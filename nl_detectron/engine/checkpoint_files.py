@@ -205,7 +205,7 @@ def choose_checkpoint(
         return path, content
     if paths:
         raise UsageError(
-            f"none of the {len(paths)} checkpoints in {folder} can be used: {'; '.join(reasons)}. "
+            f"no checkpoint in {folder} can be used: {'; '.join(reasons)}. "
             "Restore one of them, or start a new run in another folder"
         )
     return None

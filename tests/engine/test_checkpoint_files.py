@@ -210,7 +210,9 @@ def test_without_last_checkpoint_the_newest_is_used(run, content, caplog):
 def test_a_run_without_a_good_checkpoint_does_not_start_anew(run):
     for file in run.glob("*.pth"):
         tear(file)
-    with pytest.raises(UsageError, match=r"none of the 4 checkpoints .* does not match") as caught:
+    with pytest.raises(
+        UsageError, match=r"no checkpoint in .* can be used: .* does not match"
+    ) as caught:
         resume(run)
     assert "\n" not in str(caught.value)
 
