@@ -200,8 +200,8 @@ def choose_checkpoint(
             reasons.insert(0, f"{os.path.join(folder, LAST)} is missing")
         if reasons:
             iteration = content.get("trainer", content).get("iteration")
-            after = "" if iteration is None else f" (iteration {iteration})"
-            say(f"{'; '.join(reasons)}. Going on from {path}{after}")
+            at = "" if iteration is None else f" at iteration {iteration + 1}"
+            say(f"{'; '.join(reasons)}. Going on from {path}{at}")
         return path, content
     if paths:
         raise UsageError(
