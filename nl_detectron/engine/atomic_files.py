@@ -1,6 +1,7 @@
 """Files that appear under their name only when they are complete and on the disk."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,7 +64,8 @@ def sync_folder(folder: str) -> None:
 
 def remove_temporary_files(folder: str) -> list[str]:
     """Remove what killed writes have left in a folder, and return the names."""
-    left = sorted(Path(folder).glob(f".*.*{SUFFIX}"))
+    named = sorted(Path(folder).glob(f".*{SUFFIX}"))
+    left = [file for file in named if re.fullmatch(rf"\..+\.\d+\{SUFFIX}", file.name)]
     for file in left:
         file.unlink(missing_ok=True)
     return [file.name for file in left]

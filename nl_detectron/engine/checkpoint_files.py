@@ -94,9 +94,11 @@ def verify_checksum(path: str) -> None:
         UsageError: they differ.
     """
     beside = Path(checksum_file(path))
-    if not beside.is_file():
+    try:
+        text = beside.read_text(errors="replace")
+    except FileNotFoundError:
         return
-    if beside.read_text(errors="replace").split()[:1] != [digest(path)]:
+    if text.split()[:1] != [digest(path)]:
         raise UsageError(
             f"checkpoint {path!r} does not match its checksum in {beside.name}: it is damaged. "
             f"Restore it; or remove {beside}, if you have changed the checkpoint yourself"

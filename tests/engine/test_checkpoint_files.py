@@ -122,6 +122,13 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_run_to_resume(run, tmp_path_fac
     assert not caplog.records  # no checkpoint was ever damaged
 
 
+def test_only_temporary_files_of_killed_writes_are_removed(tmp_path):
+    for name in (".model_0000001.pth.12.tmp", ".mine.tmp", "model.12.tmp", ".lock"):
+        (tmp_path / name).touch()
+    assert remove_temporary_files(str(tmp_path)) == [".model_0000001.pth.12.tmp"]
+    assert names(tmp_path) == {".mine.tmp", "model.12.tmp", ".lock"}
+
+
 def test_old_checkpoints_go_with_their_checksums(run):
     save(run, "model_final", 5)
     save(run, "model_0000009", 9)  # of an earlier, longer run
