@@ -44,6 +44,10 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # SGD (Detectron2's), or AdamW for short runs from scratch (the Demo configs)
     cfg.SOLVER.OPTIMIZER = "SGD"
 
+    # number of periodic checkpoints to keep, the newest ones, besides model_best.pth and
+    # model_final.pth; 0 keeps all
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
+
     # dtype of mixed precision (SOLVER.AMP.ENABLED): float16 (Detectron2's) or bfloat16
     cfg.SOLVER.AMP.DTYPE = "float16"
 

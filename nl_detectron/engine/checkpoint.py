@@ -1,26 +1,32 @@
 """Detectron2's checkpointer, which here logs in one line what was loaded and what is missing."""
 
-import hashlib
 import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import IO, Any, cast
+from typing import Any
 from urllib.parse import ParseResult, urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..errors import UsageError
 from ..modeling import find_blocks
+from . import checkpoint_files as files
+from .atomic_files import write_text
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
     """Loads every format that Detectron2 loads: ``.pth``, and ``.pkl`` of its model zoo.
+
+    It writes a file whole or not at all, with a checksum that a load verifies. A resumed run falls
+    back to an earlier checkpoint if the last one is damaged. NaN and infinite weights are neither
+    saved nor loaded.
 
     A non-local model has the tensors of its baseline under the same names. A baseline's checkpoint
     therefore lacks only the non-local tensors, and heads that the baseline does not have.
@@ -34,11 +40,68 @@ class Checkpointer(DetectionCheckpointer):
     unused: Sequence[str] = ()
     _parsed_url_during_load: ParseResult | None
 
+    def save(self, name: str, **kwargs) -> None:
+        """Save model and checkpointables as Detectron2 does. ``last_checkpoint`` names the file,
+        unless it is the best checkpoint, which may be an old one.
+
+        Raises:
+            UsageError: a weight is NaN or infinite.
+            WriteError: the file cannot be written.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        content = {"model": self.model.state_dict()}
+        content |= {key: one.state_dict() for key, one in self.checkpointables.items()} | kwargs
+        if tensor := files.find_non_finite(content["model"]):
+            last = files.read_last_checkpoint(self.save_dir)
+            raise UsageError(
+                f"{path} is not saved, because {tensor} is NaN or infinite"
+                + (f"; the last checkpoint is {last}" if last else "")
+            )
+        self.logger.info("Saving checkpoint to %s", path)
+        files.write_checkpoint(path, content)
+        if name != files.BEST:
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        write_text(os.path.join(self.save_dir, files.LAST), last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Whether the folder has a checkpoint to resume from, damaged or not."""
+        return bool(files.list_checkpoints(self.save_dir))
+
+    def get_checkpoint_file(self) -> str:
+        """Path of the checkpoint that ``last_checkpoint`` names, or "".
+
+        Raises:
+            UsageError: it is outside the folder.
+        """
+        return files.read_last_checkpoint(self.save_dir)
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the newest good checkpoint of the folder. Without ``resume``, or if the folder has
+        none, load only the weights of ``path``.
+
+        Every process of a run must call it; the first one chooses the checkpoint for all.
+
+        Raises:
+            UsageError: as in :meth:`load`, or all checkpoints of the folder are damaged.
+        """
+        chosen = None
+        if resume and comm.is_main_process():
+            found = files.choose_checkpoint(self.save_dir, read_checkpoint, logger.warning)
+            chosen = found and found[0]
+        if resume:
+            chosen = comm.all_gather(chosen)[0]
+        return self.load(chosen) if chosen else self.load(path, checkpointables=[])
+
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """Load a checkpoint as Detectron2 does.
 
         Raises:
-            UsageError: the file does not exist or cannot be read.
+            UsageError: the file does not exist, cannot be read, does not match its checksum, or has
+                NaN or infinite weights.
         """
         # Detectron2 logs a line for each renamed tensor, which only helps to debug the renaming.
         renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
@@ -55,6 +118,7 @@ class Checkpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None  # Detectron2 keeps it after a failure
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        files.verify_checksum(filename)
         try:
             loaded = super()._load_file(filename)
         except Exception as error:  # zip, pickle and torch each raise their own
@@ -66,6 +130,11 @@ class Checkpointer(DetectionCheckpointer):
         model = loaded.get("model")
         if not isinstance(model, dict) or not any(hasattr(v, "shape") for v in model.values()):
             raise UsageError(f"checkpoint {filename!r} holds no model weights")
+        if tensor := files.find_non_finite(model):
+            raise UsageError(
+                f"checkpoint {filename!r} has NaN or infinite values in {tensor}: its training "
+                "diverged; use an earlier checkpoint"
+            )
         return loaded
 
     def _log_incompatible_keys(self, incompatible) -> None:
@@ -106,21 +175,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """Read everything in a checkpoint: its tensors under "model", and other entries by name.
 
     Raises:
-        UsageError: as in :func:`locate_checkpoint`, or the file cannot be read.
+        UsageError: as in :func:`locate_checkpoint` and :meth:`Checkpointer.load`.
     """
     local = locate_checkpoint(path)
     checkpointer = Checkpointer(nn.Identity())
     checkpointer._parsed_url_during_load = urlparse(path)  # load() sets it for _load_file()
     return checkpointer._load_file(local)
-
-
-def digest(path: str) -> str:
-    """SHA-256 of a checkpoint file in hexadecimal, which identifies the weights of a result."""
-    sha256 = hashlib.sha256()
-    with cast(IO[bytes], PathManager.open(path.split("?")[0], "rb")) as file:
-        while chunk := file.read(2**20):
-            sha256.update(chunk)
-    return sha256.hexdigest()
 
 
 def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:

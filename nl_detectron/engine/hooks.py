@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import detectron2
 import numpy
@@ -19,7 +19,8 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.file_io import PathManager
 
 from ..version import __version__
-from .checkpoint import digest
+from .atomic_files import write_text
+from .checkpoint_files import BEST, digest, read_trainer_state
 
 
 class EvalHook(hooks.EvalHook):
@@ -35,6 +36,22 @@ class EvalHook(hooks.EvalHook):
 
 class BestCheckpointer(hooks.BestCheckpointer):
     """Detectron2's ``BestCheckpointer``, which here keeps the best result when a run is resumed."""
+
+    def before_train(self) -> None:
+        """Take over the best result of a resumed run. Its last checkpoint was saved before the
+        evaluation of the same iteration, so the result may be in the best checkpoint only."""
+        if not self.trainer.start_iter:
+            return
+        state = read_trainer_state(os.path.join(self._checkpointer.save_dir, f"{BEST}.pth"))
+        if state.get("iteration", math.inf) < self.trainer.start_iter:
+            saved = state.get("hooks", {}).get(type(self).__qualname__, {})
+            known = -math.inf if self.best_metric is None else self.best_metric
+            if (saved.get("best_metric") or -math.inf) > known:
+                self.load_state_dict(saved)
+
+    def after_train(self) -> None:
+        if sys.exc_info()[0] is None:  # as in EvalHook
+            super().after_train()
 
     def _best_checking(self) -> None:
         nothing = (math.nan, None)
@@ -90,8 +107,7 @@ def write_summary(
         "commit": commit(),
         "config": config,
     }
-    with cast(IO[str], PathManager.open(path, "w")) as file:
-        json.dump(summary, file, indent=2)
+    write_text(path, json.dumps(summary, indent=2))
 
 
 def peak_memory_mib(device: str) -> float:

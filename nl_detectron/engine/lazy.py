@@ -29,10 +29,12 @@ from .dataset_overrides import register_data
 from .run import Run, Visualize
 
 KEYS = {
+    "output_dir": "train.output_dir",
     "device": "train.device",
     "weights": "train.init_checkpoint",
     "amp_dtype": "train.amp.dtype",
     "batch_size": "dataloader.train.total_batch_size",
+    "max_to_keep": "train.checkpointer.max_to_keep",
     "test_sets": "dataloader.test.dataset.names",
     "visualize_period": "train.visualize.period",
     "visualize_images": "train.visualize.images",

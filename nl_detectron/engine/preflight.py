@@ -3,25 +3,27 @@
 import logging
 import os
 from argparse import Namespace
-from typing import IO, cast
 
 import torch
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..errors import UsageError
 from .checkpoint import read_checkpoint
+from .checkpoint_files import choose_checkpoint
 from .data_checks import check_dataset
+from .full_disk import format_size, free_space
 from .loading import build_on_meta, describe_run
 from .mixed_precision import check_precision
 from .pictures import check_pictures
+from .resume_checks import check_resumed
 from .run import Config, Run
 
 logger = logging.getLogger(__name__)
 
 
 def preflight(cfg: Config, args: Namespace) -> None:
-    """Check devices, data sets and weights of a run before it starts.
+    """Check devices, output folder, data sets and weights of a run before it starts. It writes
+    nothing.
 
     Args:
         cfg: the config, as of :func:`config_from_args`.
@@ -33,15 +35,20 @@ def preflight(cfg: Config, args: Namespace) -> None:
     """
     run, training = describe_run(cfg), not args.eval_only
     _check_processes(run, args)
+    _check_output_dir(run)
     check_precision(run.amp, run.amp_dtype, run.device, run.keys["amp_dtype"])
     if training:
         check_pictures(run)
         _check_batch(run, args)
+        _check_max_to_keep(run)
     for name in filter(None, (*(run.train_sets if training else ()), *run.test_sets)):
         check_dataset(name)
     run.check(training)
-    _check_norms(build_on_meta(cfg), run, args)
-    _check_weights(run, args)
+    model = build_on_meta(cfg)
+    _check_norms(model, run, args)
+    _check_weights(model, run, args)
+    if training:
+        _check_space(model, run)
 
 
 def _check_processes(run: Run, args: Namespace) -> None:
@@ -100,16 +107,54 @@ def _check_norms(model: nn.Module, run: Run, args: Namespace) -> None:
             )
 
 
-def _check_weights(run: Run, args: Namespace) -> None:
-    """Raises UsageError for weights that are missing or cannot be read. With --resume it checks the
-    last checkpoint in the output folder instead."""
-    path, last = run.weights, os.path.join(run.output_dir, "last_checkpoint")
+def _check_output_dir(run: Run) -> None:
+    """Raises UsageError for an output folder that cannot be made or written."""
+    key, folder = run.keys["output_dir"], run.output_dir
+    if not folder or "://" in folder:
+        raise UsageError(
+            f"{key}: expected a folder of this machine for the run's files, got {folder!r}"
+        )
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise UsageError(f"{key} {folder}: {there} is not a folder; give another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{key} {folder}: {there} cannot be written by this user; give another one"
+        )
+
+
+def _check_max_to_keep(run: Run) -> None:
+    keep = run.checkpoints.get("max_to_keep")
+    if keep is not None and (type(keep) is not int or keep < 0):
+        raise UsageError(
+            f"{run.keys['max_to_keep']}: expected a number of checkpoints, or 0 to keep all, got "
+            f"{keep!r}"
+        )
+
+
+def _check_space(model: nn.Module, run: Run) -> None:
+    """Raises UsageError if not even the weights of one checkpoint fit onto the disk."""
+    needed, free = sum(t.nbytes for t in model.state_dict().values()), free_space(run.output_dir)
+    if free < needed:
+        raise UsageError(
+            f"{run.keys['output_dir']} {run.output_dir}: {format_size(free)} are free there, but a "
+            f"checkpoint takes more than {format_size(needed)}; make room, or give another folder"
+        )
+
+
+def _check_weights(model: nn.Module, run: Run, args: Namespace) -> None:
+    """Raises UsageError for weights that are missing or cannot be used. With --resume it checks the
+    checkpoint that the run goes on from instead."""
+    path = run.weights
     if args.resume:
-        if PathManager.isfile(last):
-            with cast(IO[str], PathManager.open(last)) as file:
-                path = os.path.join(run.output_dir, file.read().strip())
-        else:
-            logger.warning("--resume: no checkpoint in %s, so a new run starts", run.output_dir)
+        found = choose_checkpoint(run.output_dir, read_checkpoint)
+        if found and not args.eval_only:
+            check_resumed(run, model, *found)
+        if found:
+            return
+        logger.warning("--resume: no checkpoint in %s, so a new run starts", run.output_dir)
     if path:
         read_checkpoint(path)
     elif args.eval_only:

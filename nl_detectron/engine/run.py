@@ -40,7 +40,7 @@ class Run:
     max_iter: int
     batch_size: int  # images in an iteration, over all processes
     eval_period: int  # iterations between evaluations; 0: only at the end
-    checkpoints: Mapping[str, Any]  # keyword arguments of Detectron2's PeriodicCheckpointer
+    checkpoints: Mapping[str, Any]  # keyword arguments of PeriodicCheckpointer
     ddp: Mapping[str, Any]  # keyword arguments of DistributedDataParallel
     train_sets: tuple[str, ...]
     test_sets: tuple[str, ...]  # "" is a data set that a LazyConfig does not name

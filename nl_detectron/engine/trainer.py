@@ -25,11 +25,14 @@ from torch import nn
 
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
+from .full_disk import report_full_disk
 from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
 from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
+from .periodic_checkpoints import PeriodicCheckpointer
 from .pictures import Pictures
 from .run import Config
+from .run_lock import unlock_folder
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +122,18 @@ class Trainer(DefaultTrainer):
             self.start_iter = self.iter + 1
 
     def train(self) -> dict[str, Any] | None:
+        """Train, and release the output folder.
+
+        Raises:
+            UsageError: a file could not be written, or the weights are NaN or infinite.
+        """
+        try:
+            with report_full_disk(self.run.output_dir):
+                return self._train()
+        finally:
+            unlock_folder(self.run.output_dir)
+
+    def _train(self) -> dict[str, Any] | None:
         if isinstance(self.cfg, CfgNode):
             return super().train()  # it also compares the results with TEST.EXPECTED_RESULTS
         TrainerBase.train(self, self.start_iter, self.max_iter)
@@ -132,7 +147,7 @@ class Trainer(DefaultTrainer):
         run, period = self.run, self.run.eval_period
         built = [hooks.IterationTimer(), hooks.LRScheduler(), self._precise_bn()]
         if comm.is_main_process():
-            built.append(hooks.PeriodicCheckpointer(self.checkpointer, **run.checkpoints))
+            built.append(PeriodicCheckpointer(self.checkpointer, **run.checkpoints))
         if run.test_sets:
             built.append(EvalHook(period, self._evaluate))
         if comm.is_main_process():

@@ -21,10 +21,12 @@ from .optimizer import build_optimizer, check_optimizer
 from .run import Run, Visualize
 
 KEYS = {
+    "output_dir": "OUTPUT_DIR",
     "device": "MODEL.DEVICE",
     "weights": "MODEL.WEIGHTS",
     "amp_dtype": "SOLVER.AMP.DTYPE",
     "batch_size": "SOLVER.IMS_PER_BATCH",
+    "max_to_keep": "SOLVER.CHECKPOINTS_TO_KEEP",
     "test_sets": "DATASETS.TEST",
     "visualize_period": "VISUALIZE.PERIOD",
     "visualize_images": "VISUALIZE.IMAGES",
@@ -115,7 +117,7 @@ def describe_run(cfg: CfgNode) -> Run:
         batch_size=solver.IMS_PER_BATCH,
         reference_world_size=solver.REFERENCE_WORLD_SIZE,
         eval_period=cfg.TEST.EVAL_PERIOD,
-        checkpoints={"period": solver.CHECKPOINT_PERIOD},
+        checkpoints={"period": solver.CHECKPOINT_PERIOD, "max_to_keep": solver.CHECKPOINTS_TO_KEEP},
         ddp={"broadcast_buffers": False},
         train_sets=tuple(cfg.DATASETS.TRAIN),
         test_sets=tuple(cfg.DATASETS.TEST),

@@ -1,5 +1,6 @@
 """The files of a relay data set: PNGs, and annotations in COCO's format."""
 
+import glob
 import json
 import os
 import shutil
@@ -45,8 +46,13 @@ def write_dataset(relay: Relay, folder: Path | None = None) -> Path:
 
 
 def _write_whole(relay: Relay, folder: Path) -> None:
-    """Write to a temporary folder and rename it, so that an existing folder is always complete."""
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".relay-"))
+    """Write to a temporary folder and rename it, so that an existing folder is always complete.
+
+    Only the process with the folder's lock calls it: an older temporary folder is of a killed one.
+    """
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     temporary.chmod(0o755)  # a cache may be shared
     try:
         for split in SPLITS:

@@ -17,6 +17,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..engine import load_config, scale_batch
+from ..engine.checkpoint_files import list_checkpoints
 from ..engine.config_values import flatten, flatten_config
 from ..errors import UsageError
 from ..model_zoo.zoo import CONFIGS
@@ -67,7 +68,7 @@ class TrainingRun:
         """Trains it, or continues from its last checkpoint."""
         file = os.path.relpath(CONFIGS / self.config)
         start = [sys.executable, os.path.relpath(TRAIN_NET), "--config-file", file]
-        resume = ["--resume"] if (self.folder / "last_checkpoint").exists() else []
+        resume = ["--resume"] if list_checkpoints(str(self.folder)) else []
         return [*start, "--num-gpus", str(self.num_gpus), *resume, *self.overrides]
 
     @property

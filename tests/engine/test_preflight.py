@@ -1,7 +1,10 @@
 """Mistakes that are reported before a run starts, and not in the middle of it."""
 
 import logging
+import os
 import pickle
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -288,3 +291,80 @@ def test_resuming_checks_the_last_checkpoint_of_the_run(refusal, tmp_path):
     assert f"{last!r} does not exist" in refusal(words=["--resume"])
     torch.save({"model": {}}, last)
     assert "holds no model weights" in refusal(words=["--resume"])
+    (tmp_path / "run" / "last_checkpoint").write_text(str(tmp_path / "model_0000001.pth"))
+    assert "which is outside its folder" in refusal(words=["--resume"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["SOLVER.OPTIMIZER", "SGD"], "is of another optimizer: it has amsgrad, betas, "),
+        (["SOLVER.NONLOCAL_LR_FACTOR", 2.0], "is of an optimizer with other parameter groups"),
+        (["MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.0']"], "is of another model: it lacks 8 "),
+        (["MODEL.NONLOCAL.REDUCTION", 4], "theta.weight is ("),
+        (["SOLVER.AMP.ENABLED", True], "was trained without mixed precision in float16"),
+    ],
+)
+def test_resuming_another_model_or_optimizer_is_told(
+    trained, tiny_config, arguments, changes, message
+):
+    before = {path.name: path.stat().st_mtime_ns for path in trained.folder.iterdir()}
+    periods = ("SOLVER.MAX_ITER", 6, "TEST.EVAL_PERIOD", 1)  # which may change
+    preflight(tiny_config(trained.folder, *periods), arguments("--resume"))
+    with pytest.raises(UsageError, match=r"--resume: checkpoint '.*model_final\.pth'") as caught:
+        preflight(tiny_config(trained.folder, *changes), arguments("--resume"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert {path.name: path.stat().st_mtime_ns for path in trained.folder.iterdir()} == before
+
+
+def test_resuming_weights_alone_is_told(trained, tiny_config, arguments, tmp_path):
+    content = torch.load(trained.folder / "model_final.pth")
+    torch.save({"model": content["model"]}, tmp_path / "model_final.pth")
+    preflight(tiny_config(tmp_path), arguments("--resume", "--eval-only"))
+    with pytest.raises(UsageError, match="has weights, but no state of a training"):
+        preflight(tiny_config(tmp_path), arguments("--resume"))
+
+
+# --- the output folder -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("", "OUTPUT_DIR: expected a folder of this machine"),
+        ("s3://bucket/run", "OUTPUT_DIR: expected a folder of this machine"),
+        ("{0}/file", "{0}/file is not a folder"),
+        ("{0}/file/run", "{0}/file is not a folder"),
+        ("{0}/readonly/new/run", "{0}/readonly cannot be written"),
+    ],
+)
+def test_an_output_folder_that_cannot_be_written_is_told(
+    tiny_config, arguments, tmp_path, monkeypatch, folder, message
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "readonly").mkdir()
+    access = os.access  # of a folder without permissions, it is true for root
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "readonly" not in path and access(path, mode)
+    )
+    for words in ((), ("--eval-only", "--resume")):
+        with pytest.raises(UsageError) as caught:
+            preflight(tiny_config(folder.format(tmp_path)), arguments(*words))
+        assert message.format(tmp_path) in str(caught.value)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_told(
+    tiny_config, arguments, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**16))
+    with pytest.raises(UsageError, match=r"0\.1 MiB are free there, but a checkpoint takes more"):
+        preflight(tiny_config(tmp_path / "run"), arguments())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("keep", [-1, True])
+def test_a_number_of_checkpoints_to_keep_is_checked(tiny_of_kind, arguments, tmp_path, keep):
+    with pytest.raises(UsageError, match=r"train\.checkpointer\.max_to_keep: expected a number"):
+        cfg = tiny_of_kind("lazy", tmp_path)
+        cfg.train.checkpointer.max_to_keep = keep
+        preflight(cfg, arguments())

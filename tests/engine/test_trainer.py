@@ -42,6 +42,9 @@ def test_a_run_leaves_its_files(trained):
     expected = {"model_0000001.pth", "model_final.pth", "model_best.pth", "last_checkpoint"}
     expected |= {"metrics.json", "summary.json", "log.txt", "config.yaml"}
     assert expected <= files
+    assert {f"{name}.sha256" for name in files if name.endswith(".pth")} <= files
+    assert not {name for name in files if name.startswith(".")}  # such as the lock
+    assert (trained.folder / "last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_the_summary_tells_results_and_what_they_depend_on(trained):

@@ -99,6 +99,14 @@ def test_an_interrupted_write_leaves_only_its_lock_file(crash, cache):
     assert list(cache.iterdir()) == [cache_folder(TINY).with_suffix(".lock")]
 
 
+def test_what_a_killed_write_has_left_is_removed(cache):
+    folder = cache_folder(TINY)
+    for name in (f".{folder.name}-abc", ".relay-of_another_data_set-abc"):
+        (cache / name / "train").mkdir(parents=True)
+    write_dataset(TINY)
+    assert {path.name for path in cache.glob(".*")} == {".relay-of_another_data_set-abc"}
+
+
 def test_one_of_two_writers_draws_and_the_other_waits(monkeypatch):
     draw, drawn, started = files.draw_image, [], threading.Event()
 

@@ -131,7 +131,8 @@ def test_a_failed_run_is_reported_while_others_go_on_from_their_last_checkpoint(
     assert "0:04:00 in all" in said.out  # 2 of 4 iterations of 2 runs, a minute each
     assert said.out.count("seed 1: 2 of 4 iterations done") == 2
     assert (
-        "relay_mask_rcnn, seed 1 failed (exit code 1): train_net.py: error: checkpoint" in said.err
+        "relay_mask_rcnn, seed 1 failed (exit code 1): train_net.py: error: no checkpoint in"
+        in said.err
     )
     assert f"its log: {damaged / 'console.txt'}" in said.err
     assert "Starting training from iteration 2" in (stopped / "console.txt").read_text()
