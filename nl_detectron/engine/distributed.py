@@ -186,7 +186,8 @@ def one_message() -> Iterator[None]:
         print(message, file=sys.stderr, flush=True)
         os._exit(1)  # a normal exit takes seconds, in which the others would report it too
     except KeyboardInterrupt:  # before or after the training, which stops in its own way
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        if not dist.is_initialized() or _is_first():
+            print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         if _is_lost_connection(error):

@@ -176,11 +176,12 @@ def _get_metrics(storage: EventStorage) -> dict[str, Any]:
     """The metrics' latest values and those that writers still smooth over."""
     recent = {}
     for name, history in storage.histories().items():
-        first = storage.latest()[name][1] - WINDOW
-        values = [(value, at) for value, at in history.values()[-WINDOW * 100 :] if at > first]
+        values = history.values()[-WINDOW * 100 :]
+        values = [(value, at) for value, at in values if at > values[-1][1] - WINDOW]
         recent[name] = (values, history._count, history._global_avg)
-    latest, hints = dict(storage.latest()), dict(storage.smoothing_hints())
-    return {"latest": latest, "hints": hints, "recent": recent}
+    # Detectron2 measures no time in the first iterations, so these would be written as if new.
+    latest = {k: v for k, v in storage.latest().items() if k not in ("time", "eta_seconds")}
+    return {"latest": latest, "hints": dict(storage.smoothing_hints()), "recent": recent}
 
 
 def _set_metrics(storage: EventStorage, metrics: dict[str, Any]) -> None:

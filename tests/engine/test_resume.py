@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,15 @@ def make(tiny_of_kind):
 
 @pytest.fixture(scope="module")
 def whole(make, train, tmp_path_factory):
-    """What a run leaves that was never stopped."""
-    folder = tmp_path_factory.mktemp("whole")
-    train(make("yaml", folder))
-    return outcome(folder)
+    """What a run of a kind leaves that was never stopped."""
+
+    @cache
+    def run(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        train(make(kind, folder))
+        return outcome(folder)
+
+    return run
 
 
 def outcome(folder: Path) -> dict:
@@ -107,7 +113,7 @@ def test_a_lost_yaml_run_ends_like_one_that_was_not(
         interrupt(patch, lost_at, lose)
         train(make("yaml", tmp_path))
     assert train(make("yaml", tmp_path), "--resume").start_iter == (3 if lost_at > 3 else 0)
-    assert differences(outcome(tmp_path), whole) == []
+    assert differences(outcome(tmp_path), whole("yaml")) == []
 
 
 @pytest.mark.slow
@@ -125,7 +131,7 @@ def test_a_stopped_lazy_run_ends_like_one_that_was_not(
     assert f"Stopped by {number.name} after 5 of 6 iterations; {told}--resume --config-file" in log
     assert "Exception during training" not in log
     assert train(make("lazy", tmp_path), "--resume").start_iter == 5
-    assert differences(outcome(tmp_path), whole) == []
+    assert differences(outcome(tmp_path), whole("lazy")) == []
     assert signal.getsignal(number) is not None and not isinstance(
         getattr(signal.getsignal(number), "__self__", None), StopSignals
     )
@@ -143,7 +149,7 @@ def test_a_killed_run_ends_like_one_that_was_not(make, whole, train, tmp_path):
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert train(make("yaml", tmp_path), "--resume").start_iter == 3
-    assert differences(outcome(tmp_path), whole) == []
+    assert differences(outcome(tmp_path), whole("yaml")) == []
 
 
 def test_a_checkpoint_without_random_states_is_told(caplog):
@@ -215,18 +221,13 @@ class Pids(torch.utils.data.Dataset):
         return os.getpid()
 
 
-def _load(queue, number):
-    """Load with two workers, tell their ids, and send a signal to them or to this process."""
+def _load(pipe):
+    """Load with two workers: tell their ids; load more after a message; wait for another one."""
     loader = DataLoader(Pids(), sampler=range(10**6), batch_size=None, num_workers=2)
     batches = iter(protect_workers(loader))
-    workers = {next(batches) for _ in range(4)}
-    for worker in workers if number != signal.SIGKILL else ():
-        os.kill(worker, number)
-    again = {next(batches) for _ in range(8)}
-    queue.put((workers, again))
-    if number == signal.SIGKILL:
-        time.sleep(0.5)  # until the queue is written
-        os.kill(os.getpid(), number)
+    for count in (4, 12):
+        pipe.send({next(batches) for _ in range(count)})
+        pipe.recv()
     del batches  # ends the workers
 
 
@@ -237,17 +238,23 @@ def _lives(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_workers_live_as_long_as_their_parent(number):
+@pytest.mark.parametrize("killed", [False, True])
+def test_workers_live_as_long_as_their_parent(killed):
     context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    parent = context.Process(target=_load, args=(queue, number))
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=_load, args=(theirs,))
     parent.start()
-    workers, again = queue.get()
+    theirs.close()
+    workers = ours.recv()
+    for worker in workers:  # as a terminal and a batch system do
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGTERM)
+    ours.send("more")
+    assert ours.recv() == workers and len(workers) == 2
+    parent.kill() if killed else ours.send("enough")
     parent.join()
-    assert workers == again and len(workers) == 2
-    assert parent.exitcode == (-number if number == signal.SIGKILL else 0)
     until = time.monotonic() + 4  # PyTorch's own workers look every 5 seconds
     while any(map(_lives, workers)) and time.monotonic() < until:
         time.sleep(0.02)
     assert not any(map(_lives, workers))
+    assert parent.exitcode == (-signal.SIGKILL if killed else 0)
