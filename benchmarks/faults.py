@@ -171,11 +171,11 @@ SIGNALS = [name for name in FAULTS if "SIGKILL" not in name]
 
 
 def plan(kills: int) -> Iterator[tuple[str, int, int]]:
-    """Name of the fault, workers and processes of each case: one kill in four is in a write."""
+    """Name of the fault, workers and processes of each case: every third kill is in a write."""
     for number in range(kills):
         workers, processes = SETUPS[number % len(SETUPS)]
         name = "SIGKILL of all processes"
-        if number // len(SETUPS) % 2 or number % 5 == 4:
+        if number % 3 == 2:
             name = "SIGKILL in a checkpoint's write"
         elif (workers, processes) == (2, 1):
             name = "SIGKILL of the first process"

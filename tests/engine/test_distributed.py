@@ -263,7 +263,7 @@ def test_two_processes_train_and_evaluate_by_torchrun(environment, line, tmp_pat
 
 def test_sigterm_stops_both_processes_at_the_same_iteration(environment, line, tmp_path):
     thin = [
-        *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4", "DATASETS.TEST", "()"),
+        *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
         *("MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "INPUT.MIN_SIZE_TRAIN", "(64,)"),
         *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "9000", "SOLVER.CHECKPOINT_PERIOD", "3"),
     ]
