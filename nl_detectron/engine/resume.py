@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any, cast
 
+import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
@@ -67,10 +68,16 @@ class ResumeState(HookBase):
         self.saved = state
 
     def _collect(self) -> dict[str, Any]:
-        own = {"random": get_random_states(), "normalizers": _loss_normalizers(self._model())}
+        model = self._model()
+        own = {
+            "random": get_random_states(),
+            "normalizers": _loss_normalizers(model),
+            "buffers": {name: buffer.cpu() for name, buffer in model.named_buffers()},
+        }
         ranks = comm.gather(own)
         if not comm.is_main_process():
             return {}
+        _keep_other_buffers(ranks)
         return {
             "iteration": self.trainer.iter,
             "loaders": [loader.state_dict() for loader in self._loaders()],
@@ -120,6 +127,10 @@ class ResumeState(HookBase):
                 len(ranks),
                 world,
             )
+        else:
+            buffers = dict(self._model().named_buffers())
+            for name, value in ranks[rank]["buffers"].items():
+                buffers[name].copy_(value)
         if rank < len(ranks):
             set_random_states(ranks[rank]["random"])
         modules = dict(self._model().named_modules())
@@ -161,6 +172,17 @@ class ResumeState(HookBase):
             if size and file.read(1) != b"\n":  # not the file of the run that was stopped
                 return
         os.truncate(path, size)
+
+
+def _keep_other_buffers(ranks: list[dict[str, Any]]) -> None:
+    """Keep only those buffers of a process that are not the first one's, which the checkpoint has.
+
+    These are statistics of batch norms, as each process has its own.
+    """
+    first = ranks[0]["buffers"]
+    for own in ranks:
+        buffers = own["buffers"].items()
+        own["buffers"] = {k: value for k, value in buffers if not torch.equal(value, first[k])}
 
 
 def _loss_normalizers(model: nn.Module) -> dict[str, float]:

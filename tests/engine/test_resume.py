@@ -166,9 +166,28 @@ def test_another_number_of_processes_is_told(caplog):
         def _model(self):
             return torch.nn.Identity()
 
-    own = {"random": resume.get_random_states(), "normalizers": {}}
+    own = {"random": resume.get_random_states(), "normalizers": {}, "buffers": {}}
     Alone(None, None)._restore_process([own, own])
     assert "of a run in 2 process(es), this one has 1" in caplog.text
+
+
+def test_each_process_gets_its_own_statistics_of_batch_norms(monkeypatch):
+    model = torch.nn.BatchNorm1d(2)
+
+    class Second(resume.ResumeState):
+        def _model(self):
+            return model
+
+    own = {"random": resume.get_random_states(), "normalizers": {}}
+    first = {"running_mean": torch.zeros(2), "running_var": torch.ones(2)}
+    other = {**first, "running_mean": torch.tensor([3.0, 4.0])}
+    ranks = [{**own, "buffers": buffers} for buffers in (first, other)]
+    resume._keep_other_buffers(ranks)
+    assert [list(rank["buffers"]) for rank in ranks] == [[], ["running_mean"]]
+    monkeypatch.setattr(resume.comm, "get_rank", lambda: 1)
+    monkeypatch.setattr(resume.comm, "get_world_size", lambda: 2)
+    Second(None, None)._restore_process(ranks)
+    assert model.running_mean.tolist() == [3, 4] and model.running_var.tolist() == [1, 1]
 
 
 def test_moving_averages_of_dense_detectors_are_kept():
