@@ -6,12 +6,15 @@ NCCL where the model is on GPUs and gloo where it is on the CPU.
 
 import logging
 import os
+import signal
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,6 +26,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from ..errors import UsageError
+from .stopping import Stopped, pass_signals_on
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 # How long a process that did not cause a failure stays silent. By then its launcher, which stops
@@ -81,6 +85,7 @@ def launch(main: Callable, arguments: tuple, args: Namespace, device: str) -> No
     Raises:
         UsageError: a process was killed.
         SystemExit: a process has failed.
+        Stopped: SIGTERM or SIGINT stopped the run.
     """
     if args.num_gpus * args.num_machines <= 1:
         main(*arguments)
@@ -104,6 +109,20 @@ def _spawn(main: Callable, arguments: tuple, args: Namespace, device: str) -> No
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Detectron2 uses NCCL wherever it sees a GPU
     # This logger reports each process that it stops, before the cause is known.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    # 0; or the number of the signal that stopped the processes; or -1 if they have finished
+    outcome = get_context("spawn").Value("i", 0)
+    with pass_signals_on() as signals:
+        try:
+            _launch(main, arguments, args, outcome)
+        except BaseException:
+            if signals:
+                raise Stopped(signals[0]) from None
+            raise
+    if outcome.value > 0 or (signals and outcome.value == 0):
+        raise Stopped(outcome.value or signals[0])
+
+
+def _launch(main: Callable, arguments: tuple, args: Namespace, outcome: Any) -> None:
     try:
         launch_processes(
             _run_spawned,
@@ -111,7 +130,7 @@ def _spawn(main: Callable, arguments: tuple, args: Namespace, device: str) -> No
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
-            args=(main, arguments),
+            args=(main, arguments, outcome),
         )
     except ProcessRaisedException as error:
         if "EADDRINUSE" in error.msg:
@@ -130,9 +149,14 @@ def _spawn(main: Callable, arguments: tuple, args: Namespace, device: str) -> No
         ) from None
 
 
-def _run_spawned(main: Callable, arguments: tuple) -> None:
+def _run_spawned(main: Callable, arguments: tuple, outcome: Any) -> None:
     with one_message():
-        _run_in_group(main, arguments)
+        try:
+            _run_in_group(main, arguments)
+            outcome.value = -1
+        except Stopped as stop:  # another exit code than 0 would end the other processes
+            outcome.value = stop.signal
+            dist.destroy_process_group()
 
 
 def _run_in_group(main: Callable, arguments: tuple) -> None:
@@ -161,6 +185,10 @@ def one_message() -> Iterator[None]:
             time.sleep(GRACE_SECONDS)
         print(message, file=sys.stderr, flush=True)
         os._exit(1)  # a normal exit takes seconds, in which the others would report it too
+    except KeyboardInterrupt:  # before or after the training, which stops in its own way
+        if not dist.is_initialized() or _is_first():
+            print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         if _is_lost_connection(error):
             time.sleep(GRACE_SECONDS)

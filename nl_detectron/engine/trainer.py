@@ -31,8 +31,12 @@ from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
 from .periodic_checkpoints import PeriodicCheckpointer
 from .pictures import Pictures
+from .resume import ResumeState
 from .run import Config
 from .run_lock import unlock_folder
+from .stopping import StopSignals
+from .train_loader import make_resumable
+from .workers import protect_workers
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class Trainer(DefaultTrainer):
         self.cfg, self.run = cfg, describe_run(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        loader = self.build_train_loader(cfg)
+        loader = make_resumable(self.build_train_loader(cfg))
         model = distribute_model(model, **self.run.ddp)
         if self.run.amp:
             dtype = self.run.amp_dtype
@@ -66,6 +70,8 @@ class Trainer(DefaultTrainer):
         trainer = weakref.proxy(self)
         self.checkpointer = Checkpointer(model, self.run.output_dir, trainer=trainer)
         self.start_iter, self.max_iter = 0, self.run.max_iter
+        self.signals = StopSignals()
+        self.resume_state = ResumeState(self.run, self.signals)
         self.register_hooks([*self.build_hooks()])  # a list that may hold None
 
     @classmethod
@@ -106,7 +112,8 @@ class Trainer(DefaultTrainer):
             evaluators = [evaluators]
         results = {}
         for number, name in enumerate(describe_run(cfg).test_sets):
-            loader = cls.build_test_loader(cfg, name)  # first: it may write the annotations
+            # first: it may write the annotations
+            loader = protect_workers(cls.build_test_loader(cfg, name))
             evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
@@ -120,17 +127,22 @@ class Trainer(DefaultTrainer):
         self.checkpointer.resume_or_load(self.run.weights, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
+        elif resume:
+            self.resume_state.drop_metrics()
 
     def train(self) -> dict[str, Any] | None:
-        """Train, and release the output folder.
+        """Train to the end, or until SIGTERM or SIGINT stops the run between two iterations, and
+        release the output folder.
 
         Raises:
+            Stopped: a signal stopped it; there is a checkpoint of that iteration.
             UsageError: a file could not be written, or the weights are NaN or infinite.
         """
         try:
-            with report_full_disk(self.run.output_dir):
+            with self.signals, report_full_disk(self.run.output_dir):
                 return self._train()
         finally:
+            self._trainer._data_loader_iter_obj = None  # ends the loader's workers
             unlock_folder(self.run.output_dir)
 
     def _train(self) -> dict[str, Any] | None:
@@ -139,6 +151,14 @@ class Trainer(DefaultTrainer):
         TrainerBase.train(self, self.start_iter, self.max_iter)
         return None
 
+    def before_train(self) -> None:
+        super().before_train()
+        self.resume_state.restore()
+
+    def after_train(self) -> None:
+        self.iter = min(self.iter, self.max_iter)  # one more where a finished run is resumed
+        super().after_train()
+
     def state_dict(self) -> dict[str, Any]:
         # After the last iteration the counter is one too high, and a resumed run would skip one.
         return {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
@@ -146,6 +166,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         run, period = self.run, self.run.eval_period
         built = [hooks.IterationTimer(), hooks.LRScheduler(), self._precise_bn()]
+        built.append(self.resume_state)
         if comm.is_main_process():
             built.append(PeriodicCheckpointer(self.checkpointer, **run.checkpoints))
         if run.test_sets:
@@ -173,7 +194,7 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATALOADER.NUM_WORKERS = 0  # as in Detectron2
-        loader = self.build_train_loader(cfg)
+        loader = make_resumable(self.build_train_loader(cfg))
         return hooks.PreciseBN(self.run.eval_period, self.model, loader, options.NUM_ITER)
 
     def _evaluate(self) -> dict[str, Any]:

@@ -1,8 +1,14 @@
-"""The same thin configs as YAML files and as LazyConfigs."""
+"""Tiny relay data sets, and the same thin configs as YAML files and as LazyConfigs."""
 
 from pathlib import Path
 
+from nl_detectron.relay import Relay
+
 ROOT = Path(__file__).parents[2]
+TINY = {
+    "tiny": Relay(train=8, val=4, height=64, width=128, signal=9),
+    "tiny_keypoints": Relay(keypoints=True, train=8, val=4, height=64, width=128, signal=9),
+}
 THIN = [
     *("MODEL.DEVICE", "cpu"),
     *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from coco_files import PLAIN, dataset_argument, restore_catalogues, valid_content, write
-from config_kinds import KEYS, KINDS, ROOT, THIN, THIN_LAZY, WIDE
+from config_kinds import KEYS, KINDS, ROOT, THIN, THIN_LAZY, TINY, WIDE
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig
@@ -22,12 +22,7 @@ from nl_detectron.engine import (
     start_run,
 )
 from nl_detectron.errors import UsageError
-from nl_detectron.relay import SPLITS, Relay, register_split, write_dataset
-
-TINY = {
-    "tiny": Relay(train=8, val=4, height=64, width=128, signal=9),
-    "tiny_keypoints": Relay(keypoints=True, train=8, val=4, height=64, width=128, signal=9),
-}
+from nl_detectron.relay import SPLITS, register_split, write_dataset
 
 
 @pytest.fixture(scope="session")

@@ -259,3 +259,29 @@ def test_two_processes_train_and_evaluate_by_torchrun(environment, line, tmp_pat
     left = {path.name for path in tmp_path.iterdir()}
     assert left >= {"model_final.pth", "model_best.pth", "summary.json", "log.txt.rank1"}
     assert done.stdout.count("Evaluation results for segm") == 1
+
+
+def test_sigterm_stops_both_processes_at_the_same_iteration(environment, line, tmp_path):
+    thin = [
+        *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
+        *("MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "INPUT.MIN_SIZE_TRAIN", "(64,)"),
+        *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "9000", "SOLVER.CHECKPOINT_PERIOD", "3"),
+    ]
+    config = ["--config-file", "configs/Demo/relay_mask_rcnn_nl.yaml"]
+    words = [*line, *config, "--num-gpus", "2", "--dist-url", "auto", *thin]
+    with (tmp_path / "console").open("w") as console:
+        run = subprocess.Popen(
+            [sys.executable, *words, "OUTPUT_DIR", str(tmp_path)], cwd=ROOT, stderr=console
+        )
+        while not (tmp_path / "last_checkpoint").exists() and run.poll() is None:
+            time.sleep(0.02)
+        run.terminate()  # only the launcher
+        assert run.wait() == 143
+    assert "Traceback" not in (tmp_path / "console").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("Stopped by SIGTERM after") == 1
+    assert "To continue: python train_net.py --resume --dataset" in log
+    last = (tmp_path / "last_checkpoint").read_text()
+    state = torch.load(tmp_path / last, weights_only=True)["trainer"]["hooks"]["ResumeState"]
+    assert len(state["ranks"]) == 2
+    assert last == f"model_{state['iteration']:07d}.pth"

@@ -198,7 +198,7 @@ def test_a_run_whose_last_model_was_its_best_goes_on_where_it_ended(scripted, ru
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_from_its_last_checkpoint(scripted, run, tmp_path):
-    scripted(10, 5, 5)
+    scripted(10, 10, 5, 5)  # the evaluation after the checkpoint is made again
     with pytest.raises(Stopped):
         run(6, stop=3)
     resumed = run(6, "--resume")
@@ -218,7 +218,7 @@ def test_a_stopped_run_has_no_summary(scripted, run, tmp_path, stop):
 @pytest.mark.slow
 @pytest.mark.parametrize("stop, values", [(3, (20,)), (5, (10, 20)), (5, (20, 10))])
 def test_a_resumed_run_remembers_the_best_result(scripted, run, tmp_path, stop, values):
-    scripted(*values, 15, 15, 15)
+    scripted(*values, values[-1], 15, 15, 15)  # the last evaluation is made again
     with pytest.raises(Stopped):
         run(8, stop=stop)
     best = iteration(tmp_path / "model_best.pth")

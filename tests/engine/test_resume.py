@@ -1,0 +1,279 @@
+"""A run that was killed or stopped, and resumed, ends as if nothing had happened."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from config_kinds import ROOT, THIN, WIDE
+from detectron2.utils.events import EventStorage
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
+
+from nl_detectron.engine import Trainer, resume, stopping
+from nl_detectron.engine.stopping import Stopped, StopSignals, resume_command
+from nl_detectron.engine.workers import protect_workers
+
+CLOCK = ("data_time", "eta_seconds", "rank_data_time", "time")  # metrics that time decides
+UNSURE = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+PERIODS = ("SOLVER.MAX_ITER", "6", "TEST.EVAL_PERIOD", "3", "SOLVER.CHECKPOINT_PERIOD", "3")
+
+
+class Lost(Exception):
+    """In place of a machine that went away."""
+
+
+@pytest.fixture(scope="module")
+def make(tiny_of_kind):
+    """A config of 6 iterations with an evaluation and a checkpoint after 3."""
+
+    def configure(kind, folder):
+        cfg = tiny_of_kind(kind, folder, max_iter=6)
+        if OmegaConf.is_config(cfg):
+            cfg.train.update({"seed": 1, "eval_period": 3})
+            cfg.train.checkpointer.period = 3
+        else:
+            cfg.defrost()
+            cfg.TEST.EVAL_PERIOD = cfg.SOLVER.CHECKPOINT_PERIOD = 3
+        return cfg
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def whole(make, train, tmp_path_factory):
+    """What a run of a kind leaves that was never stopped."""
+
+    @cache
+    def run(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        train(make(kind, folder))
+        return outcome(folder)
+
+    return run
+
+
+def outcome(folder: Path) -> dict:
+    """Everything that must be equal, by name."""
+    final = torch.load(folder / "model_final.pth", weights_only=True)
+    trainer = final["trainer"]
+    lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
+    metrics = [{k: str(v) for k, v in line.items() if k not in CLOCK} for line in lines]
+    states = trainer["_trainer"]["optimizer"]["state"].items()
+    moments = {f"{n}.{key}": value for n, state in states for key, value in state.items()}
+    left = {**final["model"], **moments, "metrics": metrics}
+    for name in ("LRScheduler", "BestCheckpointer"):
+        left[name] = {k: str(v) for k, v in trainer["hooks"][name].items()}
+    return left
+
+
+def differences(ours: dict, theirs: dict) -> list[str]:
+    """Names of what is not equal bit for bit."""
+    assert ours.keys() == theirs.keys()
+
+    def same(one, other) -> bool:
+        return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+    return [name for name, value in ours.items() if not same(value, theirs[name])]
+
+
+def interrupt(patch, iteration, act) -> None:
+    """Call ``act`` at the start of an iteration of the runs that follow."""
+    step = Trainer.run_step
+
+    def run_step(self):
+        if self.iter == iteration:
+            act()
+        step(self)
+
+    patch.setattr(Trainer, "run_step", run_step)
+
+
+# --- resume ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost_at", [1, 4])
+def test_a_lost_yaml_run_ends_like_one_that_was_not(
+    lost_at, make, whole, train, tmp_path, monkeypatch
+):
+    """Before its first checkpoint it starts again from the beginning."""
+
+    def lose():
+        raise Lost
+
+    with monkeypatch.context() as patch, pytest.raises(Lost):
+        interrupt(patch, lost_at, lose)
+        train(make("yaml", tmp_path))
+    assert train(make("yaml", tmp_path), "--resume").start_iter == (3 if lost_at > 3 else 0)
+    assert differences(outcome(tmp_path), whole("yaml")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_lazy_run_ends_like_one_that_was_not(
+    number, make, whole, train, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(Stopped) as stop:
+        patch.setattr(sys, "argv", ["train_net.py", "--config-file", "a b.py"])
+        interrupt(patch, 4, lambda: os.kill(os.getpid(), number))
+        train(make("lazy", tmp_path))
+    assert stop.value.code == 128 + number
+    log = (tmp_path / "log.txt").read_text()
+    told = f"{tmp_path / 'model_0000004.pth'} has all of them. To continue: python train_net.py "
+    assert f"Stopped by {number.name} after 5 of 6 iterations; {told}--resume --config-file" in log
+    assert "Exception during training" not in log
+    assert train(make("lazy", tmp_path), "--resume").start_iter == 5
+    assert differences(outcome(tmp_path), whole("lazy")) == []
+    assert signal.getsignal(number) is not None and not isinstance(
+        getattr(signal.getsignal(number), "__self__", None), StopSignals
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_like_one_that_was_not(make, whole, train, tmp_path):
+    config = str(ROOT / "configs" / "Demo" / "relay_mask_rcnn_nl.yaml")
+    sets = ("DATASETS.TRAIN", "('tiny_train',)", "DATASETS.TEST", "('tiny_val',)")
+    words = [*THIN, *map(str, WIDE), *UNSURE, *PERIODS, *sets, "OUTPUT_DIR", str(tmp_path)]
+    script = [sys.executable, str(Path(__file__).with_name("killed_run.py")), "5"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*script, "--config-file", config, *words], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert train(make("yaml", tmp_path), "--resume").start_iter == 3
+    assert differences(outcome(tmp_path), whole("yaml")) == []
+
+
+def test_a_checkpoint_without_random_states_is_told(caplog):
+    class Unsaved(resume.ResumeState):
+        trainer = type("Trainer", (), {"start_iter": 3})()
+
+    state = Unsaved(None, None)
+    state.restore()
+    assert "holds no random states and no place in the data" in caplog.text
+
+
+def test_another_number_of_processes_is_told(caplog):
+    class Alone(resume.ResumeState):
+        def _model(self):
+            return torch.nn.Identity()
+
+    own = {"random": resume.get_random_states(), "normalizers": {}, "buffers": {}}
+    Alone(None, None)._restore_process([own, own])
+    assert "of a run in 2 process(es), this one has 1" in caplog.text
+
+
+def test_each_process_gets_its_own_statistics_of_batch_norms(monkeypatch):
+    model = torch.nn.BatchNorm1d(2)
+
+    class Second(resume.ResumeState):
+        def _model(self):
+            return model
+
+    own = {"random": resume.get_random_states(), "normalizers": {}}
+    first = {"running_mean": torch.zeros(2), "running_var": torch.ones(2)}
+    other = {**first, "running_mean": torch.tensor([3.0, 4.0])}
+    ranks = [{**own, "buffers": buffers} for buffers in (first, other)]
+    resume._keep_other_buffers(ranks)
+    assert [list(rank["buffers"]) for rank in ranks] == [[], ["running_mean"]]
+    monkeypatch.setattr(resume.comm, "get_rank", lambda: 1)
+    monkeypatch.setattr(resume.comm, "get_world_size", lambda: 2)
+    Second(None, None)._restore_process(ranks)
+    assert model.running_mean.tolist() == [3, 4] and model.running_var.tolist() == [1, 1]
+
+
+def test_moving_averages_of_dense_detectors_are_kept():
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
+    model[1].loss_normalizer = 42.5
+    assert resume._loss_normalizers(model) == {"1": 42.5}
+
+
+def test_smoothed_metrics_continue():
+    def put(storage, start, end):
+        for storage.iter in range(start, end):
+            storage.put_scalar("loss", (storage.iter * 7) % 11)
+            storage.put_scalar("lr", storage.iter, smoothing_hint=False)
+
+    whole, first, second = (EventStorage() for _ in range(3))
+    put(whole, 0, 45)
+    put(first, 0, 33)
+    resume._set_metrics(second, resume._get_metrics(first))
+    put(second, 33, 45)
+    assert second.latest_with_smoothing_hint() == whole.latest_with_smoothing_hint()
+    assert second.history("loss").global_avg() == whole.history("loss").global_avg()
+
+
+# --- signals ---------------------------------------------------------------------------------
+
+
+def test_a_second_ctrl_c_ends_at_once(monkeypatch):
+    codes = []
+    monkeypatch.setattr(stopping.os, "_exit", codes.append)
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.agree() == signal.SIGTERM and codes == []
+        os.kill(os.getpid(), signal.SIGINT)
+    assert codes == [130]
+
+
+def test_the_command_keeps_its_words(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setattr(sys, "argv", ["./train_net.py", "--resume", "--config-file", "a b.yaml"])
+    assert resume_command("out") == "python ./train_net.py --resume --config-file 'a b.yaml'"
+    monkeypatch.setattr(sys, "argv", ["demo.py"])
+    expected = "python train_net.py --resume --config-file out/config.yaml"
+    assert resume_command("out") == expected
+
+
+class Pids(torch.utils.data.Dataset):
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return os.getpid()
+
+
+def _load(pipe):
+    """Load with two workers: tell their ids; load more after a message; wait for another one."""
+    loader = DataLoader(Pids(), sampler=range(10**6), batch_size=None, num_workers=2)
+    batches = iter(protect_workers(loader))
+    for count in (4, 12):
+        pipe.send({next(batches) for _ in range(count)})
+        pipe.recv()
+    del batches  # ends the workers
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_workers_live_as_long_as_their_parent(killed):
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=_load, args=(theirs,))
+    parent.start()
+    theirs.close()
+    workers = ours.recv()
+    for worker in workers:  # as a terminal and a batch system do
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGTERM)
+    ours.send("more")
+    assert ours.recv() == workers and len(workers) == 2
+    parent.kill() if killed else ours.send("enough")
+    parent.join()
+    until = time.monotonic() + 4  # PyTorch's own workers look every 5 seconds
+    while any(map(_lives, workers)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(map(_lives, workers))
+    assert parent.exitcode == (-signal.SIGKILL if killed else 0)
