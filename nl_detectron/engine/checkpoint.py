@@ -15,12 +15,13 @@ from torch import nn
 
 from ..errors import UsageError
 from ..modeling import find_blocks
+from .weight_files import check_url, read_checkpoint_file
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Loads every format that Detectron2 loads: ``.pth``, and ``.pkl`` of its model zoo.
+    """Loads every format that Detectron2 loads, by :func:`read_checkpoint_file`.
 
     A non-local model has the tensors of its baseline under the same names. A baseline's checkpoint
     therefore lacks only the non-local tensors, and heads that the baseline does not have.
@@ -40,6 +41,7 @@ class Checkpointer(DetectionCheckpointer):
         Raises:
             UsageError: the file does not exist or cannot be read.
         """
+        check_url(path)
         # Detectron2 logs a line for each renamed tensor, which only helps to debug the renaming.
         renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
         level, self.path = renaming.level, path
@@ -55,14 +57,8 @@ class Checkpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None  # Detectron2 keeps it after a failure
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        try:
-            loaded = super()._load_file(filename)
-        except Exception as error:  # zip, pickle and torch each raise their own
-            reason = str(error).strip().split("\n")[0][:200]
-            raise UsageError(
-                f"checkpoint {filename!r} cannot be read ({type(error).__name__}: {reason}); it is "
-                "damaged or of another format: download or save it again"
-            ) from error
+        url = self._parsed_url_during_load
+        loaded = read_checkpoint_file(filename, url.query if url else "")
         model = loaded.get("model")
         if not isinstance(model, dict) or not any(hasattr(v, "shape") for v in model.values()):
             raise UsageError(f"checkpoint {filename!r} holds no model weights")
@@ -93,6 +89,7 @@ def locate_checkpoint(path: str) -> str:
     Raises:
         UsageError: the checkpoint does not exist or cannot be downloaded.
     """
+    check_url(path)
     try:
         local = PathManager.get_local_path(path.split("?")[0])
     except Exception as error:  # path handlers raise their own: HTTP errors, lost connections

@@ -13,6 +13,7 @@ from .. import modeling
 from ..config import add_nonlocal_config, detector_section
 from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
+from .base_configs import read_yaml
 from .config_files import check_file, choose_device, config_keys, explain_unknown_key
 from .data_checks import check_fit
 from .dataset_overrides import adapt_config_to_dataset
@@ -62,14 +63,8 @@ def load_config(
     check_file(config_file)
     if config_file.endswith(".py"):
         raise UsageError(f"config file {config_file!r} is a LazyConfig; give a YAML file here")
-    try:
-        written = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
-    except Exception as error:  # yaml's own errors have several lines
-        reason = " ".join(str(error).split())
-        raise UsageError(f"config file {config_file!r} cannot be read: {reason}") from error
-    if not isinstance(written, dict):
-        raise UsageError(f"config file {config_file!r} cannot be read: it has no KEY: VALUE lines")
-    _merge(cfg, lambda: cfg.merge_from_file(config_file), f"config file {config_file!r}")
+    written = read_yaml(config_file)
+    _merge(cfg, lambda: cfg.merge_from_file(config_file, False), f"config file {config_file!r}")
     late = [item for item in opts if item.startswith("--")]
     if late:
         raise UsageError(f"{late[0]} comes after KEY VALUE overrides: give it before them")
