@@ -43,20 +43,22 @@ def read(file: Path) -> Index:
     index = parsed(file)
     for name, entry in index.items():
         source, trained = f"entry {name!r} of index {str(file)!r}", entry.get("trained", {})
+        if not isinstance(trained, dict):
+            raise UsageError(f"{source}: trained has no keys")
         if "config" in entry:
-            if not entry["config"].endswith((".yaml", ".yml")):
+            config = str(entry["config"])
+            if not config.endswith((".yaml", ".yml")):
                 raise UsageError(
-                    f"{source}: config {entry['config']} is refused: expected a YAML file, because "
-                    "a LazyConfig is Python code"
+                    f"{source}: config {config} is refused: expected a YAML file, because a "
+                    "LazyConfig is Python code"
                 )
-            entry["config"] = _resolve(file.parent, entry["config"], source)
+            entry["config"] = _resolve(file.parent, config, source)
         if "checkpoint" in trained:
-            if not re.fullmatch(r"[0-9a-f]{64}", str(trained.get("sha256"))):
-                raise UsageError(
-                    f"{source}: its checkpoint needs a sha256 of 64 hexadecimal digits"
-                )
-            if not trained["checkpoint"].startswith(REMOTE):
-                trained["checkpoint"] = _resolve(file.parent, trained["checkpoint"], source)
+            checkpoint = str(trained["checkpoint"])
+            if not checkpoint.startswith(REMOTE):
+                trained["checkpoint"] = _resolve(file.parent, checkpoint, source)
+            if not re.fullmatch("[0-9a-f]{64}", str(trained.get("sha256"))):
+                raise UsageError(f"{source}: its checkpoint needs sha256, 64 hexadecimal digits")
     return index
 
 

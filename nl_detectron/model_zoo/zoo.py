@@ -90,8 +90,8 @@ def fetch_checkpoint(config_path: str) -> str:
         os.remove(file)
         removed = ", and was removed from the cache"
     raise UsageError(
-        f"checkpoint {url!r} is not the one that the model zoo's index lists for {config_path}: its "
-        f"SHA-256 is {found}, not {expected}. It is damaged or was replaced{removed}"
+        f"checkpoint {url!r} is not the one that the model zoo's index lists for {config_path}: "
+        f"its SHA-256 is {found}, not {expected}. It is damaged or was replaced{removed}"
     )
 
 

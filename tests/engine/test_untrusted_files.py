@@ -177,14 +177,14 @@ def test_a_base_on_another_server_is_not_fetched(base, nested, no_network, tmp_p
     (tmp_path / "theirs.yaml").write_text(yaml.safe_dump({"_BASE_": base}))
     (tmp_path / "mine.yaml").write_text("_BASE_: theirs.yaml\n")
     file = tmp_path / ("mine.yaml" if nested else "theirs.yaml")
-    with pytest.raises(UsageError, match="_BASE_.*://.*--allow-remote-base") as caught:
+    with pytest.raises(UsageError, match=r"_BASE_.*://.*--allow-remote-base") as caught:
         load_config(str(file))
     assert "\n" not in str(caught.value)
 
 
 def test_a_config_on_another_server_is_not_fetched(no_network):
     for name in ("http://there/model.yaml", "https://there/model.py"):
-        with pytest.raises(UsageError, match="give a file of this machine"):
+        with pytest.raises(UsageError, match="is a URL: download it"):
             load_config(name)
 
 
