@@ -4,7 +4,9 @@ import runpy
 import socket
 import sys
 from contextlib import redirect_stdout
-from io import StringIO
+from hashlib import sha256
+from io import BytesIO, StringIO
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,14 @@ from helpers import load_tool
 from marked_files import write_marked_file
 
 from nl_detectron import model_zoo
-from nl_detectron.engine import load_config
+from nl_detectron.engine import (
+    argument_parser,
+    config_from_args,
+    load_config,
+    load_run,
+    trust,
+    trust_from_args,
+)
 from nl_detectron.errors import UsageError
 
 DEMO = ROOT / "configs/Demo"
@@ -94,7 +103,7 @@ def tool_words(tool: str, file, folder) -> list[str]:
     convert = ["--source", "slowfast", "--output", str(folder / "new.pth"), "--place", "res4.4"]
     convert += ["--pairwise", "embedded_gaussian", "--pool", "1,2,2"]
     return {
-        "demo": [*config, "--input", str(DEMO), *output, *opts],
+        "demo": [*config, "--input", str(ROOT / "docs/demo_found.png"), *output, *opts],
         "explore": [*config, *opts],
         "export_model": [*config, "--format", "torchscript", *output, *opts],
         "publish_checkpoint": [str(file), "--name", "theirs/model", *output],
@@ -111,8 +120,6 @@ def test_a_tool_runs_nothing_in_weights(tool, marked, tmp_path, monkeypatch):
     module = load_tool(tool.split()[0])
     if tool == "explore":
         monkeypatch.setattr(module, "import_gradio", lambda folder: None)
-    if tool == "demo":
-        monkeypatch.setattr(module, "find_sources", lambda *args: [])
     if tool.endswith("--base"):
         found = type("Found", (), {"model": {"a": torch.ones(1)}})
         monkeypatch.setattr(module, "read_tensors", lambda file: {})
@@ -120,6 +127,21 @@ def test_a_tool_runs_nothing_in_weights(tool, marked, tmp_path, monkeypatch):
     with pytest.raises(UsageError) as caught:
         module.main(tool_words(tool, marked, tmp_path))
     assert_refused(str(caught.value), marked)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_reads_weights_that_the_user_trusts(tool, tmp_path, monkeypatch):
+    ran = tmp_path / "it_ran"
+    file = write_marked_file(tmp_path / "weights.pkl", ran)
+    module = load_tool(tool)
+    if tool == "explore":
+        monkeypatch.setattr(module, "import_gradio", lambda folder: None)
+        monkeypatch.setattr(module, "serve_page", pytest.fail)
+        monkeypatch.setattr(module, "build_page", lambda *args: sys.exit("a page"))
+    words = tool_words(tool, file, tmp_path)
+    with pytest.raises((UsageError, SystemExit)) as caught:  # most tools need more than one tensor
+        module.main(["--trust-checkpoint", *words])
+    assert ran.exists() and "is refused" not in str(caught.value)
 
 
 # --- the model zoo -----------------------------------------------------------------------------
@@ -164,6 +186,80 @@ def test_a_link_out_of_the_folder_of_an_index_is_refused(zoo, tmp_path):
         model_zoo.get_config("theirs/model")
 
 
+URL = "https://there/theirs/model-12345678.pth"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """What URL has: ``server(content)`` returns the SHA-256; downloads go into a cache here."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+
+    def serve(content: bytes) -> str:
+        def download(url, folder, *, filename):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / filename).write_bytes(content)
+            return str(Path(folder) / filename)
+
+        monkeypatch.setattr("iopath.common.file_io.download", download)
+        return sha256(content).hexdigest()
+
+    return serve
+
+
+def weights_in_bytes(value: float) -> bytes:
+    buffer = BytesIO()
+    torch.save({"model": {"a": torch.full((2,), value)}}, buffer)
+    return buffer.getvalue()
+
+
+def test_a_checkpoint_is_held_against_its_sha256_after_fetching_and_from_the_cache(
+    zoo, server, tmp_path
+):
+    expected = server(weights_in_bytes(1.0))
+    zoo({"config": "model.yaml", "trained": {"checkpoint": URL, "sha256": expected}})
+    (tmp_path / "zoo/model.yaml").write_text("MODEL: {DEVICE: cpu}\n")
+    server(weights_in_bytes(2.0))  # replaced on the server
+    for _ in range(2):
+        with pytest.raises(UsageError, match=f"{URL}.*not {expected}.*removed from the cache"):
+            model_zoo.get_config("theirs/model", trained=True)
+        assert not list((tmp_path / "cache").rglob("*.pth"))
+    server(weights_in_bytes(1.0))  # mended
+    (cached,) = {model_zoo.fetch_checkpoint("theirs/model") for _ in range(2)}
+    assert model_zoo.get_config("theirs/model", trained=True).MODEL.WEIGHTS == cached
+    Path(cached).write_bytes(weights_in_bytes(3.0))  # replaced in the cache
+    with pytest.raises(UsageError, match="removed from the cache"):
+        model_zoo.get("theirs/model", trained=True)
+    assert not Path(cached).exists()
+
+
+def test_a_wrong_file_in_the_folder_of_an_index_is_refused_and_kept(zoo):
+    folder = zoo({"trained": {"checkpoint": "model.pth", "sha256": 64 * "0"}, "config": "m.yaml"})
+    (folder / "m.yaml").write_text("MODEL: {DEVICE: cpu}\n")
+    (folder / "model.pth").write_bytes(weights_in_bytes(1.0))
+    with pytest.raises(UsageError, match=r"model\.pth'.*damaged or was replaced$"):
+        model_zoo.get_config("theirs/model", trained=True)
+    assert (folder / "model.pth").exists()
+
+
+@pytest.mark.parametrize("sha256", [None, "", "12345678", 64 * "g"])
+def test_a_checkpoint_without_its_sha256_is_refused(zoo, sha256):
+    zoo({"trained": {"checkpoint": URL, "sha256": sha256}})
+    with pytest.raises(UsageError, match="needs sha256"):
+        model_zoo.get_checkpoint_url("theirs/model")
+
+
+def test_weights_of_a_zoo_run_nothing(zoo, marker, tmp_path):
+    folder = tmp_path / "zoo"
+    file = write_marked_file(folder / "model.pkl", marker)
+    digest = sha256(file.read_bytes()).hexdigest()
+    text = yaml.safe_dump({"MODEL": {"DEVICE": "cpu", "WEIGHTS": ""}})
+    zoo({"config": "model.yaml", "trained": {"checkpoint": "model.pkl", "sha256": digest}})
+    (folder / "model.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        model_zoo.get("theirs/model", trained=True)
+    assert_refused(str(caught.value), file)
+
+
 # --- base configs ------------------------------------------------------------------------------
 
 BASES = ["http://there/base.yaml", "https://there/base.yaml", "s3://there/base.yaml"]
@@ -182,6 +278,28 @@ def test_a_base_on_another_server_is_not_fetched(base, nested, no_network, tmp_p
     assert "\n" not in str(caught.value)
 
 
+def test_a_base_on_another_server_is_fetched_if_allowed(server, no_network, tmp_path):
+    server(b"SEED: 7\n")
+    (tmp_path / "mine.yaml").write_text("_BASE_: https://there/base.yaml\nVERSION: 2\n")
+    with trust(remote_bases=True):
+        assert load_config(str(tmp_path / "mine.yaml")).SEED == 7
+    with pytest.raises(UsageError, match="--allow-remote-base"):
+        load_config(str(tmp_path / "mine.yaml"))
+
+
+def test_train_net_and_a_tool_have_a_flag_for_remote_bases(server, no_network, tmp_path):
+    server(b"_BASE_: 7\n")
+    (tmp_path / "mine.yaml").write_text("_BASE_: https://there/base.yaml\n")
+    words = ["--config-file", str(tmp_path / "mine.yaml")]
+    analyze = load_tool("analyze_model").main
+    for flag, told in (([], "--allow-remote-base"), (["--allow-remote-base"], "cannot be read")):
+        with pytest.raises(UsageError, match=told):
+            analyze([*words, *flag])
+        args = argument_parser().parse_args([*words, *flag])
+        with trust_from_args(args), pytest.raises(UsageError, match=told):
+            config_from_args(args)
+
+
 def test_a_config_on_another_server_is_not_fetched(no_network):
     for name in ("http://there/model.yaml", "https://there/model.py"):
         with pytest.raises(UsageError, match="is a URL: download it"):
@@ -195,3 +313,23 @@ def test_a_yaml_tag_that_calls_something_is_refused(tmp_path, marker):
     for name in ("theirs.yaml", "mine.yaml"):
         with pytest.raises(UsageError, match="cannot be read"):
             load_config(str(tmp_path / name))
+
+
+# --- LazyConfigs -------------------------------------------------------------------------------
+
+
+def test_code_from_outside_the_package_is_said_once(tmp_path, arguments):
+    inside = DEMO / "relay_mask_rcnn_nl.py"
+    outside = tmp_path / "theirs.py"
+    outside.write_text(
+        "from detectron2.config import LazyConfig\n"
+        f"theirs = LazyConfig.load({str(inside)!r})\n"
+        "model, optimizer, lr_multiplier = theirs.model, theirs.optimizer, theirs.lr_multiplier\n"
+        "dataloader, train = theirs.dataloader, theirs.train\n"
+    )
+    args = arguments("--config-file", str(outside))
+    config_from_args(args)
+    assert args.notes == [
+        f"{outside} is Python code from outside this package and ran with your rights"
+    ]
+    load_run(str(inside), say=pytest.fail)
