@@ -7,8 +7,11 @@ from typing import Any
 
 from ..errors import UsageError
 from .page import CSS
+from .request_guard import MAX_UPLOAD_MIB, RequestGuard
 
 HOST = "127.0.0.1"
+# A class of middleware with its arguments, as Starlette unpacks its own Middleware.
+APP_OPTIONS = {"middleware": [(RequestGuard, (), {})]}
 
 
 def import_gradio(folder: str) -> ModuleType:
@@ -38,6 +41,8 @@ def import_gradio(folder: str) -> ModuleType:
 def serve_page(gr: ModuleType, page: Any, port: int | None) -> None:
     """Serve a page of Gradio's to this machine alone, until it is interrupted.
 
+    :class:`RequestGuard` refuses requests of other sites' pages.
+
     Args:
         page: of :func:`build_page`.
         port: by default the first free one from 7860.
@@ -56,6 +61,9 @@ def serve_page(gr: ModuleType, page: Any, port: int | None) -> None:
             prevent_thread_lock=True,
             ssr_mode=False,
             enable_monitoring=False,
+            num_workers=0,  # they would be processes with ports of their own
+            max_file_size=MAX_UPLOAD_MIB * 2**20,
+            app_kwargs=APP_OPTIONS,
             footer_links=[],
             theme=theme.set(block_info_text_color="*body_text_color"),
             css=CSS,
