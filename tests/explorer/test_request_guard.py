@@ -6,13 +6,15 @@ The probes go to the real page's ASGI application, without a browser or a port.
 import importlib.util
 import socket
 import sys
-from io import BytesIO
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 from thin_models import make_explorer
 
+from nl_detectron.errors import UsageError
+from nl_detectron.explorer.images import read_small_image
 from nl_detectron.explorer.page import build_page
 from nl_detectron.explorer.request_guard import MAX_UPLOAD_MIB
 from nl_detectron.explorer.server import APP_OPTIONS
@@ -73,11 +75,8 @@ def test_the_page_is_served_by_every_name_of_this_machine(client, host):
 
 
 def test_its_own_requests_pass(client):
-    own = {
-        "origin": f"http://{HOST}",
-        "referer": f"http://{HOST}/",
-        "sec-fetch-site": "same-origin",
-    }
+    page = f"http://{HOST}"
+    own = {"origin": page, "referer": f"{page}/", "sec-fetch-site": "same-origin"}
     assert client.get("/config", headers=own).status_code == 200
     joined = client.post(f"{API}/queue/join", json={**join(), "data": []}, headers=own)
     assert joined.status_code == 200
@@ -136,23 +135,25 @@ def test_a_form_of_another_site_without_an_origin_is_refused(client):
 
 # --- files --------------------------------------------------------------------------------------
 
-FILES = [
-    *(API + "/file=/etc/passwd", "/file=/etc/passwd", API + "/file/etc/passwd"),
-    *(API + "/file=../../../../etc/passwd", API + "/file=%2e%2e/%2e%2e/%2e%2e/etc/passwd"),
-    *(API + "/file=%2Fetc%2Fpasswd", API + "/file=%252Fetc%252Fpasswd", API + "/file=//etc/passwd"),
-    *(
-        API + "/file=C:/etc/passwd",
-        API + "/file=file:///etc/passwd",
-        API + "/file=/proc/self/environ",
-    ),
-    *("/static/../../../../../../etc/passwd", "/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd"),
-    *("/assets/..%2f..%2f..%2fetc/passwd", "/svelte/..%2f..%2fetc/passwd"),
-    *(
-        API + "/custom_component/a/client/b/..%2f..%2fetc%2fpasswd",
-        "/pwa_icon/..%2f..%2fetc%2fpasswd",
-    ),
-    API + "/stream/a/b/c/playlist-file",
-]
+FILES = """
+/file=/etc/passwd
+/static/../../../../../../etc/passwd
+/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd
+/assets/..%2f..%2f..%2fetc/passwd
+/svelte/..%2f..%2fetc/passwd
+/pwa_icon/..%2f..%2fetc%2fpasswd
+/gradio_api/file/etc/passwd
+/gradio_api/file=/etc/passwd
+/gradio_api/file=../../../../etc/passwd
+/gradio_api/file=%2e%2e/%2e%2e/%2e%2e/etc/passwd
+/gradio_api/file=%2Fetc%2Fpasswd
+/gradio_api/file=%252Fetc%252Fpasswd
+/gradio_api/file=//etc/passwd
+/gradio_api/file=file:///etc/passwd
+/gradio_api/file=/proc/self/environ
+/gradio_api/custom_component/a/client/b/..%2f..%2fetc%2fpasswd
+/gradio_api/stream/a/b/c/playlist-file
+""".split()
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -173,19 +174,24 @@ def test_no_file_beside_the_uploads_is_served_or_read(client, secret):
 
 # --- URLs ---------------------------------------------------------------------------------------
 
-URLS = [
-    *(f"{API}/file={EVIL}/a.png", f"/file={EVIL}/a.png", f"{API}/file=https://169.254.169.254/"),
-    *(f"{API}/file=%68ttp://evil.example/a", f"{API}/file=HTTP://evil.example/a"),
-    *(f"{API}/file=//evil.example/a", f"{API}/file=ftp://evil.example/a"),
-    *(f"{API}/proxy={EVIL}/a", f"/proxy={EVIL}/a", f"{API}/proxy=https://a.hf.space/b"),
-]
+URLS = """
+/gradio_api/file=http://evil.example/a.png
+/gradio_api/file=https://169.254.169.254/
+/gradio_api/file=%68ttp://evil.example/a
+/gradio_api/file=HTTP://evil.example/a
+/gradio_api/file=//evil.example/a
+/gradio_api/file=ftp://evil.example/a
+/gradio_api/proxy=http://evil.example/a
+/gradio_api/proxy=https://a.hf.space/b
+/file=http://evil.example/a.png
+/proxy=http://evil.example/a
+""".split()
 
 
 @pytest.mark.parametrize("path", URLS)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_no_url_is_fetched(client, path, method):
-    answer = client.request(method, path, follow_redirects=False)
-    assert answer.status_code == 403 or (path.startswith("/file=") and answer.status_code == 404)
+    assert client.request(method, path, follow_redirects=False).status_code == 403
 
 
 @pytest.mark.parametrize("url", [f"{EVIL}/a.png", "https://127.0.0.1:1/a.png"])
@@ -198,10 +204,7 @@ def test_no_url_in_an_event_is_fetched(client, url):
 
 
 def test_a_large_upload_is_refused_by_its_length_with_its_size(client):
-    headers = {
-        "content-length": str(300 * 2**20),
-        "content-type": "multipart/form-data; boundary=b",
-    }
+    headers = {"content-length": str(300 * 2**20), "content-type": "multipart/form-data"}
     answer = client.post(f"{API}/upload", content=b"--b", headers=headers)
     assert answer.status_code == 413
     assert answer.text == "explore.py: an upload has 300 MiB; at most 100 MiB are taken"
@@ -212,29 +215,23 @@ def test_a_body_of_unknown_length_is_refused(client):
     assert answer.status_code == 411
 
 
-@pytest.mark.parametrize(
-    "body", [b"[" * 100_000, b"no json", b"\xff"], ids=["deep", "text", "byte"]
-)
+BODIES = {"deep": b"[" * 100_000, "text": b"no json", "byte": b"\xff"}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_a_body_that_is_no_json_is_refused(client, body):
     headers = {"content-type": "application/json"}
     answer = client.post(f"{API}/queue/join", content=body, headers=headers)
     assert answer.status_code == 400
 
 
-def test_an_image_of_too_many_pixels_is_told(client, tmp_path):
-    import zlib
-
-    from nl_detectron.errors import UsageError
-    from nl_detectron.explorer.images import read_small_image
-
+def test_an_image_of_too_many_pixels_is_told(tmp_path):
     def chunk(kind, data):
-        return (
-            len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-        )
+        checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + checksum
 
-    size = (60_000).to_bytes(4, "big")
-    head = chunk(b"IHDR", size + size + b"\x08\x02\x00\x00\x00")
-    png = BytesIO(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
-    (tmp_path / "bomb.png").write_bytes(png.getvalue())
-    with pytest.raises(UsageError, match=r"bomb.png cannot be read.*DecompressionBombError"):
+    side = (60_000).to_bytes(4, "big")
+    parts = [chunk(b"IHDR", 2 * side + b"\x08\x02\x00\x00\x00"), chunk(b"IDAT", b"")]
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(UsageError, match=r"bomb\.png cannot be read.*DecompressionBombError"):
         read_small_image(tmp_path / "bomb.png", 100)
