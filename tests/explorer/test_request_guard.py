@@ -1,12 +1,16 @@
 """What the explorer's server refuses: other sites' pages, files, URLs and too large uploads.
 
-The probes go to the real page's ASGI application, without a browser or a port.
+The probes go to the real server with the real page, as raw requests.
 """
 
 import importlib.util
+import json
+import os
 import socket
-import sys
 import zlib
+from http.client import HTTPConnection
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,8 +20,8 @@ from thin_models import make_explorer
 from nl_detectron.errors import UsageError
 from nl_detectron.explorer.images import read_small_image
 from nl_detectron.explorer.page import build_page
-from nl_detectron.explorer.request_guard import MAX_UPLOAD_MIB
-from nl_detectron.explorer.server import APP_OPTIONS
+from nl_detectron.explorer.request_guard import LOCAL_HOSTS
+from nl_detectron.explorer.server import import_gradio, start_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,69 +30,89 @@ pytestmark = [
     ),
 ]
 SECRET = "nobody may read this"
-HOST = "127.0.0.1:7860"
 API = "/gradio_api"
 EVIL = "http://evil.example"
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    """An HTTP client of the page, which may ask the network nothing."""
-    from gradio.routes import App
-    from starlette.testclient import TestClient
+def server(tmp_path_factory):
+    """The explorer's server: ``ask(method, path, body, headers)`` and the ``origin`` of its page.
 
+    A test fails if it looks another host up.
+    """
     folder = tmp_path_factory.mktemp("explorer")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "image.png")
+    look_up, looked_up = socket.getaddrinfo, []
+
+    def watch(host, *args, **keys):
+        if host not in LOCAL_HOSTS:
+            looked_up.append(host)
+            raise OSError(f"a test looks {host} up")
+        return look_up(host, *args, **keys)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
-        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-        patch.setattr(socket, "getaddrinfo", lambda *args, **_: pytest.fail(f"looked up {args}"))
-        pixels = np.zeros((64, 64, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "image.png")
-        page = build_page(sys.modules["gradio"], make_explorer(), [folder / "image.png"])
-        page.max_file_size = MAX_UPLOAD_MIB * 2**20
-        app = App.create_app(page, app_kwargs=dict(APP_OPTIONS))
-        page.server_app = page.app = app
-        page._queue.set_server_app(app)
-        with TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=False) as client:
-            yield client
+        patch.setattr(os, "environ", os.environ.copy())
+        gr = import_gradio(str(folder / "gradio"))
+        patch.setattr(socket, "getaddrinfo", watch)
+        page = build_page(gr, make_explorer(), [folder / "image.png"])
+        host = urlsplit(start_server(gr, page, None)).netloc
+
+        def ask(method, path, body=None, headers=()):
+            connection = HTTPConnection(host, timeout=60)
+            connection.request(method, path, body, dict(headers))
+            answer = connection.getresponse()
+            text = answer.read().decode("utf-8", "replace")
+            connection.close()
+            return SimpleNamespace(status=answer.status, text=text, headers=answer.headers)
+
+        yield SimpleNamespace(ask=ask, origin=f"http://{host}", looked_up=looked_up)
+        page.close(verbose=False)
 
 
-@pytest.fixture
-def secret(tmp_path):
-    (tmp_path / "secret.txt").write_text(SECRET)
-    return tmp_path / "secret.txt"
+@pytest.fixture(autouse=True)
+def looks_nothing_up(request):
+    yield
+    if "server" in request.fixturenames:
+        assert request.getfixturevalue("server").looked_up == []
 
 
-def join(session="s", **file) -> dict:
-    """An event of the page whose data are a file."""
-    data = [{**file, "meta": {"_type": "gradio.FileData"}}]
-    return {"fn_index": 2, "session_hash": session, "data": data, "trigger_id": None}
+def make_upload(content=b"small") -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a form with a file."""
+    head = b'--b\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    return head + content + b"\r\n--b--\r\n", {"content-type": "multipart/form-data; boundary=b"}
+
+
+def make_event(session="s", number=0, **file) -> str:
+    """An event of the page; its data are a file, in every place."""
+    data = [{**file, "meta": {"_type": "gradio.FileData"}}] * 5 if file else []
+    event = {"fn_index": number, "session_hash": session, "data": data, "trigger_id": None}
+    return json.dumps(event)
 
 
 # --- what the page itself does ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", [HOST, "localhost:7860", "[::1]:7860", "localhost:8000"])
-def test_the_page_is_served_by_every_name_of_this_machine(client, host):
-    answer = client.get("/", headers={"host": host})
-    assert answer.status_code == 200 and "Where non-local blocks look" in answer.text
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost", "[::1]:7860", "LOCALHOST:8000"])
+def test_the_page_is_served_by_every_name_of_this_machine(server, host):
+    answer = server.ask("GET", "/", headers={"host": host})
+    assert answer.status == 200 and "Where non-local blocks look" in answer.text
 
 
-def test_its_own_requests_pass(client):
-    page = f"http://{HOST}"
-    own = {"origin": page, "referer": f"{page}/", "sec-fetch-site": "same-origin"}
-    assert client.get("/config", headers=own).status_code == 200
-    joined = client.post(f"{API}/queue/join", json={**join(), "data": []}, headers=own)
-    assert joined.status_code == 200
-    sent = client.post(f"{API}/upload", files={"files": ("a.png", b"small")}, headers=own)
-    assert sent.status_code == 200
-    assert client.get(f"{API}/file={sent.json()[0]}", headers=own).content == b"small"
+def test_its_own_requests_pass(server):
+    own = {"origin": server.origin, "referer": f"{server.origin}/"}
+    own["sec-fetch-site"] = "same-origin"
+    assert server.ask("GET", "/config", headers=own).status == 200
+    assert server.ask("POST", f"{API}/queue/join", make_event(), own | JSON).status == 200
+    body, headers = make_upload()
+    (path,) = json.loads(server.ask("POST", f"{API}/upload", body, own | headers).text)
+    assert server.ask("GET", f"{API}/file={path}", headers=own).text == "small"
 
 
-def test_a_link_from_another_site_opens_the_page(client):
+def test_a_link_from_another_site_opens_the_page(server):
     headers = {"referer": f"{EVIL}/", "sec-fetch-site": "cross-site"}
     headers |= {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
-    assert client.get("/", headers=headers).status_code == 200
+    assert server.ask("GET", "/", headers=headers).status == 200
 
 
 # --- other sites' pages -------------------------------------------------------------------------
@@ -102,9 +126,9 @@ FOREIGN = {
     "origin": {"origin": EVIL},
     "no origin": {"origin": "null"},
     "malformed origin": {"origin": "http://[::1"},
-    "port of another server": {"origin": "http://127.0.0.1:8888"},
-    "origin that starts alike": {"origin": f"http://{HOST}.evil.example"},
-    "referer": {"referer": f"{EVIL}/?{HOST}"},
+    "port of another server": {"origin": "http://127.0.0.1:1"},
+    "origin that starts alike": {"origin": "http://127.0.0.1.evil.example"},
+    "referer": {"referer": f"{EVIL}/?http://127.0.0.1"},
     "image": {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
     "frame": {
         "sec-fetch-site": "cross-site",
@@ -115,114 +139,117 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("probe", FOREIGN)
-def test_another_sites_page_gets_nothing(client, probe):
+def test_another_sites_page_gets_nothing(server, probe):
     headers = FOREIGN[probe]
+    body, form = make_upload()
     for answer in (
-        client.get("/config", headers=headers),
-        client.post(f"{API}/queue/join", json={**join(), "data": []}, headers=headers),
-        client.post(f"{API}/upload", files={"files": ("a.png", b"x")}, headers=headers),
+        server.ask("GET", "/config", headers=headers),
+        server.ask("POST", f"{API}/queue/join", make_event(), headers | JSON),
+        server.ask("POST", f"{API}/upload", body, headers | form),
     ):
-        assert answer.status_code == 403
+        assert answer.status == 403
         assert answer.text.startswith("explore.py: ") and "component" not in answer.text
         assert answer.headers.get("access-control-allow-origin") != EVIL
 
 
-def test_a_form_of_another_site_without_an_origin_is_refused(client):
-    form = {"navigate": "same-site"}
+def test_a_form_of_another_site_without_an_origin_is_refused(server):
     headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
-    assert client.post("/login", data=form, headers=headers).status_code == 403
+    assert server.ask("POST", "/login", "a=b", headers).status == 403
 
 
 # --- files --------------------------------------------------------------------------------------
 
-FILES = """
-/file=/etc/passwd
-/static/../../../../../../etc/passwd
-/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd
-/assets/..%2f..%2f..%2fetc/passwd
-/svelte/..%2f..%2fetc/passwd
-/pwa_icon/..%2f..%2fetc%2fpasswd
-/gradio_api/file/etc/passwd
-/gradio_api/file=/etc/passwd
-/gradio_api/file=../../../../etc/passwd
-/gradio_api/file=%2e%2e/%2e%2e/%2e%2e/etc/passwd
-/gradio_api/file=%2Fetc%2Fpasswd
-/gradio_api/file=%252Fetc%252Fpasswd
-/gradio_api/file=//etc/passwd
-/gradio_api/file=file:///etc/passwd
-/gradio_api/file=/proc/self/environ
-/gradio_api/custom_component/a/client/b/..%2f..%2fetc%2fpasswd
-/gradio_api/stream/a/b/c/playlist-file
-""".split()
+FILES = [
+    "/file=/etc/passwd",
+    "/static/../../../../../../etc/passwd",
+    "/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    "/assets/..%2f..%2f..%2fetc/passwd",
+    "/svelte/..%2f..%2fetc/passwd",
+    "/pwa_icon/..%2f..%2fetc%2fpasswd",
+    "/gradio_api/file/etc/passwd",
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/file=../../../../etc/passwd",
+    "/gradio_api/file=%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    "/gradio_api/file=%2Fetc%2Fpasswd",
+    "/gradio_api/file=%252Fetc%252Fpasswd",
+    "/gradio_api/file=//etc/passwd",
+    "/gradio_api/file=file:///etc/passwd",
+    "/gradio_api/file=/proc/self/environ",
+    "/gradio_api/custom_component/a/client/b/..%2f..%2fetc%2fpasswd",
+    "/gradio_api/stream/a/b/c/playlist-file",
+]
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_no_file_of_this_machine_is_served(client, path):
-    answer = client.get(path)
-    assert answer.status_code >= 400
+def test_no_file_of_this_machine_is_served(server, path):
+    answer = server.ask("GET", path)
+    assert answer.status >= 400
     assert "root:" not in answer.text and "PATH=" not in answer.text
 
 
-def test_no_file_beside_the_uploads_is_served_or_read(client, secret):
-    assert client.get(f"{API}/file={secret}").status_code >= 400
-    event = join(session="secret", path=str(secret), orig_name="a.png")
-    client.post(f"{API}/queue/join", json=event)
-    with client.stream("GET", f"{API}/queue/data?session_hash=secret") as stream:
-        told = "".join(stream.iter_text())
-    assert SECRET not in told and '"success":true' not in told.replace(" ", "")
+def test_no_file_beside_the_uploads_is_served_or_read(server, tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text(SECRET)
+    assert server.ask("GET", f"{API}/file={secret}").status >= 400
+    for number in range(3):  # the events that take an image
+        event = make_event("secret", number, path=str(secret), orig_name="a.png")
+        assert server.ask("POST", f"{API}/queue/join", event, JSON).status == 200
+    told = server.ask("GET", f"{API}/queue/data?session_hash=secret").text
+    assert told.count('"success":false') == 3 and SECRET not in told
 
 
 # --- URLs ---------------------------------------------------------------------------------------
 
-URLS = """
-/gradio_api/file=http://evil.example/a.png
-/gradio_api/file=https://169.254.169.254/
-/gradio_api/file=%68ttp://evil.example/a
-/gradio_api/file=HTTP://evil.example/a
-/gradio_api/file=//evil.example/a
-/gradio_api/file=ftp://evil.example/a
-/gradio_api/proxy=http://evil.example/a
-/gradio_api/proxy=https://a.hf.space/b
-/file=http://evil.example/a.png
-/proxy=http://evil.example/a
-""".split()
+URLS = [
+    "/gradio_api/file=http://evil.example/a.png",
+    "/gradio_api/file=https://169.254.169.254/",
+    "/gradio_api/file=%68ttp://evil.example/a",
+    "/gradio_api/file=HTTP://evil.example/a",
+    "/gradio_api/file=//evil.example/a",
+    "/gradio_api/file=ftp://evil.example/a",
+    "/gradio_api/proxy=http://evil.example/a",
+    "/gradio_api/proxy=https://a.hf.space/b",
+    "/file=http://evil.example/a.png",
+    "/proxy=http://evil.example/a",
+]
 
 
 @pytest.mark.parametrize("path", URLS)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_no_url_is_fetched(client, path, method):
-    assert client.request(method, path, follow_redirects=False).status_code == 403
+def test_no_url_is_fetched(server, path, method):
+    assert server.ask(method, path).status == 403
 
 
 @pytest.mark.parametrize("url", [f"{EVIL}/a.png", "https://127.0.0.1:1/a.png"])
-def test_no_url_in_an_event_is_fetched(client, url):
-    answer = client.post(f"{API}/queue/join", json=join(path=url, orig_name="a.png"))
-    assert answer.status_code == 403 and "nothing is fetched" in answer.text
+def test_no_url_in_an_event_is_fetched(server, url):
+    event = make_event(path=url, orig_name="a.png")
+    answer = server.ask("POST", f"{API}/queue/join", event, JSON)
+    assert answer.status == 403 and "nothing is fetched" in answer.text
 
 
 # --- sizes --------------------------------------------------------------------------------------
 
 
-def test_a_large_upload_is_refused_by_its_length_with_its_size(client):
-    headers = {"content-length": str(300 * 2**20), "content-type": "multipart/form-data"}
-    answer = client.post(f"{API}/upload", content=b"--b", headers=headers)
-    assert answer.status_code == 413
+def test_a_large_upload_is_refused_by_its_length_with_its_size(server):
+    _, headers = make_upload()
+    headers["content-length"] = str(300 * 2**20)
+    answer = server.ask("POST", f"{API}/upload", b"--b", headers)
+    assert answer.status == 413
     assert answer.text == "explore.py: an upload has 300 MiB; at most 100 MiB are taken"
 
 
-def test_a_body_of_unknown_length_is_refused(client):
-    answer = client.post(f"{API}/upload", content=iter([b"a", b"b"]))
-    assert answer.status_code == 411
+def test_a_body_of_unknown_length_is_refused(server):
+    _, headers = make_upload()
+    answer = server.ask("POST", f"{API}/upload", iter([b"a", b"b"]), headers)
+    assert answer.status == 411
 
 
 BODIES = {"deep": b"[" * 100_000, "text": b"no json", "byte": b"\xff"}
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_body_that_is_no_json_is_refused(client, body):
-    headers = {"content-type": "application/json"}
-    answer = client.post(f"{API}/queue/join", content=body, headers=headers)
-    assert answer.status_code == 400
+def test_a_body_that_is_no_json_is_refused(server, body):
+    assert server.ask("POST", f"{API}/queue/join", body, JSON).status == 400
 
 
 def test_an_image_of_too_many_pixels_is_told(tmp_path):
