@@ -83,6 +83,7 @@ GLOBALS = {
     "numpy._core.numeric._frombuffer": _make_array,  # from protocol 5 on
     "_codecs.encode": _encode_latin1,  # how protocol 2 has bytes
     "collections.OrderedDict": OrderedDict,
+    "detectron2.structures.boxes.BoxMode": int,  # in files of proposals
     "builtins.bytes": _make_bytes,  # protocol 2, if empty
     "builtins.complex": complex,
     "builtins.frozenset": frozenset,

@@ -53,17 +53,22 @@ def read_checkpoint_file(path: str, query: str = "") -> dict[str, Any]:
     return loaded
 
 
-def read_weight_file(path: str) -> Any:
+def read_weight_file(path: str, is_pickle: bool | None = None) -> Any:
     """Read what a weight file holds: tensors, arrays, plain values and containers.
 
     A ``.pkl`` is a pickle, read by :func:`load_arrays`; any other name is a file of ``torch.save``,
     read with ``weights_only=True``. A file that holds more runs code when it is read. It is refused
     unless the user trusts it (``--trust-checkpoint``).
 
+    Args:
+        path: a local file.
+        is_pickle: whether it is a pickle, if its name does not say so.
+
     Raises:
         UsageError: the file is damaged, of another format, or holds more and is not trusted.
     """
-    is_pickle = path.endswith(".pkl") and not zipfile.is_zipfile(path)
+    if is_pickle is None:
+        is_pickle = path.endswith(".pkl") and not zipfile.is_zipfile(path)
     try:
         if is_pickle:
             with open(path, "rb") as file:
@@ -99,7 +104,7 @@ def _asked_for(error: Exception) -> str:
 
 def _refuse(path: str, asked: str) -> UsageError:
     return UsageError(
-        f"checkpoint {path!r} is refused: besides weights it asks for {asked}, and to read such a "
+        f"file {path!r} is refused: besides weights it asks for {asked}, and to read such a "
         "file can run any code with your rights. Get a file of weights alone; or, if you made this "
         "one or trust its source, add --trust-checkpoint (in Python: with "
         "engine.trust(checkpoints=True))"
@@ -109,6 +114,6 @@ def _refuse(path: str, asked: str) -> UsageError:
 def _unreadable(path: str, error: Exception) -> UsageError:
     reason = str(error).strip().split("\n")[0][:200]
     return UsageError(
-        f"checkpoint {path!r} cannot be read ({type(error).__name__}: {reason}); it is damaged or "
+        f"file {path!r} cannot be read ({type(error).__name__}: {reason}); it is damaged or "
         "of another format: download or save it again"
     )

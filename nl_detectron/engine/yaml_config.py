@@ -7,6 +7,7 @@ from typing import cast
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.solver import build_lr_scheduler
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from .. import modeling
@@ -20,6 +21,7 @@ from .dataset_overrides import adapt_config_to_dataset
 from .evaluation import best_metric, build_evaluator, check_test_set, check_training_set
 from .optimizer import build_optimizer, check_optimizer
 from .run import Run, Visualize
+from .weight_files import read_weight_file
 
 KEYS = {
     "device": "MODEL.DEVICE",
@@ -32,8 +34,10 @@ KEYS = {
     "visualize_score": "VISUALIZE.SCORE",
 }
 # Detectron2's decorator `configurable` hides what these return.
-build_train_loader = cast(Callable[..., Iterable], build_detection_train_loader)
-build_test_loader = cast(Callable[..., Iterable], build_detection_test_loader)
+BUILD_LOADER = {
+    "TRAIN": cast(Callable[..., Iterable], build_detection_train_loader),
+    "TEST": cast(Callable[..., Iterable], build_detection_test_loader),
+}
 
 
 def load_config(
@@ -120,8 +124,8 @@ def describe_run(cfg: CfgNode) -> Run:
         build_model=partial(_build_model, cfg),
         build_optimizer=partial(build_optimizer, cfg),
         build_lr_scheduler=partial(build_lr_scheduler, cfg),
-        build_train_loader=partial(build_train_loader, cfg),
-        build_test_loader=partial(build_test_loader, cfg),
+        build_train_loader=partial(_build_loader, "TRAIN", cfg),
+        build_test_loader=partial(_build_loader, "TEST", cfg),
         build_evaluator=partial(build_evaluator, cfg),
         best_metric=partial(best_metric, cfg),
         check=partial(_check, cfg),
@@ -135,6 +139,14 @@ def _build_model(cfg: CfgNode, device: str | None = None) -> nn.Module:
         cfg.defrost()
         cfg.MODEL.DEVICE = device
     return modeling.build_model(cfg)
+
+
+def _build_loader(part: str, cfg: CfgNode, *args: str) -> Iterable:
+    if cfg.MODEL.LOAD_PROPOSALS:
+        for file in cfg.DATASETS[f"PROPOSAL_FILES_{part}"]:
+            # Detectron2 then unpickles it, which would run code in it
+            read_weight_file(PathManager.get_local_path(file), is_pickle=True)
+    return BUILD_LOADER[part](cfg, *args)
 
 
 def _check(cfg: CfgNode, training: bool) -> None:

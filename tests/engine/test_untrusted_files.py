@@ -1,5 +1,6 @@
 """Weight files and configs of strangers: nothing in them runs, and nothing is fetched unasked."""
 
+import pickle
 import runpy
 import socket
 import sys
@@ -8,10 +9,13 @@ from hashlib import sha256
 from io import BytesIO, StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from config_kinds import ROOT
+from detectron2.data import DatasetCatalog
+from detectron2.structures import BoxMode
 from helpers import load_tool
 from marked_files import write_marked_file
 
@@ -19,6 +23,7 @@ from nl_detectron import model_zoo
 from nl_detectron.engine import (
     argument_parser,
     config_from_args,
+    describe_run,
     load_config,
     load_run,
     trust,
@@ -93,6 +98,28 @@ def test_train_net_runs_nothing_in_a_lazy_configs_weights(
     ]
     message = train_net(monkeypatch, "--config-file", DEMO / "relay_mask_rcnn_nl.py", *words)
     assert_refused(message, marked)
+
+
+@pytest.mark.parametrize("suffix", ["pkl", "proposals"])
+def test_proposals_run_nothing(suffix, marker, tiny_config, tmp_path):
+    file = write_marked_file(tmp_path / "theirs.pkl", marker).rename(tmp_path / f"theirs.{suffix}")
+    words = ["MODEL.LOAD_PROPOSALS", True, "DATASETS.PROPOSAL_FILES_TRAIN", f"('{file}',)"]
+    run = describe_run(tiny_config(tmp_path, *words))
+    with pytest.raises(UsageError) as caught:
+        run.build_train_loader()
+    assert_refused(str(caught.value), file)
+
+
+def test_proposals_load(tiny_config, tmp_path):
+    ids = [record["image_id"] for record in DatasetCatalog.get("tiny_train")]
+    boxes = [np.array([[1.0, 2.0, 30.0, 40.0]], np.float32) for _ in ids]
+    scores = [np.ones(1, np.float32) for _ in ids]
+    content = {"ids": ids, "boxes": boxes, "scores": scores, "bbox_mode": BoxMode.XYXY_ABS}
+    (tmp_path / "mine.pkl").write_bytes(pickle.dumps(content))
+    words = ["MODEL.LOAD_PROPOSALS", True, "DATALOADER.NUM_WORKERS", 0]
+    words += ["DATASETS.PROPOSAL_FILES_TRAIN", f"('{tmp_path}/mine.pkl',)"]
+    run = describe_run(tiny_config(tmp_path, *words))
+    assert len(next(iter(run.build_train_loader()))[0]["proposals"]) == 1
 
 
 def tool_words(tool: str, file, folder) -> list[str]:

@@ -240,7 +240,8 @@ def test_a_large_upload_is_refused_by_its_length_with_its_size(server):
 
 def test_a_body_of_unknown_length_is_refused(server):
     _, headers = make_upload()
-    answer = server.ask("POST", f"{API}/upload", iter([b"a", b"b"]), headers)
+    headers["transfer-encoding"] = "chunked"
+    answer = server.ask("POST", f"{API}/upload", b"1\r\na\r\n0\r\n\r\n", headers)
     assert answer.status == 411
 
 
