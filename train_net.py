@@ -12,6 +12,12 @@ from nl_detectron.engine import distributed
 
 
 def main(args: Namespace) -> None:
+    """Train or evaluate in one process, trusting what the command line says."""
+    with engine.trust_from_args(args):
+        train_or_evaluate(args)
+
+
+def train_or_evaluate(args: Namespace) -> None:
     """Train or evaluate in one process.
 
     Each reads the config for itself: what a LazyConfig defines in its own file cannot be sent to
@@ -31,7 +37,8 @@ if __name__ == "__main__":
     args = engine.argument_parser().parse_args()
     with distributed.one_message():
         distributed.follow_torchrun(args)
-        cfg = engine.config_from_args(args)
-        if distributed.is_first_on_machine():
-            engine.preflight(cfg, args)
+        with engine.trust_from_args(args):
+            cfg = engine.config_from_args(args)
+            if distributed.is_first_on_machine():
+                engine.preflight(cfg, args)
         distributed.launch(main, (args,), args, engine.describe_run(cfg).device)

@@ -11,6 +11,7 @@ from detectron2.utils.file_io import Detectron2Handler
 
 from nl_detectron import add_nonlocal_config, model_zoo
 from nl_detectron.engine import load_config
+from nl_detectron.engine.checkpoint import digest
 from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo import page
 from nl_detectron.model_zoo.index import OWN, shipped
@@ -106,6 +107,7 @@ def test_the_page_is_made_of_the_index():
 
 TRAINED = {
     "checkpoint": "https://there/model.pth",
+    "sha256": 64 * "0",
     "metrics": {"bbox/AP": 39.04, "segm/AP": None, "bbox/AP50": 60.0},
 }
 
@@ -180,14 +182,6 @@ def test_a_model_is_built_with_its_blocks():
 
 # --- an index of one's own -------------------------------------------------------------------
 
-LAZY = """
-from detectron2.config import LazyCall
-from torch.nn import Linear
-
-model = LazyCall(Linear)(in_features=2, out_features=3)
-train = dict(init_checkpoint="")
-"""
-
 
 @pytest.fixture
 def own_index(tmp_path, monkeypatch):
@@ -207,19 +201,10 @@ def test_ones_own_entry_is_laid_over_the_packages(own_index):
     assert model_zoo.get_config_file(f"{MASK}_nl_1x.yaml") == str(CONFIGS / f"{MASK}_nl_1x.yaml")
 
 
-def test_a_lazy_config_of_ones_own_is_instantiated_with_its_checkpoint(own_index, tmp_path):
-    (tmp_path / "linear.py").write_text(LAZY)
-    weights = torch.nn.Linear(2, 3).state_dict()
-    torch.save({"model": weights}, tmp_path / "linear.pth")
-    own_index({"my/linear": {"config": "linear.py", "trained": {"checkpoint": "linear.pth"}}})
-    model = model_zoo.get("my/linear.py", trained=True, device="cpu")
-    assert torch.equal(model.weight, weights["weight"])
-    assert not torch.equal(model_zoo.get("my/linear", device="cpu").weight, weights["weight"])
-
-
 def test_a_checkpoint_of_another_model_is_refused(own_index, tmp_path):
     torch.save({"model": {"weight": torch.ones(3)}}, tmp_path / "other.pth")
-    own_index({"Demo/relay_mask_rcnn": {"trained": {"checkpoint": "other.pth"}}})
+    trained = {"checkpoint": "other.pth", "sha256": digest(str(tmp_path / "other.pth"))}
+    own_index({"Demo/relay_mask_rcnn": {"trained": trained}})
     with pytest.raises(UsageError, match=r"other.pth' is not one of Demo/relay_mask_rcnn"):
         model_zoo.get("Demo/relay_mask_rcnn", trained=True, device="cpu")
 

@@ -18,7 +18,7 @@ from nl_detectron.analysis_report import (
     format_table,
     make_json,
 )
-from nl_detectron.engine import add_dataset_argument
+from nl_detectron.engine import add_dataset_argument, add_trust_arguments, trust_from_args
 from nl_detectron.errors import UsageError
 
 
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", required=True)
     add_dataset_argument(parser)
+    add_trust_arguments(parser, checkpoints=False)
     parser.add_argument("--compare", metavar="FILE", help="a second config, such as the twin's")
     parser.add_argument(
         "--size", type=int, nargs=2, default=[800, 1344], metavar=("H", "W"), help="of the image"
@@ -47,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UsageError(f"--json {args.json}: expected a file in a folder that exists")
     devices = ("cpu", "cuda") if args.device == "cuda" else ("cpu",)
     given = args.dataset, args.size, devices
-    models = {Path(args.config_file).stem: analyze_config(args.config_file, args.opts, *given)}
-    if args.compare:
-        name = Path(args.compare).stem
-        twin = analyze_config(args.compare, drop_block_overrides(args.opts), *given)
-        models[f"{name} (compared)" if name in models else name] = twin
+    with trust_from_args(args):
+        models = {Path(args.config_file).stem: analyze_config(args.config_file, args.opts, *given)}
+        if args.compare:
+            name = Path(args.compare).stem
+            twin = analyze_config(args.compare, drop_block_overrides(args.opts), *given)
+            models[f"{name} (compared)" if name in models else name] = twin
     print(format_table(models, args.size))
     if args.json:
         args.json.write_text(json.dumps(make_json(models, args.size), indent=2) + "\n")

@@ -19,6 +19,7 @@ import torch
 from nl_detectron.convert import SOURCES, convert, read_tensors
 from nl_detectron.convert.merge import merge_into_checkpoint
 from nl_detectron.convert.report import format_config, format_table
+from nl_detectron.engine import add_checkpoint_argument, trust_from_args
 from nl_detectron.errors import UsageError
 
 UNSEEN = ("pairwise", "subsample", "pool", "scale", "groups")
@@ -32,9 +33,12 @@ def main(words: Sequence[str] | None = None) -> None:
         )
     given = {fact: getattr(args, fact) for fact in UNSEEN if getattr(args, fact) is not None}
     places = parse_places(args.place) if args.place else None
-    found = convert(read_tensors(args.input), args.source, places=places, fpn=args.fpn, **given)
-    model = {"model": found.model}
-    torch.save(merge_into_checkpoint(args.base, found.model) if args.base else model, args.output)
+    with trust_from_args(args):
+        found = convert(read_tensors(args.input), args.source, places=places, fpn=args.fpn, **given)
+        content = {"model": found.model}
+        if args.base:
+            content = merge_into_checkpoint(args.base, found.model)
+    torch.save(content, args.output)
     print(format_table(found))
     print(f"\n{format_config(found, args.output, args.source, given)}")
 
@@ -53,6 +57,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help="take over these blocks alone, to follow these residual blocks",
     )
     add("--no-fpn", dest="fpn", action="store_false", help="for a C4 or DC5 model")
+    add_checkpoint_argument(parser)
     unseen = parser.add_argument_group("what tensors do not show (an error says which is needed)")
     add = unseen.add_argument
     add("--pairwise", choices=("embedded_gaussian", "dot_product"))

@@ -10,10 +10,12 @@ attention below its frames, and detections.jsonl: a line of JSON for each image 
 """
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from nl_detectron.engine import trust_from_args
 from nl_detectron.errors import UsageError
 from nl_detectron.prediction.arguments import make_argument_parser
 from nl_detectron.prediction.inputs import (
@@ -28,6 +30,12 @@ from nl_detectron.prediction.predictor import load_prediction_config, predict_so
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 1 if anything was skipped, else 0."""
     args = make_argument_parser(__doc__.split("\n")[0]).parse_args(argv)
+    with trust_from_args(args):
+        return predict(args)
+
+
+def predict(args: Namespace) -> int:
+    """Returns the exit code, as :func:`main`."""
     silence_opencv()
     cfg = load_prediction_config(
         args.config_file, args.opts, args.dataset, args.confidence_threshold, say

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from nl_detectron.engine import add_dataset_argument
+from nl_detectron.engine import add_dataset_argument, add_trust_arguments, trust_from_args
 from nl_detectron.errors import UsageError
 from nl_detectron.explorer.images import find_images, list_dataset_images
 from nl_detectron.explorer.models import Explorer, load_explorer_model
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="overrides")
     add_dataset_argument(parser)
+    add_trust_arguments(parser)
     parser.add_argument("--compare-config", metavar="FILE", help="of a second model, to compare")
     parser.add_argument(
         "--compare-opts", nargs="*", default=[], metavar="KEY VALUE", help="its own"
@@ -44,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="nl_detectron-explore-") as folder:
         gr = import_gradio(folder)
         images = find_images(args.images)
-        models = [load_explorer_model(args.config_file, args.opts, args.dataset)]
+        pairs = [(args.config_file, args.opts)]
         if args.compare_config:
-            models.append(load_explorer_model(args.compare_config, args.compare_opts, args.dataset))
+            pairs.append((args.compare_config, args.compare_opts))
+        with trust_from_args(args):
+            models = [load_explorer_model(file, opts, args.dataset) for file, opts in pairs]
         images = images or list_dataset_images(models[0].data_set)
         serve_page(gr, build_page(gr, Explorer(models), images), args.port)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from nl_detectron.engine import add_trust_arguments, trust_from_args
 from nl_detectron.errors import UsageError
 from nl_detectron.export import FORMATS, export_model
 
@@ -22,12 +23,14 @@ from nl_detectron.export import FORMATS, export_model
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     say = partial(print, flush=True)
-    export_model(args.config_file, args.format, args.output, args.opts, args.image, say)
+    with trust_from_args(args):
+        export_model(args.config_file, args.format, args.output, args.opts, args.image, say)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", required=True, metavar="FILE")
+    add_trust_arguments(parser)
     parser.add_argument(
         "--format",
         required=True,

@@ -19,6 +19,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from nl_detectron.engine import add_checkpoint_argument, trust_from_args
 from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo.publishing import publish_checkpoint
 
@@ -26,7 +27,8 @@ from nl_detectron.model_zoo.publishing import publish_checkpoint
 def main(words: Sequence[str] | None = None) -> None:
     args = parse_arguments(words)
     checkpoint = args.run / "model_final.pth" if args.run.is_dir() else args.run
-    publish_checkpoint(checkpoint, args.name, args.output)
+    with trust_from_args(args):
+        publish_checkpoint(checkpoint, args.name, args.output)
 
 
 def parse_arguments(words: Sequence[str] | None) -> Namespace:
@@ -37,6 +39,7 @@ def parse_arguments(words: Sequence[str] | None) -> Namespace:
     add("run", type=Path, help="OUTPUT_DIR of a run (its model_final.pth), or a checkpoint in it")
     add("--name", required=True, help="a config's path below configs/, or a name of your own")
     add("--output", type=Path, required=True, help="folder of what is published")
+    add_checkpoint_argument(parser)
     args = parser.parse_args(words)
     args.name = args.name.removesuffix(".yaml")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", args.name):

@@ -8,6 +8,7 @@ from .preflight import preflight
 from .run import Run
 from .setup import start_run
 from .trainer import Trainer, evaluate
+from .trust import add_checkpoint_argument, add_trust_arguments, trust, trust_from_args
 from .yaml_config import load_config
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "LoadedModel",
     "Run",
     "Trainer",
+    "add_checkpoint_argument",
     "add_dataset_argument",
+    "add_trust_arguments",
     "argument_parser",
     "build_on_meta",
     "config_from_args",
@@ -28,4 +31,6 @@ __all__ = [
     "preflight",
     "scale_batch",
     "start_run",
+    "trust",
+    "trust_from_args",
 ]

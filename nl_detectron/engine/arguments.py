@@ -1,4 +1,4 @@
-"""The command line of train_net.py: Detectron2's parser with ``--dataset`` and ``--batch-size``."""
+"""The command line of train_net.py: Detectron2's parser with options of this package."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
@@ -11,12 +11,14 @@ from .batch import scale_batch, scaled_keys
 from .dataset_overrides import get
 from .loading import load_run
 from .run import Config, Run
+from .trust import add_trust_arguments
 
 
 def argument_parser() -> ArgumentParser:
-    """Return Detectron2's parser with ``--dataset`` and ``--batch-size`` added."""
+    """Return Detectron2's parser with ``--dataset``, ``--batch-size`` and the trust options."""
     parser = default_argument_parser()
     add_dataset_argument(parser)
+    add_trust_arguments(parser)
     parser.add_argument(
         "--batch-size",
         type=parse_count,

@@ -17,12 +17,13 @@ from ..errors import UsageError
 from ..modeling import find_blocks
 from . import checkpoint_files as files
 from .atomic_files import write_text
+from .weight_files import check_url, read_checkpoint_file
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Loads every format that Detectron2 loads: ``.pth``, and ``.pkl`` of its model zoo.
+    """Loads every format that Detectron2 loads, by :func:`read_checkpoint_file`.
 
     It writes a file whole or not at all, with a checksum that a load verifies. A resumed run falls
     back to an earlier checkpoint if the last one is damaged. NaN and infinite weights are neither
@@ -103,6 +104,7 @@ class Checkpointer(DetectionCheckpointer):
             UsageError: the file does not exist, cannot be read, does not match its checksum, or has
                 NaN or infinite weights.
         """
+        check_url(path)
         # Detectron2 logs a line for each renamed tensor, which only helps to debug the renaming.
         renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
         level, self.path = renaming.level, path
@@ -119,14 +121,8 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         files.verify_checksum(filename)
-        try:
-            loaded = super()._load_file(filename)
-        except Exception as error:  # zip, pickle and torch each raise their own
-            reason = str(error).strip().split("\n")[0][:200]
-            raise UsageError(
-                f"checkpoint {filename!r} cannot be read ({type(error).__name__}: {reason}); it is "
-                "damaged or of another format: download or save it again"
-            ) from error
+        url = self._parsed_url_during_load
+        loaded = read_checkpoint_file(filename, url.query if url else "")
         model = loaded.get("model")
         if not isinstance(model, dict) or not any(hasattr(v, "shape") for v in model.values()):
             raise UsageError(f"checkpoint {filename!r} holds no model weights")
@@ -162,6 +158,7 @@ def locate_checkpoint(path: str) -> str:
     Raises:
         UsageError: the checkpoint does not exist or cannot be downloaded.
     """
+    check_url(path)
     try:
         local = PathManager.get_local_path(path.split("?")[0])
     except Exception as error:  # path handlers raise their own: HTTP errors, lost connections

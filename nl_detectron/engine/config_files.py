@@ -1,18 +1,25 @@
-"""Checks that YAML files and LazyConfigs share: missing files, unknown keys, devices."""
+"""What YAML files and LazyConfigs share: where configs are, and checks of files, keys, devices."""
 
 import difflib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UsageError
 
+PACKAGE = Path(__file__).parents[1]
+# Inside the package in a wheel (setup.py), beside it in a clone.
+CONFIGS = next(f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir())
+
 
 def check_file(config_file: str) -> None:
-    """Raises UsageError if there is no such file."""
+    """Raises UsageError if there is no such file, or it is a URL."""
     if not config_file:
         raise UsageError("no config: give --config-file FILE, such as one of those in configs/")
+    if "://" in config_file:
+        raise UsageError(f"config {config_file!r} is a URL: download it and give the file")
     if not PathManager.isfile(config_file):
         raise UsageError(f"config file {config_file!r} does not exist; see those in configs/")
 

@@ -7,7 +7,7 @@ A LazyConfig has calls in its sections ``model``, ``optimizer``, ``lr_multiplier
 import copy
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,7 @@ from torch import nn
 
 from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
-from .config_files import check_file, choose_device, explain_unknown_key
+from .config_files import CONFIGS, check_file, choose_device, explain_unknown_key
 from .dataset_overrides import register_data
 from .run import Run, Visualize
 
@@ -50,18 +50,22 @@ MISSING = object()
 
 
 def load_config(
-    config_file: str, opts: Sequence[str] = (), data: Sequence[CocoDataset] = ()
+    config_file: str,
+    opts: Sequence[str] = (),
+    data: Sequence[CocoDataset] = (),
+    say: Callable[[str], None] = print,
 ) -> DictConfig:
     """Load a LazyConfig with ``key=value`` overrides (``+key=value`` adds a key).
 
     Defaults of ``train`` are those of Detectron2's common/train.py, and ``DEFAULTS``. Without CUDA
-    and without an override of train.device, the device is the CPU.
+    and without an override of train.device, the device is the CPU. Loading runs the file's code.
 
     Args:
         config_file: path of a ``.py`` file.
         opts: overrides.
         data: the user's data sets, which are registered. The config itself must have their names
             and their number of classes.
+        say: called with a line on a file outside this package, as its code has run.
 
     Raises:
         UsageError: the file is missing or no config, a key is unknown, a value has a wrong type, or
@@ -74,6 +78,8 @@ def load_config(
         reason = " ".join(str(error.__cause__ or error).split())
         kind = type(error).__name__
         raise UsageError(f"config file {config_file!r} cannot be read: {kind}: {reason}") from error
+    if not Path(config_file).resolve().is_relative_to(CONFIGS.resolve()):
+        say(f"{config_file} is Python code from outside this package and ran with your rights")
     lacking = [name for name in SECTIONS if not isinstance(cfg.get(name), DictConfig)]
     if lacking:
         raise UsageError(

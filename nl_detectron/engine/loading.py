@@ -27,14 +27,14 @@ def load_run(
     Args:
         config_file: a YAML file, or a LazyConfig, whose name ends in .py.
         opts: overrides: ``KEY VALUE`` for a YAML file, ``key=value`` for a LazyConfig.
-        data, say: as in :func:`load_config`. A LazyConfig is not adapted to data, so ``say`` is not
-            called for it.
+        data, say: as in :func:`load_config`. A LazyConfig is not adapted to data; ``say`` gets a
+            line if its code is from outside this package.
 
     Raises:
         UsageError: as in :func:`load_config`.
     """
     if (config_file or "").endswith(".py"):
-        return describe_run(lazy.load_config(config_file, opts, data))
+        return describe_run(lazy.load_config(config_file, opts, data, say))
     return describe_run(yaml_config.load_config(config_file, opts, data, say))
 
 

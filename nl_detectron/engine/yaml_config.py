@@ -7,18 +7,21 @@ from typing import cast
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.solver import build_lr_scheduler
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from .. import modeling
 from ..config import add_nonlocal_config, detector_section
 from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
+from .base_configs import read_yaml
 from .config_files import check_file, choose_device, config_keys, explain_unknown_key
 from .data_checks import check_fit
 from .dataset_overrides import adapt_config_to_dataset
 from .evaluation import best_metric, build_evaluator, check_test_set, check_training_set
 from .optimizer import build_optimizer, check_optimizer
 from .run import Run, Visualize
+from .weight_files import read_weight_file
 
 KEYS = {
     "output_dir": "OUTPUT_DIR",
@@ -33,8 +36,10 @@ KEYS = {
     "visualize_score": "VISUALIZE.SCORE",
 }
 # Detectron2's decorator `configurable` hides what these return.
-build_train_loader = cast(Callable[..., Iterable], build_detection_train_loader)
-build_test_loader = cast(Callable[..., Iterable], build_detection_test_loader)
+BUILD_LOADER = {
+    "TRAIN": cast(Callable[..., Iterable], build_detection_train_loader),
+    "TEST": cast(Callable[..., Iterable], build_detection_test_loader),
+}
 
 
 def load_config(
@@ -64,14 +69,8 @@ def load_config(
     check_file(config_file)
     if config_file.endswith(".py"):
         raise UsageError(f"config file {config_file!r} is a LazyConfig; give a YAML file here")
-    try:
-        written = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
-    except Exception as error:  # yaml's own errors have several lines
-        reason = " ".join(str(error).split())
-        raise UsageError(f"config file {config_file!r} cannot be read: {reason}") from error
-    if not isinstance(written, dict):
-        raise UsageError(f"config file {config_file!r} cannot be read: it has no KEY: VALUE lines")
-    _merge(cfg, lambda: cfg.merge_from_file(config_file), f"config file {config_file!r}")
+    written = read_yaml(config_file)
+    _merge(cfg, lambda: cfg.merge_from_file(config_file, False), f"config file {config_file!r}")
     late = [item for item in opts if item.startswith("--")]
     if late:
         raise UsageError(f"{late[0]} comes after KEY VALUE overrides: give it before them")
@@ -127,8 +126,8 @@ def describe_run(cfg: CfgNode) -> Run:
         build_model=partial(_build_model, cfg),
         build_optimizer=partial(build_optimizer, cfg),
         build_lr_scheduler=partial(build_lr_scheduler, cfg),
-        build_train_loader=partial(build_train_loader, cfg),
-        build_test_loader=partial(build_test_loader, cfg),
+        build_train_loader=partial(_build_loader, "TRAIN", cfg),
+        build_test_loader=partial(_build_loader, "TEST", cfg),
         build_evaluator=partial(build_evaluator, cfg),
         best_metric=partial(best_metric, cfg),
         check=partial(_check, cfg),
@@ -142,6 +141,14 @@ def _build_model(cfg: CfgNode, device: str | None = None) -> nn.Module:
         cfg.defrost()
         cfg.MODEL.DEVICE = device
     return modeling.build_model(cfg)
+
+
+def _build_loader(part: str, cfg: CfgNode, *args: str) -> Iterable:
+    if cfg.MODEL.LOAD_PROPOSALS:
+        for file in cfg.DATASETS[f"PROPOSAL_FILES_{part}"]:
+            # Detectron2 then unpickles it, which would run code in it
+            read_weight_file(PathManager.get_local_path(file), is_pickle=True)
+    return BUILD_LOADER[part](cfg, *args)
 
 
 def _check(cfg: CfgNode, training: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .page import CSS
+from .request_guard import MAX_UPLOAD_MIB, RequestGuard
 
 HOST = "127.0.0.1"
 
@@ -38,6 +39,19 @@ def import_gradio(folder: str) -> ModuleType:
 def serve_page(gr: ModuleType, page: Any, port: int | None) -> None:
     """Serve a page of Gradio's to this machine alone, until it is interrupted.
 
+    Arguments and errors are those of :func:`start_server`.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server as Ctrl+C does
+    url = start_server(gr, page, port)
+    print(f"Open {url} in a browser; Ctrl+C ends it", flush=True)
+    page.block_thread()
+
+
+def start_server(gr: ModuleType, page: Any, port: int | None) -> str:
+    """Serve a page of Gradio's to this machine alone, in a thread; return its URL.
+
+    :class:`RequestGuard` refuses requests that other sites' pages make.
+
     Args:
         page: of :func:`build_page`.
         port: by default the first free one from 7860.
@@ -46,7 +60,6 @@ def serve_page(gr: ModuleType, page: Any, port: int | None) -> None:
         UsageError: a port that is taken.
     """
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server as Ctrl+C does
     try:
         _, url, _ = page.launch(
             server_name=HOST,
@@ -56,6 +69,10 @@ def serve_page(gr: ModuleType, page: Any, port: int | None) -> None:
             prevent_thread_lock=True,
             ssr_mode=False,
             enable_monitoring=False,
+            num_workers=0,  # they would be processes with ports of their own
+            max_file_size=MAX_UPLOAD_MIB * 2**20,
+            # the class of a middleware with its arguments, as Starlette unpacks its Middleware
+            app_kwargs={"middleware": [(RequestGuard, (), {})]},
             footer_links=[],
             theme=theme.set(block_info_text_color="*body_text_color"),
             css=CSS,
@@ -64,5 +81,4 @@ def serve_page(gr: ModuleType, page: Any, port: int | None) -> None:
         raise UsageError(
             f"port {port or '7860 and those after it'}: taken; name a free one with --port"
         ) from error
-    print(f"Open {url} in a browser; Ctrl+C ends it", flush=True)
-    page.block_thread()
+    return url

@@ -4,6 +4,6 @@
 >>> model = model_zoo.get("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml")
 """
 
-from .zoo import get, get_checkpoint_url, get_config, get_config_file
+from .zoo import fetch_checkpoint, get, get_checkpoint_url, get_config, get_config_file
 
-__all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
+__all__ = ["fetch_checkpoint", "get", "get_checkpoint_url", "get_config", "get_config_file"]

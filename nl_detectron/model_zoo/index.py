@@ -1,6 +1,7 @@
 """The model zoo's entries: this package's index.yaml, and an index of your own."""
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from ..errors import UsageError
 
 SHIPPED = Path(__file__).with_name("index.yaml")
+REMOTE = ("http://", "https://", "detectron2://")  # how a checkpoint's URL starts
 OWN = "NL_DETECTRON_ZOO"  # the environment variable that names an index of your own
 Index = dict[str, dict[str, Any]]  # entries by the config's name; index.yaml describes their keys
 
@@ -35,14 +37,37 @@ def read(file: Path) -> Index:
     """Read the entries of an index and make the paths in it, relative to its folder, absolute.
 
     Raises:
-        UsageError: as in :func:`parsed`.
+        UsageError: as in :func:`parsed`, or an entry names a file outside the index's folder, a
+            config that is not YAML, or a checkpoint without its SHA-256.
     """
     index = parsed(file)
-    for entry in index.values():
-        for node, key in ((entry, "config"), (entry.get("trained", {}), "checkpoint")):
-            if key in node and "://" not in node[key]:
-                node[key] = str(file.parent.absolute() / node[key])
+    for name, entry in index.items():
+        source, trained = f"entry {name!r} of index {str(file)!r}", entry.get("trained", {})
+        if not isinstance(trained, dict):
+            raise UsageError(f"{source}: trained has no keys")
+        if "config" in entry:
+            config = str(entry["config"])
+            if not config.endswith((".yaml", ".yml")):
+                raise UsageError(
+                    f"{source}: config {config} is refused: expected a YAML file, because a "
+                    "LazyConfig is Python code"
+                )
+            entry["config"] = _resolve(file.parent, config, source)
+        if "checkpoint" in trained:
+            checkpoint = str(trained["checkpoint"])
+            if not checkpoint.startswith(REMOTE):
+                trained["checkpoint"] = _resolve(file.parent, checkpoint, source)
+            if not re.fullmatch("[0-9a-f]{64}", str(trained.get("sha256"))):
+                raise UsageError(f"{source}: its checkpoint needs sha256, 64 hexadecimal digits")
     return index
+
+
+def _resolve(folder: Path, path: str, source: str) -> str:
+    """Absolute path of a file in the folder of an index."""
+    inside = folder.resolve()
+    if not (inside / path).resolve().is_relative_to(inside):
+        raise UsageError(f"{source}: {path} leaves its folder, which is refused")
+    return str(folder.absolute() / path)
 
 
 def parsed(file: Path) -> Index:

@@ -6,6 +6,7 @@ their index.
 """
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import cast
@@ -16,12 +17,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..engine import load_config, load_model
+from ..engine.checkpoint import digest, locate_checkpoint
+from ..engine.config_files import CONFIGS
 from ..errors import UsageError
-from .index import entries, shipped
+from .index import REMOTE, entries, shipped
 
-PACKAGE = Path(__file__).parents[1]
-# Inside the package in a wheel (setup.py), beside it in a clone.
-CONFIGS = next(f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir())
 TRAIN = "python train_net.py --config-file configs/{}.yaml --num-gpus 8"
 
 
@@ -67,19 +67,47 @@ def get_checkpoint_url(config_path: str) -> str:
     raise UsageError(_untrained(name, entry))
 
 
+def fetch_checkpoint(config_path: str) -> str:
+    """Local path of the checkpoint of :func:`get_checkpoint_url`, after its SHA-256 was checked.
+
+    A checkpoint of Detectron2's zoo, which publishes no SHA-256, is neither fetched nor checked
+    here; its URL is returned.
+
+    Raises:
+        UsageError: as in :func:`get_checkpoint_url`, or the file cannot be fetched, or is another
+            one. A wrong file is removed from the cache.
+    """
+    url = get_checkpoint_url(config_path)
+    expected = entries().get(_name(config_path), {}).get("trained", {}).get("sha256")
+    if not expected:
+        return url
+    file = locate_checkpoint(url)
+    found = digest(file)
+    if found == expected:
+        return file
+    removed = ""
+    if url.startswith(REMOTE):
+        os.remove(file)
+        removed = ", and was removed from the cache"
+    raise UsageError(
+        f"checkpoint {url!r} is not the one that the model zoo's index lists for {config_path}: "
+        f"its SHA-256 is {found}, not {expected}. It is damaged or was replaced{removed}"
+    )
+
+
 def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
     """Load a config, not frozen.
 
     Args:
         config_path: as in :func:`get_config_file`.
         trained: set MODEL.WEIGHTS (train.init_checkpoint of a LazyConfig) to the checkpoint of
-            :func:`get_checkpoint_url`; otherwise it is the one that training starts from.
+            :func:`fetch_checkpoint`; otherwise it is the one that training starts from.
 
     Raises:
-        UsageError: as in :func:`get_config_file`, :func:`get_checkpoint_url` and ``load_config``.
+        UsageError: as in :func:`get_config_file`, :func:`fetch_checkpoint` and ``load_config``.
     """
     file = get_config_file(config_path)
-    weights = get_checkpoint_url(config_path) if trained else None
+    weights = fetch_checkpoint(config_path) if trained else None
     if file.endswith(".py"):
         cfg = cast(DictConfig, LazyConfig.load(file))
         cfg.train.init_checkpoint = weights or cfg.train.init_checkpoint

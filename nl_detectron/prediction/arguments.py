@@ -4,7 +4,7 @@ import argparse
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
-from ..engine import add_dataset_argument
+from ..engine import add_dataset_argument, add_trust_arguments
 from ..engine.arguments import parse_count
 from .drawing import MAX_POINTS, AttentionPoint
 
@@ -14,6 +14,7 @@ def make_argument_parser(description: str) -> ArgumentParser:
     parser = ArgumentParser(description=description)
     parser.add_argument("--config-file", required=True, metavar="FILE")
     add_dataset_argument(parser)
+    add_trust_arguments(parser)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
         "--input",
