@@ -11,7 +11,7 @@ from detectron2.utils.file_io import Detectron2Handler
 
 from nl_detectron import add_nonlocal_config, model_zoo
 from nl_detectron.engine import load_config
-from nl_detectron.engine.checkpoint import digest
+from nl_detectron.engine.checkpoint_files import digest
 from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo import page
 from nl_detectron.model_zoo.index import OWN, shipped

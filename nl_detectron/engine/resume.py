@@ -187,11 +187,8 @@ def _keep_other_buffers(ranks: list[dict[str, Any]]) -> None:
 
 def _loss_normalizers(model: nn.Module) -> dict[str, float]:
     """The moving averages of dense detectors, such as RetinaNet, which are no tensors."""
-    return {
-        name: float(cast(Any, module).loss_normalizer)
-        for name, module in model.named_modules()
-        if "loss_normalizer" in vars(module)
-    }
+    found = {n: vars(module).get("loss_normalizer") for n, module in model.named_modules()}
+    return {n: float(value) for n, value in found.items() if isinstance(value, int | float)}
 
 
 def _get_metrics(storage: EventStorage) -> dict[str, Any]:

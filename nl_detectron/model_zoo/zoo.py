@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..engine import load_config, load_model
-from ..engine.checkpoint import digest, locate_checkpoint
+from ..engine.checkpoint import locate_checkpoint
+from ..engine.checkpoint_files import digest
 from ..engine.config_files import CONFIGS
 from ..errors import UsageError
 from .index import REMOTE, entries, shipped
