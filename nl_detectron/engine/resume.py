@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from detectron2.engine import HookBase, hooks
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from fvcore.common.history_buffer import HistoryBuffer
@@ -186,11 +187,11 @@ def _keep_other_buffers(ranks: list[dict[str, Any]]) -> None:
 
 
 def _loss_normalizers(model: nn.Module) -> dict[str, float]:
-    """The moving averages of dense detectors, such as RetinaNet, which are no tensors."""
+    """The moving averages of dense detectors, such as RetinaNet, which no state_dict has."""
     return {
         name: float(cast(Any, module).loss_normalizer)
         for name, module in model.named_modules()
-        if "loss_normalizer" in vars(module)
+        if isinstance(module, DenseDetector) and "loss_normalizer" in vars(module)
     }
 
 
