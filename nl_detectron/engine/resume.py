@@ -75,7 +75,7 @@ class ResumeState(HookBase):
             "normalizers": _loss_normalizers(model),
             "buffers": {name: buffer.cpu() for name, buffer in model.named_buffers()},
         }
-        ranks = comm.gather(own)
+        ranks = cast(list[dict[str, Any]], comm.gather(own))
         if not comm.is_main_process():
             return {}
         _keep_other_buffers(ranks)
