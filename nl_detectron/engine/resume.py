@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from detectron2.engine import HookBase, hooks
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from fvcore.common.history_buffer import HistoryBuffer
@@ -74,7 +75,7 @@ class ResumeState(HookBase):
             "normalizers": _loss_normalizers(model),
             "buffers": {name: buffer.cpu() for name, buffer in model.named_buffers()},
         }
-        ranks = comm.gather(own)
+        ranks = cast(list[dict[str, Any]], comm.gather(own))
         if not comm.is_main_process():
             return {}
         _keep_other_buffers(ranks)
@@ -186,9 +187,12 @@ def _keep_other_buffers(ranks: list[dict[str, Any]]) -> None:
 
 
 def _loss_normalizers(model: nn.Module) -> dict[str, float]:
-    """The moving averages of dense detectors, such as RetinaNet, which are no tensors."""
-    found = {n: vars(module).get("loss_normalizer") for n, module in model.named_modules()}
-    return {n: float(value) for n, value in found.items() if isinstance(value, int | float)}
+    """The moving averages of dense detectors, such as RetinaNet, which no state_dict has."""
+    return {
+        name: float(cast(Any, module).loss_normalizer)
+        for name, module in model.named_modules()
+        if isinstance(module, DenseDetector) and "loss_normalizer" in vars(module)
+    }
 
 
 def _get_metrics(storage: EventStorage) -> dict[str, Any]:

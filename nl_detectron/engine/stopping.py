@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,7 +38,8 @@ class StopSignals:
 
     def __init__(self):
         self.received, self._since = 0, 0.0  # number of the first signal, and when it came
-        self._handlers, self._group, self._pending = {}, None, None
+        self._handlers, self._pending = {}, None
+        self._group: Any = None  # of gloo, if there are several processes
 
     def __enter__(self) -> "StopSignals":
         try:

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count, islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.data.build import trivial_batch_collator
@@ -88,7 +88,7 @@ class TrainLoader:
         collate: Callable[[list], Any],
         group: Callable[[int], Any] | None,
     ):
-        source: ToIterableDataset = loader.dataset
+        source = cast(ToIterableDataset, loader.dataset)
         self.sampler, self.dataset, self.loader = source.sampler, source.dataset, loader
         self.batch_size, self.collate, self.group = batch_size, collate, group
         self.batches, self.seed = 0, None
@@ -170,7 +170,7 @@ def make_resumable(loader: Iterable) -> Iterable:
     records = mapped._dataset if isinstance(mapped, MapDataset) else mapped
     if not {"width", "height"} <= set(records[0]):
         return loader
-    return TrainLoader(single, grouped.batch_size, collate, AspectRatio(records))
+    return TrainLoader(single, cast(Any, grouped).batch_size, collate, AspectRatio(records))
 
 
 class AspectRatio:

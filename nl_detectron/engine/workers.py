@@ -5,8 +5,9 @@ import signal
 from collections.abc import Callable, Iterable
 from functools import partial
 from threading import Thread
+from typing import Any, cast
 
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # as PyTorch's own start_processes does
+from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 
@@ -22,7 +23,8 @@ def init_worker(init: Callable[[int], None] | None, worker_id: int) -> None:
         worker_id: the worker's number.
     """
     parent = os.getppid()
-    _prctl_pr_set_pdeathsig(signal.SIGKILL)
+    # private, but portable: PyTorch calls it for the processes that it spawns
+    cast(Any, multiprocessing)._prctl_pr_set_pdeathsig(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from config_kinds import ROOT, THIN, WIDE
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils.events import EventStorage
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
@@ -191,9 +192,13 @@ def test_each_process_gets_its_own_statistics_of_batch_norms(monkeypatch):
 
 
 def test_moving_averages_of_dense_detectors_are_kept():
-    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
-    model[1].loss_normalizer = 42.5
-    assert resume._loss_normalizers(model) == {"1": 42.5}
+    keypoint_head = torch.nn.Identity()
+    detector = DenseDetector(torch.nn.Identity(), None, [], pixel_mean=[0.0], pixel_std=[1.0])
+    keypoint_head.loss_normalizer = "visible"  # a setting of Detectron2's
+    model = torch.nn.Sequential(keypoint_head, detector)
+    assert resume._loss_normalizers(model) == {}
+    detector._ema_update("loss_normalizer", 10, 100)
+    assert resume._loss_normalizers(model) == {"1": 91.0}
 
 
 def test_smoothed_metrics_continue():
