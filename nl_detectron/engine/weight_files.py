@@ -47,7 +47,7 @@ def read_checkpoint_file(path: str, query: str = "") -> dict[str, Any]:
         loaded = {"model": loaded}
     options = parse_qs(query)
     if options.pop("matching_heuristics", None) == ["True"]:
-        loaded["matching_heuristics"] = True
+        loaded |= {"matching_heuristics": True}
     if options:
         raise UsageError(f"checkpoint {path!r}: unknown query {query!r} at the end of its URL")
     return loaded
