@@ -31,7 +31,7 @@ def write_checkpoint(path: str, content: dict[str, Any]) -> None:
     writer = _HashingWriter()
     try:
         with open_atomically(path) as writer.file:
-            torch.save(content, writer)
+            torch.save(content, cast(IO[bytes], writer))
             writer.flush()
             remove_checksum(path)  # that of an older file of this name
     except (OSError, RuntimeError) as error:

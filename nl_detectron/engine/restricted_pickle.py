@@ -56,7 +56,7 @@ def _make_empty_array(*_: Any) -> np.ndarray:
     return np.ndarray.__new__(_Array, (0,), "b")
 
 
-def _make_array(data: bytes, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
+def _make_array(data: bytes, dtype: _DType, shape: tuple, order: Any) -> np.ndarray:
     return np.frombuffer(data, dtype.dtype).reshape(shape, order=order).copy()
 
 

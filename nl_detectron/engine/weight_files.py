@@ -47,7 +47,7 @@ def read_checkpoint_file(path: str, query: str = "") -> dict[str, Any]:
         loaded = {"model": loaded}
     options = parse_qs(query)
     if options.pop("matching_heuristics", None) == ["True"]:
-        loaded["matching_heuristics"] = True
+        loaded |= {"matching_heuristics": True}
     if options:
         raise UsageError(f"checkpoint {path!r}: unknown query {query!r} at the end of its URL")
     return loaded
@@ -104,7 +104,7 @@ def _asked_for(error: Exception) -> str:
 
 def _refuse(path: str, asked: str) -> UsageError:
     return UsageError(
-        f"file {path!r} is refused: besides weights it asks for {asked}, and to read such a "
+        f"checkpoint {path!r} is refused: besides weights it asks for {asked}, and to read such a "
         "file can run any code with your rights. Get a file of weights alone; or, if you made this "
         "one or trust its source, add --trust-checkpoint (in Python: with "
         "engine.trust(checkpoints=True))"
@@ -114,6 +114,6 @@ def _refuse(path: str, asked: str) -> UsageError:
 def _unreadable(path: str, error: Exception) -> UsageError:
     reason = str(error).strip().split("\n")[0][:200]
     return UsageError(
-        f"file {path!r} cannot be read ({type(error).__name__}: {reason}); it is damaged or "
+        f"checkpoint {path!r} cannot be read ({type(error).__name__}: {reason}); it is damaged or "
         "of another format: download or save it again"
     )
