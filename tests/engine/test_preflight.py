@@ -261,7 +261,7 @@ def checkpoints(trained, tmp_path_factory):
 )
 def test_a_damaged_checkpoint_is_named(refusal, checkpoints, name):
     message = refusal("MODEL.WEIGHTS", checkpoints / name)
-    assert f"file {str(checkpoints / name)!r}" in message
+    assert f"checkpoint {str(checkpoints / name)!r}" in message
 
 
 def test_a_checkpoint_that_cannot_be_fetched_is_named(refusal, monkeypatch, tmp_path):
