@@ -25,6 +25,7 @@ from torch import nn
 from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
 from .config_files import check_file, choose_device, explain_unknown_key
+from .data_loaders import build_lazy_loader
 from .dataset_overrides import register_data
 from .run import Run, Visualize
 
@@ -33,6 +34,7 @@ KEYS = {
     "weights": "train.init_checkpoint",
     "amp_dtype": "train.amp.dtype",
     "batch_size": "dataloader.train.total_batch_size",
+    "max_bad_samples": "train.max_bad_samples",
     "test_sets": "dataloader.test.dataset.names",
     "visualize_period": "train.visualize.period",
     "visualize_images": "train.visualize.images",
@@ -40,8 +42,13 @@ KEYS = {
     "features": "model.backbone with its out_features",
 }
 SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
-# Keys of ``train`` beyond Detectron2's. A YAML file has them as SOLVER.AMP.DTYPE and VISUALIZE.
-DEFAULTS = {"amp": {"dtype": "float16"}, "visualize": Visualize()._asdict()}
+# Keys of ``train`` beyond Detectron2's. A YAML file has them as SOLVER.AMP.DTYPE, VISUALIZE and
+# DATALOADER.MAX_BAD_SAMPLES.
+DEFAULTS = {
+    "amp": {"dtype": "float16"},
+    "visualize": Visualize()._asdict(),
+    "max_bad_samples": 0,
+}
 # An override must be of the same kind as the value that it replaces, if that is one of these.
 KINDS = {"True or False": bool, "a number": (int, float), "a section": Mapping}
 MISSING = object()
@@ -173,8 +180,10 @@ def describe_run(cfg: DictConfig) -> Run:
         build_lr_scheduler=lambda optimizer: LRMultiplier(
             optimizer, _instantiate(cfg.lr_multiplier), train("max_iter")
         ),
-        build_train_loader=lambda: _instantiate(cfg.dataloader.train),
-        build_test_loader=lambda name: _instantiate(cfg.dataloader.test),
+        build_train_loader=lambda: build_lazy_loader(
+            cfg.dataloader.train, train("max_bad_samples"), KEYS["max_bad_samples"]
+        ),
+        build_test_loader=lambda name: build_lazy_loader(cfg.dataloader.test),
         build_evaluator=lambda name: _instantiate(cfg.dataloader.evaluator),
         best_metric=partial(_best_metric, cfg),
         check=partial(_check, cfg),

@@ -1,11 +1,9 @@
 """Loads YAML files with overrides as Detectron2's CfgNode, and the runs that they describe."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.solver import build_lr_scheduler
 from torch import nn
 
@@ -15,6 +13,7 @@ from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
 from .config_files import check_file, choose_device, config_keys, explain_unknown_key
 from .data_checks import check_fit
+from .data_loaders import build_test_loader, build_train_loader
 from .dataset_overrides import adapt_config_to_dataset
 from .evaluation import best_metric, build_evaluator, check_test_set, check_training_set
 from .optimizer import build_optimizer, check_optimizer
@@ -25,14 +24,12 @@ KEYS = {
     "weights": "MODEL.WEIGHTS",
     "amp_dtype": "SOLVER.AMP.DTYPE",
     "batch_size": "SOLVER.IMS_PER_BATCH",
+    "max_bad_samples": "DATALOADER.MAX_BAD_SAMPLES",
     "test_sets": "DATASETS.TEST",
     "visualize_period": "VISUALIZE.PERIOD",
     "visualize_images": "VISUALIZE.IMAGES",
     "visualize_score": "VISUALIZE.SCORE",
 }
-# Detectron2's decorator `configurable` hides what these return.
-build_train_loader = cast(Callable[..., Iterable], build_detection_train_loader)
-build_test_loader = cast(Callable[..., Iterable], build_detection_test_loader)
 
 
 def load_config(
@@ -125,7 +122,7 @@ def describe_run(cfg: CfgNode) -> Run:
         build_model=partial(_build_model, cfg),
         build_optimizer=partial(build_optimizer, cfg),
         build_lr_scheduler=partial(build_lr_scheduler, cfg),
-        build_train_loader=partial(build_train_loader, cfg),
+        build_train_loader=partial(build_train_loader, cfg, KEYS["max_bad_samples"]),
         build_test_loader=partial(build_test_loader, cfg),
         build_evaluator=partial(build_evaluator, cfg),
         best_metric=partial(best_metric, cfg),
