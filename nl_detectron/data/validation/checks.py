@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from detectron2.data.detection_utils import read_image
 from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 
+from ..images import read_image
 from ..keypoints import sound_skeleton
 from .issues import Issue
 

@@ -6,13 +6,13 @@ from math import ceil
 
 import numpy as np
 from detectron2.data import Metadata
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import ColorMode, Visualizer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..coco_dataset import describe, names_and_colours
+from ..images import read_image
 from .checks import check_annotation, is_polygon, whole_images
 from .issues import ISSUE_TYPES
 
