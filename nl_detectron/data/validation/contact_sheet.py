@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from ..coco_dataset import describe, names_and_colours
 from ..images import read_image
-from .checks import check_annotation, is_polygon, whole_images
+from .checks import check_annotation, whole_images
 from .issues import ISSUE_TYPES
+from .values import is_polygon
 
 MOST = 12  # largest number of images
 COLUMNS = 4
