@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import UsageError
 from .checkpoint import read_checkpoint
+from .config_checks import check_config
 from .data_checks import check_dataset
 from .loading import build_on_meta, describe_run
 from .mixed_precision import check_precision
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def preflight(cfg: Config, args: Namespace) -> None:
-    """Check devices, data sets and weights of a run before it starts.
+    """Check the config, devices, data sets and weights of a run before it starts.
 
     Args:
         cfg: the config, as of :func:`config_from_args`.
@@ -31,6 +32,7 @@ def preflight(cfg: Config, args: Namespace) -> None:
     Raises:
         UsageError: the run cannot start; the message says what to do.
     """
+    check_config(cfg)
     run, training = describe_run(cfg), not args.eval_only
     _check_processes(run, args)
     check_precision(run.amp, run.amp_dtype, run.device, run.keys["amp_dtype"])
@@ -40,7 +42,7 @@ def preflight(cfg: Config, args: Namespace) -> None:
     for name in filter(None, (*(run.train_sets if training else ()), *run.test_sets)):
         check_dataset(name)
     run.check(training)
-    _check_norms(build_on_meta(cfg), run, args)
+    _check_norms(_build_model(cfg), run, args)
     _check_weights(run, args)
 
 
@@ -86,6 +88,17 @@ def _check_batch(run: Run, args: Namespace) -> None:
             f"a batch of {run.batch_size} images ({run.keys['batch_size']}): expected a multiple "
             f"of {reference}, {why}"
         )
+
+
+def _build_model(cfg: Config) -> nn.Module:
+    """Build the model without values. Raises UsageError for a config that describes none."""
+    try:
+        return build_on_meta(cfg)
+    except UsageError:
+        raise
+    except Exception as error:  # layers raise anything for sizes that they cannot have
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UsageError(f"this config describes no model: {reason}") from error
 
 
 def _check_norms(model: nn.Module, run: Run, args: Namespace) -> None:

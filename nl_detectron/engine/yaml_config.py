@@ -11,6 +11,7 @@ from .. import modeling
 from ..config import add_nonlocal_config, detector_section
 from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
+from .config_checks import check_config
 from .config_files import check_file, choose_device, config_keys, explain_unknown_key
 from .data_checks import check_fit
 from .data_loaders import build_test_loader, build_train_loader
@@ -51,8 +52,8 @@ def load_config(
         say: called with one line for each change that follows from the data.
 
     Raises:
-        UsageError: the file is missing or no config, or a LazyConfig; a key is unknown; a value has
-            a wrong type; or a data set is missing, not in COCO's format or not used.
+        UsageError: the file is missing or no config, or a LazyConfig; a key is unknown; a value is
+            not as expected; or a data set is missing, not in COCO's format or not used.
     """
     cfg = get_cfg()
     add_nonlocal_config(cfg)
@@ -79,6 +80,7 @@ def load_config(
         if key not in known:
             raise UsageError(f"override: {explain_unknown_key(cfg, key)}")
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "override")
+    check_config(cfg)
     explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, explicit, "MODEL.DEVICE")
     if data:

@@ -174,13 +174,14 @@ def _check_use(annotations: list[dict], images: dict, categories: dict) -> Itera
     used = [a for a in annotations if _is_whole(a) and _is_used(a) and a["image_id"] in images]
     if not used:
         yield "nothing annotated", "the whole file"
+        return
     for key, image in images.items():
         if key not in annotated:
             yield "image without annotations", show(image["file_name"])
     for key in sorted(annotated & images.keys() - {a["image_id"] for a in used}, key=str):
         yield "image of crowds alone", show(images[key]["file_name"])
     with_keypoints = any(category.get("keypoints") for category in categories.values())
-    if used and with_keypoints and not any(map(_has_labelled_keypoint, annotations)):
+    if with_keypoints and not any(map(_has_labelled_keypoint, annotations)):
         yield "no labelled keypoints", "the whole file"
 
 

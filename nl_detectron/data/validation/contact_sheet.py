@@ -21,6 +21,8 @@ MOST = 12  # largest number of images
 COLUMNS = 4
 WIDTH, HEIGHT = 480, 360  # largest size of an image in pixels
 DPI = 100
+# Issues that stop all training, but here concern a part of an annotation.
+PARTS = {"malformed mask": "masks", "malformed RLE": "masks", "malformed keypoints": "keypoints"}
 
 
 def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
@@ -64,10 +66,12 @@ def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
     categories = {category["id"]: category for category in content["categories"]}
     numbers = {category: i for i, category in enumerate(sorted(categories))}
     for annotation in content["annotations"]:
-        issues = [
-            ISSUE_TYPES[k] for k in check_annotation(annotation, images, categories, masks=True)
-        ]
-        broken = {kind.scope for kind in issues if kind.severity == "error"}
+        kinds = check_annotation(annotation, images, categories, masks=True)
+        broken = {
+            PARTS.get(kind, ISSUE_TYPES[kind].scope)
+            for kind in kinds
+            if ISSUE_TYPES[kind].severity == "error"
+        }
         if "all" in broken or annotation["image_id"] not in images:
             continue
         record = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 Issue = tuple[str, str]  # the name of its type, and the place
 SEVERITIES = ("info", "warning", "error")
+OUTSIDE = "image outside its folder"  # an issue that a user may allow
 EXAMPLES = 3  # places that are kept per type
 
 
@@ -45,10 +46,10 @@ ISSUE_TYPES = {
     "extreme image shape": IssueType(
         "error", "all", "one side is over 1,000 times the other: resizing leaves no pixel of it"
     ),
-    "image outside its folder": IssueType(
+    OUTSIDE: IssueType(
         "error",
         "all",
-        "an absolute name or ../: copy it into the folder, or set DATASETS.ALLOW_OUTSIDE_IMAGES",
+        "an absolute name or ../: move it, or allow it by DATASETS.ALLOW_OUTSIDE_IMAGES True",
     ),
     "image ids of two types": IssueType("error", "all", "some are numbers, others are strings"),
     "image id twice": IssueType("error", "all", "one of the two is lost"),
