@@ -51,7 +51,9 @@ def test_a_bad_sample_is_replaced_and_no_other_changes():
     assert loader.bad_samples == 0
     replaced, loader = load(Mapper(BAD), 20)
     expected = {"4.png": "7.png", "5.png": "7.png", "9.png": "0.png"}
-    pairs = [pair for batches in zip(sound, replaced, strict=True) for pair in zip(*batches)]
+    pairs = [
+        pair for batches in zip(sound, replaced, strict=True) for pair in zip(*batches, strict=True)
+    ]
     assert all(ours == (expected.get(name, name), drawn) for (name, drawn), ours in pairs)
     bad = sum(name in expected for (name, _), _ in pairs)
     assert 0 < bad < loader.bad_samples  # number 4 is followed by 5, which is bad too
