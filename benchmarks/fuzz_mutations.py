@@ -1,0 +1,103 @@
+"""Seeded changes of valid inputs: of JSON values, of bytes, and of config values."""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+# what hand-made and converted annotation files have been seen to hold, and worse
+ODD_VALUES = [
+    *(None, True, False, 0, 1, -1, 2, 0.5, -3.5, 10**6, 1e8, 10**30, 1e300, -1e300),
+    *(float("nan"), float("inf"), float("-inf"), "", "0", "a", "../a.png", "/etc/hostname"),
+    *("\ud800", "x" * 3000, "a\0b", [], {}, [None], [[]], [[1, 2]], [1, 2, 3], {"a": 1}),
+    *([0, 0, 0, 0], [1e300] * 6, [[1e300] * 6], [[float("nan")] * 6], ["1", "2", "3", "4"]),
+    *({"counts": [1, 2], "size": [1, 3]}, {"counts": "abc", "size": [64, 128]}),
+    *({"counts": [-1, 5], "size": [2, 2]}, {"counts": [8192], "size": [64, 128]}),
+]
+ODD_CONFIG_VALUES = [
+    *("None", "0", "-1", "1", "0.5", "-0.5", "1e30", "1e999", "True", "False", "''", "'gpu'"),
+    *("()", "(1,)", "(-5,)", "(0.0,)", "(None,)", "('a',)", "[]", "[[]]", "[[0]]", "[3, 2, 1]"),
+    *("{}", "{'a': 1}", "10000000", "99999999999999999999", "cpu", "cuda:99", "[", "res4.-2"),
+]
+
+
+def mutate_content(content: Any, rng: np.random.Generator) -> Any:
+    """A deep copy of JSON values with one to four changes at random places."""
+    content = copy.deepcopy(content)
+    for _ in range(rng.integers(1, 5)):
+        path = _random_path(content, rng)
+        if path:
+            _change(content, path, rng)
+    return content
+
+
+def _random_path(value: Any, rng: np.random.Generator) -> list:
+    """Keys and indices to a random value; it stops on the way with a probability of 1 in 7."""
+    path: list = []
+    while isinstance(value, dict | list) and value:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = keys[int(rng.integers(len(keys)))]
+        path.append(key)
+        value = value[key]
+        if rng.random() < 1 / 7:
+            break
+    return path
+
+
+def _change(content: Any, path: list, rng: np.random.Generator) -> None:
+    *outer, last = path
+    parent = content
+    for key in outer:
+        parent = parent[key]
+    value, kind = parent[last], rng.integers(8)
+    if kind == 0:
+        del parent[last]
+    elif kind == 1 and isinstance(parent, list):
+        parent.append(copy.deepcopy(value))
+    elif kind == 2 and isinstance(value, int | float) and not isinstance(value, bool):
+        parent[last] = value * float(rng.choice([-1, 0, 1e3, 1e6, 0.01])) + int(rng.integers(-2, 3))
+    elif kind == 3 and isinstance(value, int) and not isinstance(value, bool):
+        parent[last] = value + int(rng.integers(-3, 4))
+    elif kind == 4 and isinstance(value, list | str):
+        parent[last] = value[: int(rng.integers(len(value) + 1))]
+    elif kind == 5:
+        other = content
+        for key in _random_path(content, rng):
+            other = other[key]
+        parent[last] = copy.deepcopy(other) if other is not content else None
+    else:
+        parent[last] = copy.deepcopy(ODD_VALUES[int(rng.integers(len(ODD_VALUES)))])
+
+
+def mutate_bytes(data: bytes, rng: np.random.Generator) -> bytes:
+    """A copy with one to four changes: bits, zeros, pieces left out, doubled or cut off."""
+    changed = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        if not changed:
+            break
+        # half of the changes are in the first 64 bytes, where formats have their headers
+        end = len(changed) if rng.random() < 0.5 else min(len(changed), 64)
+        at, kind = int(rng.integers(end)), rng.integers(6)
+        length = int(rng.integers(1, 33))
+        if kind == 0:
+            changed[at] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            changed[at] = int(rng.integers(256))
+        elif kind == 2:
+            changed[at : at + length] = bytes(len(changed[at : at + length]))
+        elif kind == 3:
+            del changed[at : at + length]
+        elif kind == 4:
+            changed[at:at] = changed[at : at + length]
+        else:
+            del changed[at:]
+    return bytes(changed)
+
+
+def random_overrides(keys: list[str], rng: np.random.Generator) -> list[str]:
+    """One to three ``KEY VALUE`` overrides of random keys with odd values."""
+    words = []
+    for _ in range(rng.integers(1, 4)):
+        words += [keys[int(rng.integers(len(keys)))]]
+        words += [ODD_CONFIG_VALUES[int(rng.integers(len(ODD_CONFIG_VALUES)))]]
+    return words
