@@ -24,7 +24,7 @@ ODD_CONFIG_VALUES = [
 def mutate_content(content: Any, rng: np.random.Generator) -> Any:
     """A deep copy of JSON values with one to four changes at random places."""
     content = copy.deepcopy(content)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(min(rng.geometric(0.6), 4)):
         path = _random_path(content, rng)
         if path:
             _change(content, path, rng)
@@ -32,14 +32,16 @@ def mutate_content(content: Any, rng: np.random.Generator) -> Any:
 
 
 def _random_path(value: Any, rng: np.random.Generator) -> list:
-    """Keys and indices to a random value; it stops on the way with a probability of 1 in 7."""
+    """Keys and indices to a random value, often in an annotation; few paths stop on the way."""
     path: list = []
     while isinstance(value, dict | list) and value:
         keys = list(value) if isinstance(value, dict) else range(len(value))
         key = keys[int(rng.integers(len(keys)))]
+        if not path and "annotations" in keys and rng.random() < 0.7:
+            key = "annotations"
         path.append(key)
         value = value[key]
-        if rng.random() < 1 / 7:
+        if rng.random() < 0.05:
             break
     return path
 
@@ -50,12 +52,14 @@ def _change(content: Any, path: list, rng: np.random.Generator) -> None:
     for key in outer:
         parent = parent[key]
     value, kind = parent[last], rng.integers(8)
+    if isinstance(value, int | float) and rng.random() < 0.5:
+        kind = rng.integers(2, 4)  # a number remains one
     if kind == 0:
         del parent[last]
     elif kind == 1 and isinstance(parent, list):
         parent.append(copy.deepcopy(value))
     elif kind == 2 and isinstance(value, int | float) and not isinstance(value, bool):
-        parent[last] = value * float(rng.choice([-1, 0, 1e3, 1e6, 0.01])) + int(rng.integers(-2, 3))
+        parent[last] = value * float(rng.choice([-1, 0, 0.5, 3, 1e6])) + int(rng.integers(-2, 3))
     elif kind == 3 and isinstance(value, int) and not isinstance(value, bool):
         parent[last] = value + int(rng.integers(-3, 4))
     elif kind == 4 and isinstance(value, list | str):

@@ -33,7 +33,11 @@ from nl_detectron.data.validation.report import format_findings
 from nl_detectron.engine import load_config, preflight
 from nl_detectron.engine.checkpoint import read_checkpoint
 from nl_detectron.engine.config_files import config_keys
-from nl_detectron.prediction.inputs import SkipReporter, find_sources, read_batches
+from nl_detectron.prediction.inputs import (
+    SkipReporter,
+    find_sources,
+    read_batches,
+)
 from nl_detectron.relay import Relay, write_dataset
 
 from .fuzz_mutations import mutate_bytes, mutate_content, random_overrides
