@@ -14,11 +14,19 @@ ODD_VALUES = [
     *({"counts": [1, 2], "size": [1, 3]}, {"counts": "abc", "size": [64, 128]}),
     *({"counts": [-1, 5], "size": [2, 2]}, {"counts": [8192], "size": [64, 128]}),
 ]
-ODD_CONFIG_VALUES = [
-    *("None", "0", "-1", "1", "0.5", "-0.5", "1e30", "1e999", "True", "False", "''", "'gpu'"),
-    *("()", "(1,)", "(-5,)", "(0.0,)", "(None,)", "('a',)", "[]", "[[]]", "[[0]]", "[3, 2, 1]"),
-    *("{}", "{'a': 1}", "10000000", "99999999999999999999", "cpu", "cuda:99", "[", "res4.-2"),
-]
+# by the type of the value that they replace, as a config refuses all others
+ODD_CONFIG_VALUES = {
+    bool: ["None", "True", "False"],
+    int: ["None", "0", "1", "-1", "-7", "3", "1000000", "99999999999999999999"],
+    float: ["None", "0.0", "-0.5", "1.0", "2.0", "1e-30", "1e30", "1e999", "-1e999"],
+    str: ["None", "''", "'gpu'", "cpu", "cuda:99", "BN", "GN", "res4.-2", "'a b'", "../a"],
+    list: [
+        *("None", "()", "(1,)", "(-5,)", "(0.0,)", "(0.5, 0.5, 0.5)", "(None,)", "('a',)", "[[]]"),
+        *("[[0]]", "[[1.0, 2.0]]", "[[32], [64]]", "[3, 2, 1]", "['res4']", "['res4.-2', 'x']"),
+        *("[1e999]", "('relay_val',)", "[1, 2, 3, 4, 5]", "[[[1]]]", "[{}]"),
+    ],
+}
+ODD_CONFIG_VALUES[tuple] = ODD_CONFIG_VALUES[list]
 
 
 def mutate_content(content: Any, rng: np.random.Generator) -> Any:
@@ -98,10 +106,18 @@ def mutate_bytes(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
-def random_overrides(keys: list[str], rng: np.random.Generator) -> list[str]:
-    """One to three ``KEY VALUE`` overrides of random keys with odd values."""
-    words = []
-    for _ in range(rng.integers(1, 4)):
-        words += [keys[int(rng.integers(len(keys)))]]
-        words += [ODD_CONFIG_VALUES[int(rng.integers(len(ODD_CONFIG_VALUES)))]]
+def random_overrides(values: dict[str, Any], rng: np.random.Generator) -> list[str]:
+    """One or two ``KEY VALUE`` overrides of random keys with odd values, mostly of the same type.
+
+    Args:
+        values: the config's values by key.
+    """
+    words, keys, kinds = [], list(values), list(ODD_CONFIG_VALUES)
+    for _ in range(rng.integers(1, 3)):
+        key = keys[int(rng.integers(len(keys)))]
+        kind = type(values[key])
+        if kind not in kinds or rng.random() < 0.1:
+            kind = kinds[int(rng.integers(len(kinds)))]
+        odd = ODD_CONFIG_VALUES[kind]
+        words += [key, odd[int(rng.integers(len(odd)))]]
     return words

@@ -32,7 +32,7 @@ from nl_detectron.data.validation.issues import summarize_issues
 from nl_detectron.data.validation.report import format_findings
 from nl_detectron.engine import load_config, preflight
 from nl_detectron.engine.checkpoint import read_checkpoint
-from nl_detectron.engine.config_files import config_keys
+from nl_detectron.engine.config_values import flatten
 from nl_detectron.prediction.inputs import (
     SkipReporter,
     find_sources,
@@ -166,16 +166,18 @@ class Configs:
         self.file = folder / "config.yaml"
         cfg = load_config(str(CONFIG), ["MODEL.DEVICE", "cpu"])
         self.text = cfg.dump()
-        self.keys = list(config_keys(cfg))
+        self.values = flatten(cfg)
         options = {"eval_only": False, "resume": False, "num_gpus": 1, "num_machines": 1}
         self.args = Namespace(**options, machine_rank=0, dist_url="auto", opts=[])
 
     def __call__(self, rng: np.random.Generator) -> str:
-        if rng.random() < 0.5:
+        if rng.random() < 0.2:
             self.file.write_bytes(mutate_bytes(self.text.encode(), rng))
             cfg = load_config(str(self.file), ["MODEL.WEIGHTS", ""])
         else:
-            cfg = load_config(str(CONFIG), [*random_overrides(self.keys, rng), "MODEL.WEIGHTS", ""])
+            cfg = load_config(
+                str(CONFIG), [*random_overrides(self.values, rng), "MODEL.WEIGHTS", ""]
+            )
         preflight(cfg, self.args)
         return "taken"
 

@@ -53,6 +53,7 @@ def _sizes_of_levels(value: Any) -> bool:
 COUNT, WHOLE, SHARE = _integer(1), _integer(0), _number(0, 1)
 RATE = _number(0, 1e6)
 FLAG = Condition("True or False", lambda value: isinstance(value, bool))
+TEXT = Condition("a string", lambda value: isinstance(value, str))
 DEVICE = Condition(
     "cpu, cuda or cuda:NUMBER",
     lambda value: isinstance(value, str) and bool(re.fullmatch(r"cpu|cuda(:\d+)?", value)),
@@ -124,6 +125,10 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("DATASETS.ALLOW_OUTSIDE_IMAGES", "TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED"),
         *("MODEL.NONLOCAL.USE_SCALE", "MODEL.NONLOCAL.CHECKPOINT"),
     ),
+    TEXT: (
+        *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME"),
+        *("MODEL.NONLOCAL.PAIRWISE", "MODEL.NONLOCAL.SUBSAMPLE", "SOLVER.OPTIMIZER"),
+    ),
     DEVICE: ("MODEL.DEVICE",),
     NUMBERS: ("MODEL.PIXEL_MEAN",),
     POSITIVE: ("MODEL.PIXEL_STD",),
@@ -176,6 +181,7 @@ LAZY_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("train.amp.enabled", "train.allow_outside_images"),
         "model.backbone.block.use_scale",
     ),
+    TEXT: ("train.output_dir", "train.init_checkpoint"),
     DEVICE: ("train.device",),
     NUMBERS: ("model.pixel_mean",),
     POSITIVE: ("model.pixel_std",),

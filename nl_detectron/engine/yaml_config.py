@@ -96,7 +96,8 @@ def _merge(cfg: CfgNode, merge: Callable[[], object], source: str) -> None:
         key = str(error.args[0]).rsplit(" ", 1)[-1]
         raise UsageError(f"{source}: {explain_unknown_key(cfg, key)}") from error
     except (ValueError, TypeError, AssertionError) as error:  # TypeError: a value for a section
-        raise UsageError(f"{source}: {error}") from error
+        reason = " ".join(str(error).split())[:500]  # yacs prints whole sections
+        raise UsageError(f"{source}: {reason}") from error
 
 
 def describe_run(cfg: CfgNode) -> Run:

@@ -61,6 +61,7 @@ YAML_VALUES = [
     ("TEST.EVAL_PERIOD", "-1", "an integer of 0 or more"),
     ("TEST.KEYPOINT_OKS_SIGMAS", "[0.0]", "numbers above 0, or []"),
     ("VISUALIZE.PERIOD", "None", "an integer of 0 or more"),
+    ("OUTPUT_DIR", "None", "a string"),
     ("SEED", "99999999999", "negative for a random seed"),
 ]
 LAZY_VALUES = [
@@ -98,6 +99,12 @@ def test_a_value_of_a_lazy_config_that_cannot_be_is_told(override, expected):
         load_run(LAZY, ["train.device=cpu", override])
     message = str(caught.value)
     assert message.startswith(f"{override.split('=')[0]}: expected ") and expected in message
+
+
+def test_a_value_in_place_of_a_section_is_one_message():
+    with pytest.raises(UsageError, match="Type mismatch") as caught:
+        load_config(str(DEMO), [*PLAIN, "MODEL.NONLOCAL", "(1,)"])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
