@@ -55,6 +55,7 @@ YAML_VALUES = [
     ("MODEL.ANCHOR_GENERATOR.SIZES", "[[], [32]]", "numbers above 0 for each level"),
     ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[0.0]]", "numbers above 0 for each level"),
     ("MODEL.NONLOCAL.REDUCTION", "None", "an integer above 0"),
+    ("MODEL.NONLOCAL.REDUCTION", "0", "an integer above 0"),
     ("MODEL.NONLOCAL.USE_SCALE", "None", "True or False"),
     ("MODEL.ROI_HEADS.NUM_CLASSES", "0", "an integer above 0"),
     ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "5.0", "a number of 0 to 1"),
