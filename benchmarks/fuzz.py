@@ -9,6 +9,7 @@ mapper does not take. Each case has its own seed, so that ``--only PART CASE`` r
 """
 
 import argparse
+import faulthandler
 import json
 import logging
 import os
@@ -117,6 +118,7 @@ def _try_cases(name: str, cases: range, seed: int, folder: Path, writer: int) ->
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     logging.disable(logging.CRITICAL)
+    faulthandler.disable()  # the parent counts the signal
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)  # C libraries write messages of their own
