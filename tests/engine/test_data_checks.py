@@ -124,10 +124,11 @@ def test_a_lazy_config_refuses_broken_annotations_too(refusal, load_args, birds)
         mask = {"counts": [0, WIDTH * HEIGHT], "size": [HEIGHT, WIDTH]}
         content["annotations"][0]["segmentation"] = mask
 
-    message = refusal(LAZY, *birds("birds_train", rle), opts=opts)
+    opts = ("dataloader.train.dataset.names=rle_train",)
+    message = refusal(LAZY, *birds("rle_train", rle), opts=opts)
     assert "dataloader.train.mapper.instance_mask_format must be bitmask" in message
     opts = (*opts, "+dataloader.train.mapper.instance_mask_format=bitmask")
-    preflight(*load_args(LAZY, *birds("birds_train", rle), opts=opts))
+    preflight(*load_args(LAZY, *birds("rle_train", rle), opts=opts))
 
 
 def test_images_outside_their_folder_are_refused_unless_allowed(refusal, load_args, birds):
