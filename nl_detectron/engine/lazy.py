@@ -272,7 +272,7 @@ def _check_own(cfg: DictConfig, name: str, info: DatasetInfo, tested: bool) -> N
         tasks=[task for task, used in tasks.items() if used],
         tested=tested,
         mask_format=(key, OmegaConf.select(cfg, key, default="polygon")),
-        allow_outside=cfg.train.allow_outside_images,
+        allow_outside=OmegaConf.select(cfg, "train.allow_outside_images", default=False),
     )
 
 
