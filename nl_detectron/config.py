@@ -51,6 +51,12 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # dtype of mixed precision (SOLVER.AMP.ENABLED): float16 (Detectron2's) or bfloat16
     cfg.SOLVER.AMP.DTYPE = "float16"
 
+    # training samples that may be replaced because they cannot be read; 0 stops at the first one
+    cfg.DATALOADER.MAX_BAD_SAMPLES = 0
+
+    # whether annotation files of --dataset may name images outside their image folder
+    cfg.DATASETS.ALLOW_OUTSIDE_IMAGES = False
+
     # TensorBoard pictures of validation images: detections and attention maps
     node = cfg.VISUALIZE = CfgNode()
     # iterations between two sets of pictures; 0 draws none

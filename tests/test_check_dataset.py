@@ -55,6 +55,14 @@ def test_warnings_and_errors_are_reported_and_decide_the_exit_code(check, tmp_pa
     assert report["problems"][0]["first"] == ["gone.png"] and report["problems"][0]["count"] == 1
 
 
+def test_names_outside_the_folder_are_errors_unless_allowed(check, capsys):
+    content = valid_content()
+    content["images"][0]["file_name"] = "../images/a.png"
+    assert check(content) == 2
+    assert "image outside its folder" in capsys.readouterr().out
+    assert check(content, "--allow-outside") == 0
+
+
 def test_what_is_not_there_is_reported_before_any_work(check, tmp_path, capsys):
     file = tmp_path / "birds_train.json"
     for words in (

@@ -17,7 +17,12 @@ from pathlib import Path
 from nl_detectron.data.coco import read_coco
 from nl_detectron.data.coco_dataset import describe
 from nl_detectron.data.validation.checks import check_content, check_files
-from nl_detectron.data.validation.issues import SEVERITIES, summarize_issues, worst_severity
+from nl_detectron.data.validation.issues import (
+    OUTSIDE,
+    SEVERITIES,
+    summarize_issues,
+    worst_severity,
+)
 from nl_detectron.data.validation.report import format_findings, format_info, report_as_json
 
 
@@ -26,7 +31,9 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parse_arguments(words)
     content = read_coco(args.annotations)
     info = describe(content)
-    findings = summarize_issues(chain(check_content(content), check_files(content, args.images)))
+    issues = chain(check_content(content), check_files(content, args.images))
+    allowed = {OUTSIDE} if args.allow_outside else set()
+    findings = summarize_issues(issue for issue in issues if issue[0] not in allowed)
     print(f"{args.annotations}: {format_info(info)}\n\n{format_findings(findings)}")
     if args.json:
         report = report_as_json(args.annotations, args.images, info, findings)
@@ -47,6 +54,11 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--sheet", metavar="FILE.png", type=Path, help="draw up to 12 images that show all classes"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report there too")
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="allow image names that lead out of IMAGE_FOLDER, as DATASETS.ALLOW_OUTSIDE_IMAGES",
+    )
     args = parser.parse_args(words)
     for option, file in (("--sheet", args.sheet), ("--json", args.json)):
         if file and (file.is_dir() or not file.parent.is_dir()):

@@ -17,6 +17,7 @@ from .metrics import mean_distance, share, strongest
 from .record import Attention, AttentionRecord, holds
 
 POINT = "#D55E00"  # vermilion, visible on greys and on both colour maps
+HIGHEST = 15  # height of a picture by its width; Matplotlib cannot draw text in a higher figure
 FAINT = 0.55  # opacity of the heat map over the image
 MOST_WIDTH, LEAST_WIDTH = 4.0, 0.5  # largest and smallest width of arrows, in points
 ARROWS = 20  # as in Figure 3
@@ -99,7 +100,7 @@ def panel(
     columns = 2 * max(len(row) for row in rows) + (first is not None)
     height, width = records[0].image.shape[:2]
     cell = 3.6  # inches: room for the titles
-    size = (columns * cell, len(rows) * (cell * height / width + 0.9))
+    size = (columns * cell, len(rows) * (cell * min(height / width, HIGHEST) + 0.9))
     figure, grid = _make_figure(len(rows), columns, size)
     for axes in grid.flat:
         axes.axis("off")
@@ -144,7 +145,9 @@ def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
     found = {block: s for block, s in found.items() if s is not None}
     height, width = record.image.shape[:2]
     figure, grid = _make_figure(
-        max(len(found), 1), 2, (8.4, max(len(found), 1) * (3.8 * height / width + 0.9))
+        max(len(found), 1),
+        2,
+        (8.4, max(len(found), 1) * (3.8 * min(height / width, HIGHEST) + 0.9)),
     )
     for axes in grid.flat:
         axes.axis("off")

@@ -5,7 +5,10 @@ import os
 
 from detectron2.utils.file_io import PathManager
 
+from .validation.values import is_id, is_integer, is_nested_deeper, is_text, show
+
 LISTS = ("images", "annotations", "categories")
+DEEPEST = 50  # levels of lists and objects outside images and annotations; they are copied whole
 
 
 def read_coco(path: str | os.PathLike) -> dict:
@@ -22,6 +25,8 @@ def read_coco(path: str | os.PathLike) -> dict:
     try:
         with PathManager.open(str(path), encoding="utf-8") as file:
             content = json.load(file)
+    except RecursionError as error:
+        raise ValueError(f"annotations {path} are nested too deeply") from error
     except (OSError, ValueError) as error:  # ValueError: not JSON, or not UTF-8
         raise ValueError(f"annotations {path} cannot be read as JSON: {error}") from error
     problem = _find_problem(content)
@@ -46,10 +51,14 @@ def _find_problem(content: object) -> str:
             return f"{name} is not a list of objects"
         if not entries and name != "annotations":
             return f"{name} is empty"
+    rest = {k: v for k, v in content.items() if k not in ("images", "annotations")}
+    if is_nested_deeper(rest, DEEPEST):
+        return "it is nested too deeply"
     for category in content["categories"]:
         names = category.get("keypoints") or []
-        if not (isinstance(category.get("id"), int) and isinstance(category.get("name"), str)):
-            return f"a category lacks an integer id or a name: {category}"
-        if not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
-            return f"the keypoints of category {category['name']!r} are not a list of names"
+        number = category.get("id")
+        if not (is_integer(number) and is_id(number) and is_text(category.get("name"))):
+            return f"a category lacks an integer id or a name: {show(category)}"
+        if not (isinstance(names, list) and all(map(is_text, names))):
+            return f"the keypoints of category {show(category['name'])!r} are not a list of names"
     return ""

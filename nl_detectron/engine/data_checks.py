@@ -2,14 +2,14 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ..data.coco_dataset import DatasetInfo
-from ..data.validation.issues import ISSUE_TYPES
+from ..data.validation.issues import ISSUE_TYPES, OUTSIDE
 from ..errors import UsageError
 from .dataset_overrides import KEYPOINTS, SIGMAS, classes_key, get
 from .evaluation import predicted_tasks
@@ -120,6 +120,42 @@ def _check_own(cfg: CfgNode, name: str, info: DatasetInfo, tested: bool) -> None
             f"MODEL.KEYPOINT_ON is True, but no category of {name!r} names keypoints: give them a "
             "list 'keypoints', or use MODEL.KEYPOINT_ON False"
         )
+    check_annotations(
+        name,
+        info,
+        tasks=predicted_tasks(cfg),
+        tested=tested,
+        mask_format=("INPUT.MASK_FORMAT", cfg.INPUT.MASK_FORMAT),
+        allow_outside=cfg.DATASETS.ALLOW_OUTSIDE_IMAGES,
+    )
+    if keypoints and get(cfg, KEYPOINTS) != len(info.keypoints):
+        raise UsageError(
+            f"{KEYPOINTS} is {get(cfg, KEYPOINTS)}, but {name!r} has {len(info.keypoints)} "
+            "keypoint(s); leave it out, and it follows the data"
+        )
+
+
+def check_annotations(
+    name: str,
+    info: DatasetInfo,
+    *,
+    tasks: Collection[str],
+    tested: bool,
+    mask_format: tuple[str, str],
+    allow_outside: bool,
+) -> None:
+    """Check the annotations of a data set of --dataset for what a run does with them.
+
+    Args:
+        tasks: tasks that the model predicts, such as bbox and segm.
+        tested: whether the run evaluates on the data set.
+        mask_format: the config's key of the format of masks, and its value.
+        allow_outside: whether images may lie outside the image folder.
+
+    Raises:
+        UsageError: training or evaluation would stop.
+    """
+    masks, keypoints = "segm" in tasks, "keypoints" in tasks
     parts = {
         "all": True,
         "masks": masks,
@@ -128,22 +164,20 @@ def _check_own(cfg: CfgNode, name: str, info: DatasetInfo, tested: bool) -> None
         "mask evaluation": tested and masks,
         "keypoint evaluation": tested and keypoints,
     }
-    errors = [finding for finding in info.errors if parts[ISSUE_TYPES[finding.kind].scope]]
+    allowed = {OUTSIDE} if allow_outside else set()
+    errors = [
+        finding
+        for finding in info.errors
+        if parts[ISSUE_TYPES[finding.kind].scope] and finding.kind not in allowed
+    ]
     if errors:
         raise UsageError(
             f"data set {name!r} cannot be used: {'; '.join(map(str, errors))}. "
             "tools/check_dataset.py explains this, and checks the images too"
         )
-    if masks and info.rle and cfg.INPUT.MASK_FORMAT != "bitmask":
-        raise UsageError(
-            f"{name!r} has masks as RLE, for which INPUT.MASK_FORMAT must be bitmask, not "
-            f"{cfg.INPUT.MASK_FORMAT}"
-        )
-    if keypoints and get(cfg, KEYPOINTS) != len(info.keypoints):
-        raise UsageError(
-            f"{KEYPOINTS} is {get(cfg, KEYPOINTS)}, but {name!r} has {len(info.keypoints)} "
-            "keypoint(s); leave it out, and it follows the data"
-        )
+    key, value = mask_format
+    if masks and info.rle and value != "bitmask":
+        raise UsageError(f"{name!r} has masks as RLE, for which {key} must be bitmask, not {value}")
 
 
 def _check_sigmas(cfg: CfgNode) -> None:

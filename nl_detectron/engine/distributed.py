@@ -175,6 +175,7 @@ def one_message() -> Iterator[None]:
     only if the first has not met it. A process that lost its connection to another one waits too,
     so that the other one or the launcher can report the cause.
     """
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_usage_error)
     try:
         yield
     except UsageError as error:
@@ -197,6 +198,11 @@ def one_message() -> Iterator[None]:
 
 def _is_first() -> bool:
     return is_first_on_machine() if started_by_torchrun() else comm.get_local_rank() == 0
+
+
+def _is_no_usage_error(record: logging.LogRecord) -> bool:
+    """A log filter that drops tracebacks of a user's mistake."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UsageError))
 
 
 def _delay_lost_connection(record: logging.LogRecord) -> bool:

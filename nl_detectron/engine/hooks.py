@@ -1,6 +1,7 @@
 """Hooks beyond Detectron2's: the best checkpoint across resumed runs, and a summary of the run."""
 
 import json
+import logging
 import math
 import os
 import platform
@@ -16,11 +17,14 @@ import torch
 import torchvision
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 from ..version import __version__
 from .atomic_files import write_text
 from .checkpoint_files import BEST, digest, read_trainer_state
+
+logger = logging.getLogger(__name__)
 
 
 class EvalHook(hooks.EvalHook):
@@ -68,6 +72,22 @@ class BestCheckpointer(hooks.BestCheckpointer):
         self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
 
 
+class BadSampleCount(HookBase):
+    """Adds up the bad samples of all processes when training ends, as ``trainer.bad_samples``.
+
+    It must come before :class:`RunSummary`, in every process.
+    """
+
+    def after_train(self) -> None:
+        trainer = cast(Any, self.trainer)
+        if trainer.iter < trainer.max_iter:  # other processes may not come here
+            return
+        counted = getattr(trainer._trainer.data_loader, "bad_samples", 0)
+        trainer.bad_samples = sum(comm.all_gather(counted))
+        if trainer.bad_samples and comm.is_main_process():
+            logger.warning("%d bad training sample(s) were replaced", trainer.bad_samples)
+
+
 class RunSummary(HookBase):
     """Writes ``summary.json`` when training ends. It must come after the evaluation hook."""
 
@@ -87,6 +107,7 @@ class RunSummary(HookBase):
             checkpoint=self.checkpoint,
             **self.run,
             iterations=trainer.max_iter,
+            bad_samples=getattr(trainer, "bad_samples", 0),
             seconds_per_iteration=seconds.global_avg() if seconds else None,
         )
 

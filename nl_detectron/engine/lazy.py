@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.data import MetadataCatalog
 from detectron2.model_zoo import get_config
 from detectron2.solver import LRMultiplier
 from detectron2.solver.build import maybe_add_gradient_clipping
@@ -22,9 +23,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from ..data.coco_dataset import CocoDataset
+from ..data.coco_dataset import CocoDataset, DatasetInfo
 from ..errors import UsageError
+from .config_checks import check_config
 from .config_files import CONFIGS, check_file, choose_device, explain_unknown_key
+from .data_checks import check_annotations
+from .data_loaders import build_lazy_loader
 from .dataset_overrides import register_data
 from .run import Run, Visualize
 
@@ -35,6 +39,7 @@ KEYS = {
     "amp_dtype": "train.amp.dtype",
     "batch_size": "dataloader.train.total_batch_size",
     "max_to_keep": "train.checkpointer.max_to_keep",
+    "max_bad_samples": "train.max_bad_samples",
     "test_sets": "dataloader.test.dataset.names",
     "visualize_period": "train.visualize.period",
     "visualize_images": "train.visualize.images",
@@ -42,8 +47,14 @@ KEYS = {
     "features": "model.backbone with its out_features",
 }
 SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
-# Keys of ``train`` beyond Detectron2's. A YAML file has them as SOLVER.AMP.DTYPE and VISUALIZE.
-DEFAULTS = {"amp": {"dtype": "float16"}, "visualize": Visualize()._asdict()}
+# Keys of ``train`` beyond Detectron2's. A YAML file has them as SOLVER.AMP.DTYPE, VISUALIZE and
+# DATALOADER.MAX_BAD_SAMPLES and DATASETS.ALLOW_OUTSIDE_IMAGES.
+DEFAULTS = {
+    "amp": {"dtype": "float16"},
+    "visualize": Visualize()._asdict(),
+    "max_bad_samples": 0,
+    "allow_outside_images": False,
+}
 # An override must be of the same kind as the value that it replaces, if that is one of these.
 KINDS = {"True or False": bool, "a number": (int, float), "a section": Mapping}
 MISSING = object()
@@ -88,6 +99,7 @@ def load_config(
         )
     cfg.train = OmegaConf.merge(_train_defaults(), cfg.train)
     overridden = _override(cfg, opts)
+    check_config(cfg)
     explicit = "train.device" in overridden
     cfg.train.device = choose_device(cfg.train.device, explicit, "train.device")
     register_data(data)
@@ -181,8 +193,10 @@ def describe_run(cfg: DictConfig) -> Run:
         build_lr_scheduler=lambda optimizer: LRMultiplier(
             optimizer, _instantiate(cfg.lr_multiplier), train("max_iter")
         ),
-        build_train_loader=lambda: _instantiate(cfg.dataloader.train),
-        build_test_loader=lambda name: _instantiate(cfg.dataloader.test),
+        build_train_loader=lambda: build_lazy_loader(
+            cfg.dataloader.train, train("max_bad_samples"), KEYS["max_bad_samples"]
+        ),
+        build_test_loader=lambda name: build_lazy_loader(cfg.dataloader.test),
         build_evaluator=lambda name: _instantiate(cfg.dataloader.evaluator),
         best_metric=partial(_best_metric, cfg),
         check=partial(_check, cfg),
@@ -242,15 +256,32 @@ def _best_metric(cfg: DictConfig) -> str:
 
 
 def _check(cfg: DictConfig, training: bool) -> None:
-    iterations = cfg.train.max_iter
-    if type(iterations) is not int or iterations < 1:
-        raise UsageError(f"train.max_iter: expected an integer above 0, got {iterations}")
     if training:
         _instantiate(OmegaConf.select(cfg, "optimizer.params.lr_factor_func"))  # checks its values
     elif "evaluator" not in cfg.dataloader:
         raise UsageError("--eval-only, but dataloader has no evaluator")
     if not isinstance(OmegaConf.select(cfg, "dataloader.evaluator.dataset_name", default=""), str):
         raise UsageError("dataloader.test.dataset.names: expected one data set, not a list")
+    tested = _data_sets(cfg, "test") if "evaluator" in cfg.dataloader else ()
+    for name in dict.fromkeys((*(_data_sets(cfg, "train") if training else ()), *tested)):
+        if info := MetadataCatalog.get(name).get("dataset_info"):
+            _check_own(cfg, name, info, name in tested)
+
+
+def _check_own(cfg: DictConfig, name: str, info: DatasetInfo, tested: bool) -> None:
+    """Check the annotations of a data set of --dataset, whose file was read."""
+    section, tasks = "dataloader.train.mapper", {"bbox": True}
+    for key, task in (("use_instance_mask", "segm"), ("use_keypoint", "keypoints")):
+        tasks[task] = OmegaConf.select(cfg, f"{section}.{key}", default=False)
+    key = f"{section}.instance_mask_format"
+    check_annotations(
+        name,
+        info,
+        tasks=[task for task, used in tasks.items() if used],
+        tested=tested,
+        mask_format=(key, OmegaConf.select(cfg, key, default="polygon")),
+        allow_outside=OmegaConf.select(cfg, "train.allow_outside_images", default=False),
+    )
 
 
 def _dump(cfg: DictConfig) -> str:

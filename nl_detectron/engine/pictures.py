@@ -9,12 +9,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.engine import HookBase
 from detectron2.structures import BoxMode, Instances
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.images import read_image
 from ..errors import UsageError
 from .run import Run
 

@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import UsageError
 from .checkpoint import read_checkpoint
 from .checkpoint_files import choose_checkpoint
+from .config_checks import check_config
 from .data_checks import check_dataset
 from .full_disk import format_size, free_space
 from .loading import build_on_meta, describe_run
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 def preflight(cfg: Config, args: Namespace) -> None:
-    """Check devices, output folder, data sets and weights of a run before it starts. It writes
-    nothing.
+    """Check the config, devices, output folder, data sets and weights of a run before it starts. It
+    writes nothing.
 
     Args:
         cfg: the config, as of :func:`config_from_args`.
@@ -33,6 +34,7 @@ def preflight(cfg: Config, args: Namespace) -> None:
     Raises:
         UsageError: the run cannot start; the message says what to do.
     """
+    check_config(cfg)
     run, training = describe_run(cfg), not args.eval_only
     _check_processes(run, args)
     _check_output_dir(run)
@@ -44,7 +46,7 @@ def preflight(cfg: Config, args: Namespace) -> None:
     for name in filter(None, (*(run.train_sets if training else ()), *run.test_sets)):
         check_dataset(name)
     run.check(training)
-    model = build_on_meta(cfg)
+    model = _build_model(cfg)
     _check_norms(model, run, args)
     _check_weights(model, run, args)
     if training:
@@ -93,6 +95,17 @@ def _check_batch(run: Run, args: Namespace) -> None:
             f"a batch of {run.batch_size} images ({run.keys['batch_size']}): expected a multiple "
             f"of {reference}, {why}"
         )
+
+
+def _build_model(cfg: Config) -> nn.Module:
+    """Build the model without values. Raises UsageError for a config that describes none."""
+    try:
+        return build_on_meta(cfg)
+    except UsageError:
+        raise
+    except Exception as error:  # layers raise anything for sizes that they cannot have
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UsageError(f"this config describes no model: {reason}") from error
 
 
 def _check_norms(model: nn.Module, run: Run, args: Namespace) -> None:

@@ -15,6 +15,7 @@ from fvcore.common.history_buffer import HistoryBuffer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.bad_samples import CheckedLoader
 from .random_states import get_random_states, set_random_states
 from .run import Run
 from .stopping import Stopped, StopSignals, resume_command
@@ -147,6 +148,7 @@ class ResumeState(HookBase):
         trainer = cast(Any, self.trainer)
         precise = [hook for hook in trainer._hooks if isinstance(hook, hooks.PreciseBN)]
         found = [trainer._trainer.data_loader, *(hook._data_loader for hook in precise)]
+        found = [one.loader if isinstance(one, CheckedLoader) else one for one in found]
         return (loader for loader in found if isinstance(loader, TrainLoader))
 
     def _writers(self) -> Iterator[Any]:

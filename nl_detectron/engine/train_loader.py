@@ -19,6 +19,7 @@ from detectron2.data.samplers import RandomSubsetTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
+from ..data.bad_samples import CheckedLoader
 from .random_states import seed_random_states
 from .workers import init_worker
 
@@ -158,6 +159,9 @@ def make_resumable(loader: Iterable) -> Iterable:
     Any other loader is returned as it is, as are those of an iterable data set, and of one whose
     images are grouped by aspect ratio but have no "width" and "height".
     """
+    if isinstance(loader, CheckedLoader):
+        loader.loader = make_resumable(loader.loader)
+        return loader
     grouped, collate = loader, trivial_batch_collator
     if isinstance(loader, _MapIterableDataset):
         grouped, collate = loader._dataset, loader._map_func

@@ -26,7 +26,7 @@ from torch import nn
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
 from .full_disk import report_full_disk
-from .hooks import BestCheckpointer, EvalHook, RunSummary, write_summary
+from .hooks import BadSampleCount, BestCheckpointer, EvalHook, RunSummary, write_summary
 from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
 from .periodic_checkpoints import PeriodicCheckpointer
@@ -171,6 +171,7 @@ class Trainer(DefaultTrainer):
             built.append(PeriodicCheckpointer(self.checkpointer, **run.checkpoints))
         if run.test_sets:
             built.append(EvalHook(period, self._evaluate))
+        built.append(BadSampleCount())
         if comm.is_main_process():
             if run.test_sets:
                 built.append(BestCheckpointer(period, self.checkpointer, run.best_metric()))

@@ -10,6 +10,8 @@ from typing import Any, cast
 from torch import multiprocessing
 from torch.utils.data import DataLoader
 
+from ..data.bad_samples import CheckedLoader
+
 
 def init_worker(init: Callable[[int], None] | None, worker_id: int) -> None:
     """Let a data loader's worker live exactly as long as its parent needs it.
@@ -41,6 +43,8 @@ def _exit_on_sigterm_from(parent: int) -> None:
 
 def protect_workers(loader: Iterable) -> Iterable:
     """Give the workers of a ``DataLoader`` the signals of :func:`init_worker`; returns it."""
+    if isinstance(loader, CheckedLoader):
+        protect_workers(loader.loader)
     if isinstance(loader, DataLoader):
         loader.worker_init_fn = partial(init_worker, loader.worker_init_fn)
     return loader

@@ -1,13 +1,10 @@
 """Loads YAML files with overrides as Detectron2's CfgNode, and the runs that they describe."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.solver import build_lr_scheduler
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from .. import modeling
@@ -15,13 +12,14 @@ from ..config import add_nonlocal_config, detector_section
 from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
 from .base_configs import read_yaml
+from .config_checks import check_config
 from .config_files import check_file, choose_device, config_keys, explain_unknown_key
 from .data_checks import check_fit
+from .data_loaders import build_test_loader, build_train_loader
 from .dataset_overrides import adapt_config_to_dataset
 from .evaluation import best_metric, build_evaluator, check_test_set, check_training_set
 from .optimizer import build_optimizer, check_optimizer
 from .run import Run, Visualize
-from .weight_files import read_weight_file
 
 KEYS = {
     "output_dir": "OUTPUT_DIR",
@@ -30,15 +28,11 @@ KEYS = {
     "amp_dtype": "SOLVER.AMP.DTYPE",
     "batch_size": "SOLVER.IMS_PER_BATCH",
     "max_to_keep": "SOLVER.CHECKPOINTS_TO_KEEP",
+    "max_bad_samples": "DATALOADER.MAX_BAD_SAMPLES",
     "test_sets": "DATASETS.TEST",
     "visualize_period": "VISUALIZE.PERIOD",
     "visualize_images": "VISUALIZE.IMAGES",
     "visualize_score": "VISUALIZE.SCORE",
-}
-# Detectron2's decorator `configurable` hides what these return.
-BUILD_LOADER = {
-    "TRAIN": cast(Callable[..., Iterable], build_detection_train_loader),
-    "TEST": cast(Callable[..., Iterable], build_detection_test_loader),
 }
 
 
@@ -61,8 +55,8 @@ def load_config(
         say: called with one line for each change that follows from the data.
 
     Raises:
-        UsageError: the file is missing or no config, or a LazyConfig; a key is unknown; a value has
-            a wrong type; or a data set is missing, not in COCO's format or not used.
+        UsageError: the file is missing or no config, or a LazyConfig; a key is unknown; a value is
+            not as expected; or a data set is missing, not in COCO's format or not used.
     """
     cfg = get_cfg()
     add_nonlocal_config(cfg)
@@ -83,6 +77,7 @@ def load_config(
         if key not in known:
             raise UsageError(f"override: {explain_unknown_key(cfg, key)}")
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "override")
+    check_config(cfg)
     explicit = "MODEL.DEVICE" in opts[::2] or "DEVICE" in written.get("MODEL", {})
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, explicit, "MODEL.DEVICE")
     if data:
@@ -98,7 +93,8 @@ def _merge(cfg: CfgNode, merge: Callable[[], object], source: str) -> None:
         key = str(error.args[0]).rsplit(" ", 1)[-1]
         raise UsageError(f"{source}: {explain_unknown_key(cfg, key)}") from error
     except (ValueError, TypeError, AssertionError) as error:  # TypeError: a value for a section
-        raise UsageError(f"{source}: {error}") from error
+        reason = " ".join(str(error).split())[:500]  # yacs prints whole sections
+        raise UsageError(f"{source}: {reason}") from error
 
 
 def describe_run(cfg: CfgNode) -> Run:
@@ -126,8 +122,8 @@ def describe_run(cfg: CfgNode) -> Run:
         build_model=partial(_build_model, cfg),
         build_optimizer=partial(build_optimizer, cfg),
         build_lr_scheduler=partial(build_lr_scheduler, cfg),
-        build_train_loader=partial(_build_loader, "TRAIN", cfg),
-        build_test_loader=partial(_build_loader, "TEST", cfg),
+        build_train_loader=partial(build_train_loader, cfg, KEYS["max_bad_samples"]),
+        build_test_loader=partial(build_test_loader, cfg),
         build_evaluator=partial(build_evaluator, cfg),
         best_metric=partial(best_metric, cfg),
         check=partial(_check, cfg),
@@ -141,14 +137,6 @@ def _build_model(cfg: CfgNode, device: str | None = None) -> nn.Module:
         cfg.defrost()
         cfg.MODEL.DEVICE = device
     return modeling.build_model(cfg)
-
-
-def _build_loader(part: str, cfg: CfgNode, *args: str) -> Iterable:
-    if cfg.MODEL.LOAD_PROPOSALS:
-        for file in cfg.DATASETS[f"PROPOSAL_FILES_{part}"]:
-            # Detectron2 then unpickles it, which would run code in it
-            read_weight_file(PathManager.get_local_path(file), is_pickle=True)
-    return BUILD_LOADER[part](cfg, *args)
 
 
 def _check(cfg: CfgNode, training: bool) -> None:

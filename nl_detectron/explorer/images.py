@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.data import DatasetCatalog
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from ..data.images import read_image
 from ..errors import UsageError
 from ..prediction.inputs import IMAGE_SUFFIXES
 

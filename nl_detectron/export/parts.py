@@ -7,7 +7,6 @@ import detectron2.modeling
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
 from detectron2.export import TracingAdapter
 from detectron2.export.flatten import InstancesSchema
 from detectron2.modeling import GeneralizedRCNN
@@ -15,6 +14,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.images import read_image
 from ..errors import UsageError
 
 

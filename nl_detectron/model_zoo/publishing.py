@@ -11,9 +11,9 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.engine import DefaultPredictor
 
+from ..data.images import read_image
 from ..engine import load_config, make_output
 from ..engine.checkpoint import read_checkpoint
 from ..errors import UsageError

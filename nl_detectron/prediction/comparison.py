@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode, Instances
 from PIL import Image
 from torch import nn
 
+from ..data.images import read_image
 from ..visualizer import Visualizer
 from .instances import format_labels
 

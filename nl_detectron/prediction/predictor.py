@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import torch
 from detectron2.config import CfgNode
 from torch import nn
@@ -90,7 +91,11 @@ def predict_sources(
             tqdm(total=count_frames(sources), unit="image") as bar,
         ):
             for frame, record in records:
-                picture, panels, detections = drawer.draw(frame, record)
+                try:
+                    picture, panels, detections = drawer.draw(frame, record)
+                except (ValueError, RuntimeError, MemoryError) as error:  # Matplotlib's limits
+                    skip(frame.source.path, _explain("Matplotlib cannot draw", frame, error))
+                    continue
                 outputs.write(frame, picture, panels, detections)
                 counts["frame(s)" if frame.source.video else "image(s)"] += 1
                 counts["detection(s)"] += len(detections)
@@ -156,16 +161,19 @@ def record_batches(
                 f"{len(batch)} image(s) at once do not fit the GPU's memory: give a smaller "
                 "--batch-size or INPUT.MIN_SIZE_TEST"
             ) from error
-        except ValueError as error:
+        except (ValueError, RuntimeError, cv2.error) as error:
             if len(batch) > 1:  # the others may do
                 yield from record_batches(model, cfg, ([frame] for frame in batch), skip)
                 continue
-            height, width = batch[0].image.shape[:2]
-            why = f"the model cannot take {width} x {height} pixels: {error}"
-            skip(batch[0].source.path, why)
+            skip(batch[0].source.path, _explain("the model cannot take", batch[0], error))
         else:
             if "instances" not in records[0].found:
                 raise UsageError(
                     f"expected a model that finds instances, got one of {list(records[0].found)}"
                 )
             yield from zip(batch, records, strict=True)
+
+
+def _explain(what: str, frame: Frame, error: Exception) -> str:
+    height, width = frame.image.shape[:2]
+    return f"{what} {width} x {height} pixels: {' '.join(str(error).split())[:300]}"

@@ -2,7 +2,10 @@
 
 import json
 
+import numpy as np
+import pycocotools.mask
 import pytest
+from bad_annotations import BAD, UNREADABLE
 from coco_files import FILES, HEIGHT, WIDTH, valid_content, write
 from PIL import Image
 
@@ -15,6 +18,7 @@ from nl_detectron.data.validation.issues import (
     summarize_issues,
     worst_severity,
 )
+from nl_detectron.data.validation.values import is_rle_of
 
 
 def found(content: dict) -> dict[str, tuple[str, ...]]:
@@ -63,6 +67,11 @@ def more_images(content: dict) -> None:
     content["images"].append({"id": 7, "file_name": "c.png", "height": 9, "width": 9})
 
 
+def crowds_alone(content: dict) -> None:
+    for annotation in content["annotations"][:2]:
+        annotation["iscrowd"] = 1
+
+
 def same_again(content: dict) -> None:
     content["annotations"].append({**content["annotations"][0], "id": 77})
 
@@ -100,7 +109,7 @@ BROKEN = [
     ("no keypoints", A, of_annotation(keypoints=[])),
     ("keypoint count", A, with_keypoints(1, 1, 2, 3, 3, 2)),
     ("keypoint count", A, with_keypoints(*[1] * 8)),
-    ("keypoint count", A, with_keypoints(*[1] * 8, None)),
+    ("malformed keypoints", A, with_keypoints(*[1] * 8, None)),
     ("no area or iscrowd", A, of_annotation(area=None)),
     ("no area or iscrowd", A, of_annotation(iscrowd=None)),
     ("no num_keypoints", A, of_annotation(num_keypoints=None)),
@@ -128,6 +137,7 @@ BROKEN = [
     ("class without annotations", "class 'owl'", of_entry("categories", id=4)),
     ("image without annotations", "c.png", more_images),
     ("nothing annotated", "the whole file", nothing_annotated),
+    ("image of crowds alone", "a.png", crowds_alone),
 ]
 # issues that the same change also causes, or that would repeat the expected one
 ALONG = {
@@ -138,7 +148,7 @@ ALONG = {
     "class without annotations": {"unknown category"},
     "first polygon without 3 points": {"broken polygon"},
     "keypoints without names": {"keypoints differ", "broken skeleton"},
-    "nothing annotated": {"class without annotations"},
+    "nothing annotated": {"class without annotations", "no labelled keypoints"},
 }
 
 
@@ -150,6 +160,38 @@ def test_a_problem_is_found_by_its_kind_and_place(kind, place, change):
     problems = found(content)
     assert problems[kind][0] == place
     assert set(problems) - ALONG.get(kind, set()) == {kind}
+
+
+@pytest.mark.parametrize(("kind", "change"), BAD)
+def test_bad_values_are_found_and_no_traceback(kind, change, tmp_path):
+    data = write(tmp_path, valid_content())
+    content = valid_content()
+    change(content)
+    (tmp_path / "birds_train.json").write_text(json.dumps(content))
+    content = read_coco(data.annotations)
+    problems = summarize_issues([*check_content(content), *check_files(content, data.images)])
+    assert kind in [p.kind for p in problems]
+    assert kind == "unknown image" or "error" in [p.severity for p in problems]
+    assert all(len(str(p).encode()) < 1500 for p in problems)  # can be printed
+    assert (kind == "unknown image") != bool(data.info.errors)
+
+
+@pytest.mark.parametrize(("text", "message"), UNREADABLE)
+def test_a_file_that_cannot_be_read_is_one_message(text, message, tmp_path):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(ValueError, match=r"file\.json") as caught:
+        read_coco(tmp_path / "file.json")
+    assert message in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_compressed_masks_are_read_as_pycocotools_writes_them():
+    rng = np.random.default_rng(0)
+    for pixels in (rng.random((40, 50)) < 0.5, np.zeros((300, 400)), np.ones((70, 80))):
+        mask = pycocotools.mask.encode(np.asfortranarray(pixels, np.uint8))
+        text = mask["counts"].decode()
+        assert is_rle_of(text, pixels.size)
+        assert not is_rle_of(text, pixels.size + 1)
+        assert not is_rle_of(text[:-1], pixels.size)
 
 
 def test_rounding_is_no_problem():
@@ -184,8 +226,8 @@ def test_problems_are_counted_and_the_first_kept():
     assert str(finding).endswith(", …)")
 
 
-def save(path, width=WIDTH, height=HEIGHT, **more) -> None:
-    Image.new("RGB", (width, height)).save(path, **more)
+def save(path, width=WIDTH, height=HEIGHT, mode="RGB", **more) -> None:
+    Image.new(mode, (width, height)).save(path, **more)
 
 
 def turned(path) -> None:
@@ -198,6 +240,7 @@ def turned(path) -> None:
 FILE_PROBLEMS = {
     "missing image": lambda path: path.unlink(),
     "unreadable image": lambda path: path.write_bytes(path.read_bytes()[:-2000]),
+    "image of more than 8 bits": lambda path: save(path, mode="I;16"),
     "width and height swapped": turned,
     "wrong image size": lambda path: save(path, height=HEIGHT + 1),
 }
@@ -217,7 +260,8 @@ def test_text_is_no_image(tmp_path):
 
 
 def test_every_kind_of_problem_is_tested():
-    assert {kind for kind, *_ in BROKEN} | set(FILE_PROBLEMS) == set(ISSUE_TYPES)
+    tested = {kind for kind, *_ in (*BROKEN, *BAD)} | set(FILE_PROBLEMS)
+    assert tested == set(ISSUE_TYPES)
     assert {kind.severity for kind in ISSUE_TYPES.values()} == set(SEVERITIES)
 
 

@@ -32,6 +32,7 @@ KEYS = {
     "after": ("MODEL.NONLOCAL.BACKBONE.AFTER", "model.backbone.after"),
     "batch_size": ("SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size"),
     "device": ("MODEL.DEVICE", "train.device"),
+    "max_bad_samples": ("DATALOADER.MAX_BAD_SAMPLES", "train.max_bad_samples"),
     "max_iter": ("SOLVER.MAX_ITER", "train.max_iter"),
     "norm": ("MODEL.NONLOCAL.NORM", "model.backbone.block.norm"),
     "num_classes": ("MODEL.ROI_HEADS.NUM_CLASSES", "model.roi_heads.num_classes"),

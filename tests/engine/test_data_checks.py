@@ -1,12 +1,16 @@
 """Data that does not fit the model or other data is reported before a run."""
 
+import json
+
 import pytest
 from coco_files import (
     BOX,
+    HEIGHT,
     KEYPOINT,
     LAZY,
     MASK,
     PLAIN,
+    WIDTH,
     dataset_argument,
     valid_content,
     without_keypoints,
@@ -15,7 +19,8 @@ from coco_files import (
 )
 
 from nl_detectron.data import CocoDataset
-from nl_detectron.engine import preflight
+from nl_detectron.engine import Trainer, preflight
+from nl_detectron.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("own_catalogues")
 
@@ -106,3 +111,46 @@ def test_a_lazy_config_names_own_data_itself(refusal, load_args, birds):
     message = refusal(LAZY, *birds(), opts=())
     assert "--dataset birds_train is used nowhere: a LazyConfig" in message
     preflight(*load_args(LAZY, *birds(), opts=("dataloader.train.dataset.names=birds_train",)))
+
+
+def test_a_lazy_config_refuses_broken_annotations_too(refusal, load_args, birds):
+    def change(content):
+        content["annotations"][0]["segmentation"] = [[1e300, 1, 5, 5, 1, 5]]
+
+    opts = ("dataloader.train.dataset.names=birds_train",)
+    assert "malformed mask" in refusal(LAZY, *birds("birds_train", change), opts=opts)
+
+    def rle(content):
+        mask = {"counts": [0, WIDTH * HEIGHT], "size": [HEIGHT, WIDTH]}
+        content["annotations"][0]["segmentation"] = mask
+
+    opts = ("dataloader.train.dataset.names=rle_train",)
+    message = refusal(LAZY, *birds("rle_train", rle), opts=opts)
+    assert "dataloader.train.mapper.instance_mask_format must be bitmask" in message
+    opts = (*opts, "+dataloader.train.mapper.instance_mask_format=bitmask")
+    preflight(*load_args(LAZY, *birds("rle_train", rle), opts=opts))
+
+
+def test_images_outside_their_folder_are_refused_unless_allowed(refusal, load_args, birds):
+    def change(content):
+        content["images"][0]["file_name"] = "../images/a.png"
+        content["images"][1]["file_name"] = "x/../b.png"  # inside
+
+    words = birds("birds_train", change)
+    message = refusal(BOX, *words)
+    assert "image outside its folder (1: ../images/a.png)" in message
+    allowed = ("DATASETS.ALLOW_OUTSIDE_IMAGES", "True")
+    preflight(*load_args(BOX, *words, opts=(*PLAIN, *allowed)))
+    lazy = ("dataloader.train.dataset.names=birds_train",)
+    assert "image outside its folder" in refusal(LAZY, *words, opts=lazy)
+    preflight(*load_args(LAZY, *words, opts=(*lazy, "train.allow_outside_images=true")))
+
+
+def test_a_data_set_of_code_that_cannot_be_loaded_is_one_message(birds, load_args, tmp_path):
+    cfg, _ = load_args(BOX, *birds())
+    content = valid_content()
+    content["annotations"][0]["segmentation"] = 5
+    (tmp_path / "birds_train.json").write_text(json.dumps(content))  # after it was checked
+    with pytest.raises(UsageError, match="data set birds_train cannot be loaded") as caught:
+        Trainer.build_train_loader(cfg)
+    assert "tools/check_dataset.py" in str(caught.value) and "\n" not in str(caught.value)

@@ -207,7 +207,6 @@ def test_what_a_spawned_process_fails_with_is_reported(arguments, monkeypatch, e
         ("MODEL.NONLOCAL.PAIRWISE", "cosine", "'cosine'"),
         ("MODEL.NONLOCAL.SUBSAMPLE", "twice", "'twice'"),
         ("MODEL.NONLOCAL.NORM", "FrozenBN", "FrozenBN"),
-        ("MODEL.NONLOCAL.REDUCTION", "0", "MODEL.NONLOCAL.REDUCTION"),
         ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "places no block"),
         ("MODEL.BACKBONE.NAME", "build_nothing", "'build_nothing'"),
         ("MODEL.META_ARCHITECTURE", "Nothing", "'Nothing'"),

@@ -2,6 +2,8 @@
 
 from media import is_blank, list_names, save_image, save_video
 
+from nl_detectron.prediction.drawing import PredictionDrawer
+
 
 def test_attention_from_a_point_and_from_what_is_found(run, tmp_path):
     path = save_image(tmp_path / "image.png")
@@ -43,3 +45,28 @@ def test_a_model_without_blocks_shows_detections_alone(run, tmp_path, capsys):
     assert list_names(tmp_path / "out") == ["detections.jsonl", "image.png"]
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1 and "no non-local blocks" in warnings[0]
+
+
+def test_the_attention_of_a_very_high_image_is_drawn_and_its_batch_too(run, tmp_path):
+    paths = [save_image(tmp_path / "high.png", 6000, 4), save_image(tmp_path / "image.png")]
+    code, lines = run("--input", *paths, "--attention", "2,40", "--batch-size", 2)
+    assert code == 0
+    assert [line["output"] for line in lines] == ["high.png", "image.png"]
+    names = list_names(tmp_path / "out")
+    assert {"high.attention1.png", "image.attention1.png"} <= set(names)
+
+
+def test_an_image_that_cannot_be_drawn_is_skipped_alone(run, tmp_path, capsys, monkeypatch):
+    draw = PredictionDrawer.draw
+
+    def fail_on_b(self, frame, record):
+        if frame.source.path.endswith("b.png"):
+            raise ValueError("Image size of 20x70000\npixels is too large")
+        return draw(self, frame, record)
+
+    monkeypatch.setattr(PredictionDrawer, "draw", fail_on_b)
+    paths = [save_image(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    code, lines = run("--input", *paths, "--batch-size", 3)
+    assert code == 1
+    assert [line["output"] for line in lines] == ["a.png", "c.png"]
+    assert "b.png: Matplotlib cannot draw 96 x 64 pixels: Image size" in capsys.readouterr().err

@@ -4,20 +4,33 @@ An issue is the name of its type in :data:`~.issues.ISSUE_TYPES` and its place: 
 an annotation. Coordinates are in pixels; boxes are x, y, width, height.
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from detectron2.data.detection_utils import read_image
 from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 
+from ..images import read_image, read_size
 from ..keypoints import sound_skeleton
 from .issues import Issue
+from .values import (
+    are_numbers,
+    is_file_name,
+    is_id,
+    is_integer,
+    is_number,
+    is_polygon,
+    is_rle_of,
+    leaves_folder,
+    polygon_area,
+    show,
+)
 
 SLACK = 1.0  # pixels that a box or a keypoint may lie outside: rounding
+LONGEST = 1000  # longer side by the shorter one; INPUT.MAX_SIZE_TRAIN can leave 0 pixels beyond
 
 
 def check_content(content: dict) -> Iterator[Issue]:
@@ -34,12 +47,15 @@ def check_content(content: dict) -> Iterator[Issue]:
     for annotation in content["annotations"]:
         for kind in check_annotation(annotation, images, categories, masks):
             yield kind, _place(annotation, images)
+    yield from _check_use(content["annotations"], images, categories)
     whole = [a for a in content["annotations"] if _is_whole(a)]
     for number in _repeated(a["id"] for a in whole):
-        yield "annotation id twice", f"annotation {number}"
-    same = ((a["image_id"], a["category_id"], str(a["bbox"])) for a in whole)
+        yield "annotation id twice", f"annotation {show(number)}"
+    sound = [a for a in whole if are_numbers(a["bbox"])]
+    same = ((a["image_id"], a["category_id"], tuple(a["bbox"])) for a in sound)
     for image, category, box in _repeated(same):
-        yield "annotation twice", f"image {image}, category {category}, box {box}"
+        place = f"image {show(image)}, category {show(category)}, box {show(list(box))}"
+        yield "annotation twice", place
 
 
 def check_files(content: dict, folder: str | os.PathLike) -> Iterator[Issue]:
@@ -51,9 +67,9 @@ def check_files(content: dict, folder: str | os.PathLike) -> Iterator[Issue]:
         kinds = pool.map(_check_file, paths, sizes)
         # disable=None: no bar without a terminal
         bar = tqdm(kinds, "images", len(images), unit="image", disable=None)
-        for image, kind in zip(images, bar, strict=True):
-            if kind:
-                yield kind, image["file_name"]
+        for image, found in zip(images, bar, strict=True):
+            for kind in found:
+                yield kind, show(image["file_name"])
 
 
 def check_annotation(
@@ -74,10 +90,16 @@ def check_annotation(
     )
     if annotation["id"] == 0:
         yield "annotation id 0"
-    if annotation.get("ignore"):
+    if not is_integer(annotation["id"]):
+        yield "id is no integer"
+    if "ignore" in annotation and annotation["ignore"] != 0:
         yield "ignore is set"
     if not {"area", "iscrowd"} <= annotation.keys():
         yield "no area or iscrowd"
+    if not (is_number(annotation.get("area", 0)) and annotation.get("area", 0) >= 0):
+        yield "malformed area"
+    if _crowd(annotation) not in (0, 1):
+        yield "malformed iscrowd"
     if category is None:
         yield "unknown category"
     if image is None:
@@ -86,8 +108,10 @@ def check_annotation(
         return
     size = image["height"], image["width"]
     yield from _check_box(annotation["bbox"], *size)
-    if masks:
-        yield from _check_mask(annotation.get("segmentation"), *size)
+    if mask := annotation.get("segmentation"):
+        yield from _check_mask(mask, *size)
+    elif masks:
+        yield "no mask"
     yield from _check_keypoints(annotation, len(category.get("keypoints") or ()), *size)
 
 
@@ -96,9 +120,9 @@ def whole_images(content: dict) -> list[dict]:
     return [
         image
         for image in content["images"]
-        if isinstance(image.get("id"), int | str)
-        and isinstance(image.get("file_name"), str)
-        and all(isinstance(image.get(side), int) for side in ("height", "width"))
+        if is_id(image.get("id"))
+        and is_file_name(image.get("file_name"))
+        and all(is_integer(image.get(side)) for side in ("height", "width"))
     ]
 
 
@@ -107,11 +131,11 @@ def _check_categories(content: dict) -> Iterator[Issue]:
     for number in _repeated(c["id"] for c in categories):
         yield "class id twice", f"category {number}"
     for name in _repeated(c["name"] for c in categories):
-        yield "class name twice", f"class {name!r}"
+        yield "class name twice", f"class {show(name)!r}"
     used = {a["category_id"] for a in content["annotations"] if _is_whole(a)}
     with_keypoints = [c["keypoints"] for c in categories if c.get("keypoints")]
     for category in categories:
-        place, names = f"class {category['name']!r}", category.get("keypoints") or []
+        place, names = f"class {show(category['name'])!r}", category.get("keypoints") or []
         if category["id"] not in used:
             yield "class without annotations", place
         elif with_keypoints and names != with_keypoints[0]:
@@ -129,32 +153,55 @@ def _check_images(content: dict) -> Iterator[Issue]:
         if id(image) not in known:
             yield "incomplete image", f"images[{number}]"
     for number in _repeated(image["id"] for image in whole):
-        yield "image id twice", f"image {number}"
+        yield "image id twice", f"image {show(number)}"
     for name in _repeated(image["file_name"] for image in whole):
-        yield "image file twice", name
-    annotated = {a["image_id"] for a in content["annotations"] if _is_whole(a)}
-    if not annotated & {image["id"] for image in whole}:
+        yield "image file twice", show(name)
+    if len({type(image["id"]) for image in whole}) > 1:
+        yield "image ids of two types", "the whole file"
+    for image in whole:
+        sides = sorted((image["height"], image["width"]))
+        if sides[0] <= 0:
+            yield "no image size", show(image["file_name"])
+        elif sides[1] > LONGEST * sides[0]:
+            yield "extreme image shape", show(image["file_name"])
+        if leaves_folder(image["file_name"]):
+            yield "image outside its folder", show(image["file_name"])
+
+
+def _check_use(annotations: list[dict], images: dict, categories: dict) -> Iterator[Issue]:
+    """Issues of images that training does not use."""
+    annotated = {a["image_id"] for a in annotations if _is_whole(a)}
+    used = [a for a in annotations if _is_whole(a) and _is_used(a) and a["image_id"] in images]
+    if not used:
         yield "nothing annotated", "the whole file"
         return
-    for image in whole:
-        if image["id"] not in annotated:
-            yield "image without annotations", image["file_name"]
+    for key, image in images.items():
+        if key not in annotated:
+            yield "image without annotations", show(image["file_name"])
+    for key in sorted(annotated & images.keys() - {a["image_id"] for a in used}, key=str):
+        yield "image of crowds alone", show(images[key]["file_name"])
+    with_keypoints = any(category.get("keypoints") for category in categories.values())
+    if with_keypoints and not any(map(_has_labelled_keypoint, annotations)):
+        yield "no labelled keypoints", "the whole file"
 
 
-def _check_file(path: str, size: tuple[int, int]) -> str | None:
+def _check_file(path: str, size: tuple[int, int]) -> list[str]:
     if not PathManager.isfile(path):
-        return "missing image"
+        return ["missing image"]
     try:
-        actual = read_image(path, "BGR").shape[:2]
+        actual, deep = read_size(path)
+        if actual == size:
+            actual = read_image(path, "BGR").shape[:2]
     except Exception:  # Pillow's formats raise different types
-        return "unreadable image"
-    if actual == size:
-        return None
-    return "width and height swapped" if actual == size[::-1] else "wrong image size"
+        return ["unreadable image"]
+    found = ["image of more than 8 bits"] if deep else []
+    if actual != size:
+        found += ["width and height swapped" if actual == size[::-1] else "wrong image size"]
+    return found
 
 
-def _check_box(box: object, height: int, width: int) -> Iterator[str]:
-    if not (isinstance(box, list) and len(box) == 4 and _are_numbers(box)):
+def _check_box(box: Any, height: int, width: int) -> Iterator[str]:
+    if not (are_numbers(box) and len(box) == 4):
         yield "malformed box"
         return
     x, y, w, h = box
@@ -164,27 +211,36 @@ def _check_box(box: object, height: int, width: int) -> Iterator[str]:
         yield "box outside its image"
 
 
-def _check_mask(mask: object, height: int, width: int) -> Iterator[str]:
-    if not mask:
-        yield "no mask"
-    elif isinstance(mask, dict):
-        if not {"counts", "size"} <= mask.keys():
+def _check_mask(mask: Any, height: int, width: int) -> Iterator[str]:
+    """Issues of a mask that is not missing."""
+    if isinstance(mask, dict):
+        size, counts = mask.get("size"), mask.get("counts")
+        pair = are_numbers(size) and len(size) == 2 and all(is_integer(n) and n > 0 for n in size)
+        if "counts" not in mask:
             yield "malformed mask"
-        elif mask["size"] != [height, width]:
+        elif not (pair and is_rle_of(counts, size[0] * size[1])):
+            yield "malformed RLE"
+        elif size != [height, width]:
             yield "mask of another size"
-    elif isinstance(mask, list) and all(isinstance(p, list) and _are_numbers(p) for p in mask):
+    elif isinstance(mask, list) and all(map(are_numbers, mask)):
         if len(mask[0]) < 6:
             yield "first polygon without 3 points"
-        if not all(is_polygon(p) for p in mask):
+        if not all(map(is_polygon, mask)):
             yield "broken polygon"
-        if any(is_polygon(p) and not _area(p) for p in mask):
+        if any(is_polygon(p) and not polygon_area(p) for p in mask):
             yield "flat polygon"
+        far = max(height, width)
+        if any(not -far <= number <= 2 * far for polygon in mask for number in polygon):
+            yield "mask far outside its image"
     else:
         yield "malformed mask"
 
 
 def _check_keypoints(annotation: dict, count: int, height: int, width: int) -> Iterator[str]:
     points = annotation.get("keypoints")
+    if points and not are_numbers(points):
+        yield "malformed keypoints"
+        return
     if not count:
         if points:
             yield "keypoints without names"
@@ -192,7 +248,7 @@ def _check_keypoints(annotation: dict, count: int, height: int, width: int) -> I
     if not points:
         yield "no keypoints"
         return
-    if not (isinstance(points, list) and len(points) == 3 * count and _are_numbers(points)):
+    if len(points) != 3 * count:
         yield "keypoint count"
         return
     labelled = [(x, y) for x, y, v in zip(*[iter(points)] * 3, strict=True) if v > 0]
@@ -206,26 +262,27 @@ def _check_keypoints(annotation: dict, count: int, height: int, width: int) -> I
         yield "wrong num_keypoints"
 
 
-def is_polygon(numbers: list) -> bool:
-    """Whether a list of numbers is at least three points x, y, as Detectron2 requires."""
-    return len(numbers) >= 6 and len(numbers) % 2 == 0
-
-
-def _area(polygon: list) -> float:
-    """Area of a polygon by the shoelace formula."""
-    points = list(zip(polygon[::2], polygon[1::2], strict=True))
-    ends = zip(points, points[1:] + points[:1], strict=True)
-    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in ends)) / 2
-
-
 def _is_whole(annotation: dict) -> bool:
     keys = ("id", "image_id", "category_id")
-    known = all(isinstance(annotation.get(key), int | str) for key in keys)
-    return known and bool(annotation.get("bbox"))
+    return all(is_id(annotation.get(key)) for key in keys) and bool(annotation.get("bbox"))
 
 
-def _are_numbers(values: list) -> bool:
-    return all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+def _crowd(annotation: dict) -> object:
+    """The value of iscrowd, which is 0 where it is missing; None for what is no number."""
+    value = annotation.get("iscrowd", 0)
+    return value if isinstance(value, int | float) else None
+
+
+def _is_used(annotation: dict) -> bool:
+    """Whether training uses an annotation: no crowd, and not all of its polygons are broken."""
+    mask = annotation.get("segmentation")
+    polygons = [p for p in mask if isinstance(p, list)] if isinstance(mask, list) else []
+    return _crowd(annotation) == 0 and (not polygons or any(map(is_polygon, polygons)))
+
+
+def _has_labelled_keypoint(annotation: dict) -> bool:
+    points = annotation.get("keypoints")
+    return bool(points) and are_numbers(points) and any(v > 0 for v in points[2::3])
 
 
 def _repeated(values: Iterable[Hashable]) -> list:
@@ -234,6 +291,6 @@ def _repeated(values: Iterable[Hashable]) -> list:
 
 def _place(annotation: dict, images: dict) -> str:
     image = annotation.get("image_id")
-    known = images.get(image) if isinstance(image, int | str) else None
-    where = known["file_name"] if known else f"image {image}"
-    return f"annotation {annotation.get('id')} of {where}"
+    known = images.get(image) if is_id(image) else None
+    where = show(known["file_name"]) if known else f"image {show(image)}"
+    return f"annotation {show(annotation.get('id'))} of {where}"

@@ -6,20 +6,23 @@ from math import ceil
 
 import numpy as np
 from detectron2.data import Metadata
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import ColorMode, Visualizer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..coco_dataset import describe, names_and_colours
-from .checks import check_annotation, is_polygon, whole_images
+from ..images import read_image
+from .checks import check_annotation, whole_images
 from .issues import ISSUE_TYPES
+from .values import is_polygon
 
 MOST = 12  # largest number of images
 COLUMNS = 4
 WIDTH, HEIGHT = 480, 360  # largest size of an image in pixels
 DPI = 100
+# Issues that stop all training, but here concern a part of an annotation.
+PARTS = {"malformed mask": "masks", "malformed RLE": "masks", "malformed keypoints": "keypoints"}
 
 
 def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
@@ -63,10 +66,12 @@ def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
     categories = {category["id"]: category for category in content["categories"]}
     numbers = {category: i for i, category in enumerate(sorted(categories))}
     for annotation in content["annotations"]:
-        issues = [
-            ISSUE_TYPES[k] for k in check_annotation(annotation, images, categories, masks=True)
-        ]
-        broken = {kind.scope for kind in issues if kind.severity == "error"}
+        kinds = check_annotation(annotation, images, categories, masks=True)
+        broken = {
+            PARTS.get(kind, ISSUE_TYPES[kind].scope)
+            for kind in kinds
+            if ISSUE_TYPES[kind].severity == "error"
+        }
         if "all" in broken or annotation["image_id"] not in images:
             continue
         record = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 Issue = tuple[str, str]  # the name of its type, and the place
 SEVERITIES = ("info", "warning", "error")
+OUTSIDE = "image outside its folder"  # an issue that a user may allow
 EXAMPLES = 3  # places that are kept per type
 
 
@@ -33,21 +34,52 @@ ISSUE_TYPES = {
         "error", "all", "training stops there; often an EXIF rotation, which training applies"
     ),
     "wrong image size": IssueType("error", "all", "differs from its entry: training stops there"),
-    "nothing annotated": IssueType("error", "all", "no annotation belongs to an image of the file"),
-    "incomplete image": IssueType("error", "all", "lacks id, file_name, height or width"),
+    "nothing annotated": IssueType(
+        "error",
+        "all",
+        "no annotation but crowds and broken polygons belongs to an image of the file",
+    ),
+    "incomplete image": IssueType(
+        "error", "all", "lacks id, file_name, height or width, or has one of another type"
+    ),
+    "no image size": IssueType("error", "all", "height and width must be above 0"),
+    "extreme image shape": IssueType(
+        "error", "all", "one side is over 1,000 times the other: resizing leaves no pixel of it"
+    ),
+    OUTSIDE: IssueType(
+        "error",
+        "all",
+        "an absolute name or ../: move it, or allow it by DATASETS.ALLOW_OUTSIDE_IMAGES True",
+    ),
+    "image ids of two types": IssueType("error", "all", "some are numbers, others are strings"),
     "image id twice": IssueType("error", "all", "one of the two is lost"),
     "class id twice": IssueType("error", "all", "one of the two is lost"),
     "annotation id twice": IssueType("error", "all", "Detectron2 refuses such a file"),
-    "incomplete annotation": IssueType("error", "all", "lacks id, image_id, category_id or bbox"),
+    "incomplete annotation": IssueType(
+        "error", "all", "lacks id, image_id, category_id or bbox, or has one of another type"
+    ),
     "unknown category": IssueType("error", "all", "its category_id is not among the categories"),
-    "malformed box": IssueType("error", "all", "a bbox must be four finite numbers"),
+    "malformed box": IssueType("error", "all", "a bbox must be four finite numbers of pixels"),
+    "malformed iscrowd": IssueType("error", "all", "must be 0 or 1: training ignores any other"),
     "ignore is set": IssueType("error", "all", "Detectron2 refuses it; COCO uses iscrowd"),
     "no mask": IssueType("error", "masks", "others have one; Mask R-CNN needs one for each"),
-    "malformed mask": IssueType("error", "masks", "neither a list of polygons nor an RLE"),
+    "malformed mask": IssueType(
+        "error", "all", "neither a list of polygons, which are lists of numbers, nor an RLE"
+    ),
+    "malformed RLE": IssueType(
+        "error", "all", "its counts must be 0 or more and add up to the product of its size"
+    ),
+    "mask far outside its image": IssueType(
+        "error", "masks", "further than the image is long: drawing it would take for ever"
+    ),
     "mask of another size": IssueType("error", "masks", "an RLE must have the size of its image"),
     "keypoint name twice": IssueType("error", "keypoints", "names decide what a flip swaps"),
     "keypoints differ": IssueType(
         "error", "keypoints", "classes differ in their keypoints, but a model has one list"
+    ),
+    "malformed keypoints": IssueType("error", "all", "neither missing nor a list of numbers"),
+    "no labelled keypoints": IssueType(
+        "error", "keypoints", "no visibility is above 0: nothing to train keypoints on"
     ),
     "no keypoints": IssueType(
         "error", "keypoints", "Keypoint R-CNN needs all (zeros mean not labelled)"
@@ -55,6 +87,8 @@ ISSUE_TYPES = {
     "keypoint count": IssueType(
         "error", "keypoints", "must be x, y, visibility for each keypoint of its class"
     ),
+    "malformed area": IssueType("error", "evaluation", "must be a number of pixels, 0 or more"),
+    "id is no integer": IssueType("error", "evaluation", "COCO's evaluation needs integers"),
     "no area or iscrowd": IssueType("error", "evaluation", "COCO's evaluation needs both"),
     "first polygon without 3 points": IssueType(
         "error", "mask evaluation", "pycocotools takes it for a box, and evaluation stops"
@@ -62,6 +96,11 @@ ISSUE_TYPES = {
     "no num_keypoints": IssueType("error", "keypoint evaluation", "COCO's evaluation needs it"),
     "unknown image": IssueType(
         "warning", "all", "its image_id is not among the images: never used"
+    ),
+    "image of more than 8 bits": IssueType(
+        "warning",
+        "all",
+        "reduced to 8: 16 bits by 1/257, others by their range; convert it for other limits",
     ),
     "image file twice": IssueType("warning", "all", "one file with several ids"),
     "annotation twice": IssueType("warning", "all", "same image, class and box"),
@@ -93,6 +132,7 @@ ISSUE_TYPES = {
     "class name twice": IssueType("warning", "all", "two classes cannot be told apart by name"),
     "class without annotations": IssueType("warning", "all", "nothing to learn, and no AP"),
     "image without annotations": IssueType("info", "all", "ignored in training"),
+    "image of crowds alone": IssueType("info", "all", "or broken polygons: ignored in training"),
 }
 
 

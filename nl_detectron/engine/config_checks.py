@@ -1,0 +1,236 @@
+"""One table of what config keys may be, for YAML files and LazyConfigs."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from detectron2.config import CfgNode
+from omegaconf import ListConfig, OmegaConf
+
+from ..errors import UsageError
+from .config_values import flatten
+from .run import Config
+
+
+class Condition(NamedTuple):
+    """What a value must be, in words and as a function."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_integer(value) or isinstance(value, float)) and math.isfinite(value)
+
+
+def _is_list(value: Any, of: Callable[[Any], bool], least: int = 1) -> bool:
+    return isinstance(value, list | tuple) and len(value) >= least and all(map(of, value))
+
+
+def _integer(low: int) -> Condition:
+    expected = "an integer above 0" if low == 1 else f"an integer of {low} or more"
+    return Condition(expected, lambda value: _is_integer(value) and low <= value < 2**53)
+
+
+def _number(low: float, high: float) -> Condition:
+    expected = f"a number of {low:g} to {high:g}"
+    return Condition(expected, lambda value: _is_number(value) and low <= value <= high)
+
+
+def _one_of(*names: str) -> Condition:
+    return Condition(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def _sizes_of_levels(value: Any) -> bool:
+    return _is_list(value, lambda level: _is_list(level, lambda n: _is_number(n) and n > 0))
+
+
+COUNT, WHOLE, SHARE = _integer(1), _integer(0), _number(0, 1)
+RATE = _number(0, 1e6)
+FLAG = Condition("True or False", lambda value: isinstance(value, bool))
+TEXT = Condition("a string", lambda value: isinstance(value, str))
+DEVICE = Condition(
+    "cpu, cuda or cuda:NUMBER",
+    lambda value: isinstance(value, str) and bool(re.fullmatch(r"cpu|cuda(:\d+)?", value)),
+)
+ANCHORS = Condition("a list with a list of numbers above 0 for each level", _sizes_of_levels)
+NUMBERS = Condition("a list of numbers", lambda value: _is_list(value, _is_number))
+POSITIVE = Condition(
+    "a list of numbers above 0", lambda value: _is_list(value, lambda n: _is_number(n) and n > 0)
+)
+SIGMAS = Condition(
+    "a list of numbers above 0, or []",
+    lambda value: _is_list(value, lambda n: _is_number(n) and n > 0, least=0),
+)
+SIDES = Condition(
+    "one or more integers of 0 (the image's own size) or more",
+    lambda value: _is_list([value] if _is_integer(value) else value, WHOLE.holds),
+)
+NAMES = Condition(
+    "a list of names", lambda value: _is_list(value, lambda name: isinstance(name, str), least=0)
+)
+STEPS = Condition(
+    "a list of increasing integers of 0 or more, or ()",
+    lambda value: _is_list(value, WHOLE.holds, least=0) and sorted(value) == list(value),
+)
+SEED = Condition("an integer, negative for a random seed", lambda v: _is_integer(v) and v < 2**31)
+SIZE_PAIR = Condition(
+    "two numbers above 0", lambda value: POSITIVE.holds(value) and len(value) == 2
+)
+
+# Keys of YAML files. Values that no condition allows would be a traceback, or a useless run.
+YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
+    COUNT: (
+        *("SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"),
+        *("INPUT.MAX_SIZE_TRAIN", "INPUT.MAX_SIZE_TEST", "TEST.PRECISE_BN.NUM_ITER"),
+        *("MODEL.ROI_HEADS.NUM_CLASSES", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE"),
+        *("MODEL.RETINANET.NUM_CLASSES", "MODEL.RETINANET.TOPK_CANDIDATES_TEST"),
+        *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"),
+        *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "MODEL.RPN.PRE_NMS_TOPK_TEST"),
+        *("MODEL.RPN.POST_NMS_TOPK_TRAIN", "MODEL.RPN.POST_NMS_TOPK_TEST"),
+        *("MODEL.FPN.OUT_CHANNELS", "MODEL.RESNETS.WIDTH_PER_GROUP"),
+        *("MODEL.RESNETS.STEM_OUT_CHANNELS", "MODEL.RESNETS.RES2_OUT_CHANNELS"),
+        *("MODEL.NONLOCAL.REDUCTION", "VISUALIZE.IMAGES"),
+    ),
+    WHOLE: (
+        *("DATALOADER.NUM_WORKERS", "DATALOADER.MAX_BAD_SAMPLES", "SOLVER.WARMUP_ITERS"),
+        *("SOLVER.REFERENCE_WORLD_SIZE", "TEST.EVAL_PERIOD", "INPUT.MIN_SIZE_TEST"),
+        *("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "MODEL.BACKBONE.FREEZE_AT"),
+        "VISUALIZE.PERIOD",
+    ),
+    _integer(-1): ("TEST.DETECTIONS_PER_IMAGE",),
+    SEED: ("SEED",),
+    RATE: (
+        *("SOLVER.BASE_LR", "SOLVER.GAMMA", "SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM"),
+        *("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "DATALOADER.REPEAT_THRESHOLD"),
+        *("MODEL.RPN.LOSS_WEIGHT", "MODEL.RPN.BBOX_REG_LOSS_WEIGHT"),
+    ),
+    _number(0, 1000): ("SOLVER.NONLOCAL_LR_FACTOR", "SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR"),
+    SHARE: (
+        *("SOLVER.MOMENTUM", "SOLVER.WARMUP_FACTOR", "VISUALIZE.SCORE"),
+        *("MODEL.RPN.POSITIVE_FRACTION", "MODEL.RPN.NMS_THRESH"),
+        *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "MODEL.ROI_HEADS.SCORE_THRESH_TEST"),
+        *("MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.RETINANET.SCORE_THRESH_TEST"),
+        "MODEL.RETINANET.NMS_THRESH_TEST",
+    ),
+    FLAG: (
+        *("MODEL.MASK_ON", "MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS", "SOLVER.NESTEROV"),
+        *("SOLVER.AMP.ENABLED", "SOLVER.CLIP_GRADIENTS.ENABLED", "INPUT.CROP.ENABLED"),
+        *("DATALOADER.ASPECT_RATIO_GROUPING", "DATALOADER.FILTER_EMPTY_ANNOTATIONS"),
+        *("DATASETS.ALLOW_OUTSIDE_IMAGES", "TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED"),
+        *("MODEL.NONLOCAL.USE_SCALE", "MODEL.NONLOCAL.CHECKPOINT"),
+    ),
+    TEXT: (
+        *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME"),
+        *("MODEL.NONLOCAL.PAIRWISE", "MODEL.NONLOCAL.SUBSAMPLE", "SOLVER.OPTIMIZER"),
+    ),
+    DEVICE: ("MODEL.DEVICE",),
+    NUMBERS: ("MODEL.PIXEL_MEAN",),
+    POSITIVE: ("MODEL.PIXEL_STD",),
+    ANCHORS: ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"),
+    SIGMAS: ("TEST.KEYPOINT_OKS_SIGMAS",),
+    SIDES: ("INPUT.MIN_SIZE_TRAIN",),
+    SIZE_PAIR: ("INPUT.CROP.SIZE",),
+    STEPS: ("SOLVER.STEPS",),
+    NAMES: ("DATASETS.TRAIN", "DATASETS.TEST"),
+    _one_of("BGR", "RGB", "YUV-BT.601", "L"): ("INPUT.FORMAT",),
+    _one_of("polygon", "bitmask"): ("INPUT.MASK_FORMAT",),
+    _one_of("horizontal", "vertical", "none"): ("INPUT.RANDOM_FLIP",),
+    _one_of("choice", "range"): ("INPUT.MIN_SIZE_TRAIN_SAMPLING",),
+    _one_of("absolute", "absolute_range", "relative", "relative_range"): ("INPUT.CROP.TYPE",),
+    _one_of("linear", "constant"): ("SOLVER.WARMUP_METHOD",),
+    _one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"): (
+        "SOLVER.LR_SCHEDULER_NAME",
+    ),
+    _one_of("value", "norm"): ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE",),
+    _one_of(
+        *("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
+        *("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"),
+    ): ("DATALOADER.SAMPLER_TRAIN",),
+}
+# Keys of LazyConfigs; those that a config lacks are not checked.
+LAZY_CHECKS: dict[Condition, tuple[str, ...]] = {
+    COUNT: (
+        *("train.max_iter", "train.log_period", "train.checkpointer.period"),
+        *("dataloader.train.total_batch_size", "train.visualize.images"),
+        *("model.roi_heads.num_classes", "model.roi_heads.batch_size_per_image"),
+        *("model.num_classes", "model.proposal_generator.batch_size_per_image"),
+        "model.backbone.block.reduction",
+    ),
+    WHOLE: (
+        *("dataloader.train.num_workers", "dataloader.test.num_workers"),
+        *("train.eval_period", "train.max_bad_samples", "train.visualize.period"),
+    ),
+    SEED: ("train.seed",),
+    RATE: ("optimizer.lr", "optimizer.weight_decay", "optimizer.params.base_lr"),
+    _number(0, 1000): (
+        "optimizer.params.lr_factor_func.factor",
+        "optimizer.params.lr_factor_func.pairwise_factor",
+    ),
+    SHARE: (
+        *("train.visualize.score", "lr_multiplier.warmup_length", "lr_multiplier.warmup_factor"),
+        *("model.proposal_generator.positive_fraction", "model.roi_heads.positive_fraction"),
+        *("model.roi_heads.box_predictor.test_score_thresh", "model.test_score_thresh"),
+    ),
+    FLAG: (
+        *("train.amp.enabled", "train.allow_outside_images"),
+        "model.backbone.block.use_scale",
+    ),
+    TEXT: ("train.output_dir", "train.init_checkpoint"),
+    DEVICE: ("train.device",),
+    NUMBERS: ("model.pixel_mean",),
+    POSITIVE: ("model.pixel_std",),
+    ANCHORS: ("model.proposal_generator.anchor_generator.sizes", "model.anchor_generator.sizes"),
+    SIDES: (
+        "dataloader.train.mapper.augmentations.0.short_edge_length",
+        "dataloader.test.mapper.augmentations.0.short_edge_length",
+    ),
+}
+MAY_BE_INFINITE = ("SOLVER.CLIP_GRADIENTS.NORM_TYPE",)
+MISSING = object()
+
+
+def check_config(cfg: Config) -> None:
+    """Check the values of a config by the tables of this module.
+
+    Raises:
+        UsageError: the first value that is not as expected, with its key.
+    """
+    if isinstance(cfg, CfgNode):
+        values = flatten(cfg)
+        for key, value in values.items():
+            for number in _numbers_in(value):
+                if not math.isfinite(number) and key not in MAY_BE_INFINITE:
+                    raise UsageError(f"{key}: expected finite numbers, got {value!r}")
+        _check(YAML_CHECKS, lambda key: values.get(key, MISSING))
+    else:
+        _check(LAZY_CHECKS, lambda key: _select(cfg, key))
+
+
+def _check(checks: dict[Condition, tuple[str, ...]], get: Callable[[str], Any]) -> None:
+    for condition, keys in checks.items():
+        for key in keys:
+            value = get(key)
+            if value is not MISSING and not condition.holds(value):
+                raise UsageError(f"{key}: expected {condition.expected}, got {value!r}")
+
+
+def _select(cfg: Any, key: str) -> Any:
+    try:
+        value = OmegaConf.select(cfg, key, default=MISSING)
+    except Exception as error:  # OmegaConf's own, for an interpolation of nothing
+        raise UsageError(f"{key}: {' '.join(str(error).split())}") from error
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
+
+
+def _numbers_in(value: Any) -> Iterator[float]:
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers_in(inner)
+    elif isinstance(value, float):
+        yield value
