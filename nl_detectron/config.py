@@ -22,6 +22,8 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     node.NORM = ""
     # keep only the input of a block for the backward pass and compute the rest again
     node.CHECKPOINT = False
+    # leave the positions that pad an image to its batch's size out of the backbone's blocks
+    node.MASK_PADDING = False
 
     node.BACKBONE = CfgNode()
     # residual blocks to insert a block after: "res4.-2" (last but one of res4), "res3.*" (all),
@@ -68,7 +70,8 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
 
 
 def block_options(cfg: CfgNode) -> dict[str, Any]:
-    """Keyword arguments of ``make_block`` from MODEL.NONLOCAL, shared by all blocks of a model."""
+    """The options of MODEL.NONLOCAL that all blocks of a model share: keyword arguments of
+    ``make_block``, and ``mask_padding`` of the backbone's."""
     node = cfg.MODEL.NONLOCAL
     return {
         "pairwise": node.PAIRWISE,
@@ -77,6 +80,7 @@ def block_options(cfg: CfgNode) -> dict[str, Any]:
         "use_scale": node.USE_SCALE,
         "norm": node.NORM,
         "checkpoint": node.CHECKPOINT,
+        "mask_padding": node.MASK_PADDING,
     }
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -152,6 +153,18 @@ def test_a_whole_detector_is_traced(config, more, outputs, words, tmp_path, caps
     assert not all(" 0 detections" in line for line in sizes)
     nothing = torch.jit.load(tmp_path / "detector.ts")(torch.zeros(3, 50, 60))
     assert nothing[-1].tolist() == [50, 60]
+
+
+def test_a_traced_detector_masks_the_padding_of_each_size(words, tmp_path, capsys):
+    threshold = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.1"]
+    found = {}
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 70, 101))).float()
+    for masked in ("True", "False"):
+        opts = [*threshold, "MODEL.NONLOCAL.MASK_PADDING", masked]
+        export(tmp_path, words(MASK, *opts), "torchscript")  # compares at three sizes
+        found[masked] = torch.jit.load(tmp_path / "detector.ts")(image)
+    boxes = [found[masked][0] for masked in found]
+    assert boxes[0].shape != boxes[1].shape or not torch.allclose(*boxes)
 
 
 BACKBONE = "(1, 3, H, W), multiples of 32 from 128, RGB of 0 to 255 -> p3, p4, p5, p6"

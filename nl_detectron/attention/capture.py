@@ -15,6 +15,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import Backbone
 from torch import nn
 
+from ..layers.padding import split_images
 from ..modeling import find_blocks
 from .geometry import Grid
 from .record import Attention, AttentionRecord, BlockInput
@@ -91,14 +92,19 @@ def capture_attention(
 
 @contextmanager
 def _capture_inputs(model: nn.Module) -> Iterator[dict[str, tuple]]:
-    """Latest input of each block and of each module that contains blocks: x and, for a head, the
-    boxes of each image's RoIs in pixels of the input."""
+    """Latest input of each block, x and the sizes of its images if they are padded, and of each
+    module that contains blocks, x and, for a head, the boxes of each image's RoIs in pixels of the
+    input."""
     caught: dict[str, tuple] = {}
     handles = []
-    parents = {name.rpartition(".")[0] for name in find_blocks(model)}
-    for name in (*find_blocks(model), *parents):
+    blocks = find_blocks(model)
+    parents = {name.rpartition(".")[0] for name in blocks}
+    for name in (*blocks, *parents):
 
         def keep(_, args: tuple, name: str = name) -> None:
+            if name in blocks:
+                caught[name] = args
+                return
             # copied, as Detectron2 scales them to the image later, in place
             boxes = [[i.pred_boxes.tensor.clone() for i in images] for images in args[1:2]]
             caught[name] = (*args[:1], *boxes)
@@ -123,7 +129,8 @@ def _inputs_of_image(
     """Inputs of a block for one image of a batch: one map, or one for each RoI."""
     if name not in caught:  # a head that was not run: nothing was found
         return []
-    [x], outer = caught[name][:1], caught.get(name.rpartition(".")[0], ())
+    x, *sizes = caught[name]
+    outer = caught.get(name.rpartition(".")[0], ())
     height, width = inputs[number]["image"].shape[1:]
     scale = np.array([image.shape[1] / width, image.shape[0] / height])
     shift = np.array([image.shape[1] if mirror else 0, 0])
@@ -131,8 +138,11 @@ def _inputs_of_image(
     shape = tuple(x.shape[2:])
     if len(outer) < 2:  # a backbone's
         stride = _stride(max(i["image"].shape[1] for i in inputs), shape[0], divisor)
-        grid = Grid((0, 0), (stride, stride), shape).mapped(scale, shift)
-        return [BlockInput(x[number], grid, None)]
+        # without the padding, if the block leaves it out
+        own = split_images(x, *sizes)[number][0] if sizes else x[number]
+        _, rows, columns = own.shape
+        grid = Grid((0, 0), (stride, stride), (rows, columns)).mapped(scale, shift)
+        return [BlockInput(own, grid, None)]
     boxes = [b.cpu().numpy() for b in outer[1]]
     first = sum(len(b) for b in boxes[:number])
     seen = []

@@ -25,6 +25,7 @@ from torch import nn
 
 from ..data.coco_dataset import CocoDataset, DatasetInfo
 from ..errors import UsageError
+from ..modeling import attach_image_sizes
 from .config_checks import check_config
 from .config_files import CONFIGS, check_file, choose_device, explain_unknown_key
 from .data_checks import check_annotations
@@ -188,7 +189,9 @@ def describe_run(cfg: DictConfig) -> Run:
         resize=_test_size(cfg),
         num_classes=next(filter(None, classes), None),
         visualize=Visualize(*(train(f"visualize.{field}") for field in Visualize._fields)),
-        build_model=lambda other=None: _instantiate(cfg.model).to(other or device),
+        build_model=lambda other=None: attach_image_sizes(_instantiate(cfg.model)).to(
+            other or device
+        ),
         build_optimizer=partial(_build_optimizer, cfg),
         build_lr_scheduler=lambda optimizer: LRMultiplier(
             optimizer, _instantiate(cfg.lr_multiplier), train("max_iter")

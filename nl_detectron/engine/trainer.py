@@ -11,7 +11,6 @@ from detectron2.config import CfgNode
 from detectron2.engine import (
     DefaultTrainer,
     HookBase,
-    SimpleTrainer,
     TrainerBase,
     default_writers,
     hooks,
@@ -25,6 +24,7 @@ from torch import nn
 
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
+from .finite_steps import FiniteTrainer
 from .full_disk import report_full_disk
 from .hooks import BadSampleCount, BestCheckpointer, EvalHook, RunSummary, write_summary
 from .loading import describe_run, load_model
@@ -65,7 +65,7 @@ class Trainer(DefaultTrainer):
             dtype = self.run.amp_dtype
             self._trainer = MixedPrecisionTrainer(model, loader, optimizer, dtype)
         else:
-            self._trainer = SimpleTrainer(model, loader, optimizer)
+            self._trainer = FiniteTrainer(model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         trainer = weakref.proxy(self)
         self.checkpointer = Checkpointer(model, self.run.output_dir, trainer=trainer)

@@ -5,14 +5,18 @@ N positions of x, M positions after subsampling.
 """
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from detectron2.layers import CNNBlockBase, get_norm
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from .choice import Sizes
 from .layout import to_channels_last, to_float32, to_image, to_rows
+from .padding import crop, join_images, split_images
 from .pairwise import build_pairwise
 from .pointwise_conv import POINTWISE_CONVS
 from .window_max import WindowMax
@@ -97,19 +101,29 @@ class NonLocalBlock(CNNBlockBase):
         self.pairwise.init_embeddings(self.theta, self.phi)
         nn.init.zeros_(self.w_z.weight if self.norm is None else self.norm.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sizes: Sequence[Sequence[int]] | None = None) -> Tensor:
         """Compute z (B,C,S) from x (B,C,S), where S has ``ndim`` dimensions.
 
+        Args:
+            x: the features.
+            sizes: the size of each image in positions, if images are padded behind their last
+                positions. Inside an image, z is then what it is without the padding. What z is in
+                the padding depends on the image only.
+
         Raises:
-            ValueError: x has another shape, or is smaller than the pool.
+            ValueError: x has another shape or number of images, or is smaller than the pool.
         """
-        self._check_input(x)
+        self._check_input(x, sizes)
         if self.checkpoint and torch.is_grad_enabled():  # the block draws no random numbers
-            z = checkpoint(self._w_z_y, x, use_reentrant=False, preserve_rng_state=False)
+            z = checkpoint(self._w_z_y, x, sizes, use_reentrant=False, preserve_rng_state=False)
         else:
-            z = self._w_z_y(x)
+            z = self._w_z_y(x, sizes)
         if self.norm is not None:
-            z = self._apply_norm(self.norm, z.expand_as(x))
+            z = z.expand_as(x)
+            if sizes is None:
+                z = self._apply_norm(self.norm, z)
+            else:
+                z = join_images(self._norm_images(split_images(z, sizes)), x.shape[2:])
         # z may be float32; the following convs get the dtype of x.
         return x + z.to(x.dtype)
 
@@ -118,25 +132,53 @@ class NonLocalBlock(CNNBlockBase):
 
         ``self.pairwise.weights(theta, phi)`` are the block's weights.
         """
+        theta, phi, g = self._embeddings(x)
+        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi))
+        return theta, phi, to_rows(g)
+
+    def _embeddings(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """theta, phi and g of x (B,C,S) as images, phi and g pooled."""
         x_hat = self.pool(x) if self.subsample == "before" else x
         theta, phi, g = self.theta(x), self.phi(x_hat), self.g(x_hat)
         if self.subsample == "after":
             phi, g = self.pool(phi), self.pool(g)
-        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi))
-        return theta, phi, to_rows(g)
+        return theta, phi, g
 
-    def _w_z_y(self, x: Tensor) -> Tensor:
-        """W_z y, (B,C,S), or (B,C,1,...) if all positions share one y."""
+    def _w_z_y(self, x: Tensor, sizes: Sequence[Sequence[int]] | None) -> Tensor:
+        """W_z y, (B,C,S), or (B,C,1,...) if all positions of an image share one y."""
         rows = self.pairwise.prefers_rows(self._sizes(x))
-        theta, phi, g = self.embed(to_channels_last(x) if rows else x)
-        if self.pairwise.query_independent:
-            theta = phi[:, :1]
-        y = self.pairwise(theta, phi, g)  # (B,N,D), or (B,1,D)
-        space = [1] * self.ndim if self.pairwise.query_independent else x.shape[2:]
+        theta, phi, g = self._embeddings(to_channels_last(x) if rows else x)
+        if sizes is None:
+            y = self._sum(theta, phi, g)
+        else:
+            # padded positions j are left out; what padded positions i get does no harm
+            pooled = [self._pooled(size) for size in sizes]
+            images = theta.split(1), split_images(phi, pooled), split_images(g, pooled), sizes
+            y = torch.cat([self._sum(*image) for image in zip(*images, strict=True)])
         # under autocast, a sum in float32 may exceed the range of half precision
         halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_have_fixed_sum
         with torch.autocast(x.device.type, enabled=halves):
-            return self.w_z(to_image(y, space))
+            return self.w_z(y)
+
+    def _sum(
+        self, theta: Tensor, phi: Tensor, g: Tensor, size: Sequence[int] | None = None
+    ) -> Tensor:
+        """y as images, (B,D,S) or (B,D,1,...), of theta, phi and g as images.
+
+        ``size`` is that of the single image that theta is, without padding.
+        """
+        space = theta.shape[2:]
+        own = None if size is None else crop(theta, size)
+        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi), own)
+        if self.pairwise.query_independent:
+            theta, space = phi[:, :1], [1] * self.ndim
+        return to_image(self.pairwise(theta, phi, to_rows(g)), space)
+
+    def _pooled(self, space: Sequence[int]) -> Sequence[int]:
+        """Size of phi and g for a size of x."""
+        if self.subsample == "none":
+            return space
+        return [*space[:-2], *(side // 2 for side in space[-2:])]
 
     def _sizes(self, x: Tensor) -> Sizes:
         """Sizes of the block's sum for x (B,C,S)."""
@@ -144,26 +186,33 @@ class NonLocalBlock(CNNBlockBase):
         dtype = x.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        n = m = math.prod(space)
-        if self.subsample != "none":
-            m = math.prod([*space[:-2], *(side // 2 for side in space[-2:])])
+        n, m = math.prod(space), math.prod(self._pooled(space))
         channels, inner = self.pairwise.channels, self.inner_channels
         return Sizes(x.shape[0], n, channels, m, inner, device, dtype)
 
+    def _norm_images(self, images: list[Tensor]) -> list[Tensor]:
+        """Apply the norm to images (1,C,...) of several sizes. Batch norm takes them together."""
+        norm = cast(nn.Module, self.norm)
+        if not isinstance(norm, _BatchNorm):
+            return [self._apply_norm(norm, image) for image in images]
+        row = self._apply_norm(norm, torch.cat([image.flatten(2) for image in images], dim=2))
+        parts = row.split([math.prod(image.shape[2:]) for image in images], dim=2)
+        return [part.reshape(image.shape) for part, image in zip(parts, images, strict=True)]
+
     def _apply_norm(self, norm: nn.Module, z: Tensor) -> Tensor:
-        """Apply the 2-D norm for any ``ndim``: other positions become one row of an image.
+        """Apply the 2-D norm to z (B,C,S), whose positions become one row unless it is an image.
 
         They must not become a column. With contiguous channels, the strides of (B,C,N,1) match two
         memory layouts, and the backward pass of PyTorch's batch norm on the CPU assumes the wrong
         one (tests/layers/test_block_gradients.py has a minimal example).
         """
-        image = z if self.ndim == 2 else z.flatten(2).unsqueeze(2)
+        image = z if z.dim() == 4 else z.flatten(2).unsqueeze(2)
         if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm):
             image = to_float32(image)  # the others would square half-precision values and overflow
         with torch.autocast(z.device.type, enabled=False):
             return norm(image).reshape(z.shape)
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_input(self, x: Tensor, sizes: Sequence[Sequence[int]] | None) -> None:
         if x.dim() != self.ndim + 2 or x.shape[1] != self.in_channels:
             space = ("T", "H", "W")[-self.ndim :]
             raise ValueError(
@@ -175,6 +224,8 @@ class NonLocalBlock(CNNBlockBase):
                 f"expected at least 2 positions per side for the 2x2 pool, got {tuple(x.shape)}; "
                 "use subsample='none' or larger inputs"
             )
+        if sizes is not None and len(sizes) != len(x):
+            raise ValueError(f"expected the sizes of {len(x)} images, got {len(sizes)}")
 
     def extra_repr(self) -> str:
         return f"subsample={self.subsample}, ndim={self.ndim}"

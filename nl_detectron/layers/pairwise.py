@@ -76,11 +76,14 @@ class Pairwise(nn.Module):
     def init_embeddings(self, theta: nn.Module, phi: nn.Module) -> None:
         """Change the initial values of the block's convs, if the function needs it."""
 
-    def transform_embeddings(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+    def transform_embeddings(
+        self, theta: Tensor, phi: Tensor, own: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Change theta (B,N,D) and phi (B,M,P) where the function needs all positions at once.
 
         The block calls it first. The other methods take what it returns, and compute each position
-        i from its own row of theta.
+        i from its own row of theta. If images are padded, ``own`` is theta (B,D,...) without the
+        padding; phi has none.
         """
         return theta, phi
 
@@ -335,8 +338,14 @@ class Disentangled(EmbeddedGaussian):
     def phi_channels(self) -> int:
         return self.channels + 1
 
-    def transform_embeddings(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-        return theta - theta.mean(dim=1, keepdim=True), phi
+    def transform_embeddings(
+        self, theta: Tensor, phi: Tensor, own: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if own is None:
+            mean = theta.mean(dim=1, keepdim=True)
+        else:
+            mean = own.mean(dim=tuple(range(2, own.dim())))[:, None]
+        return theta - mean, phi
 
     def weights(self, theta: Tensor, phi: Tensor) -> Tensor:
         return super().weights(theta, phi[..., :-1]) + self._unary_weights(phi)

@@ -8,6 +8,7 @@ from .backbone import (
     nonlocal_backbone,
 )
 from .build import build_model, find_blocks
+from .image_sizes import attach_image_sizes
 from .keypoint_head import NonLocalKeypointHead
 from .mask_head import NonLocalMaskHead
 
@@ -15,6 +16,7 @@ __all__ = [
     "NonLocalKeypointHead",
     "NonLocalMaskHead",
     "add_backbone_blocks",
+    "attach_image_sizes",
     "build_model",
     "build_nonlocal_resnet_backbone",
     "build_nonlocal_resnet_fpn_backbone",

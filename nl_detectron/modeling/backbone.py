@@ -13,6 +13,7 @@ from detectron2.modeling.backbone.fpn import (
 )
 
 from ..config import block_options
+from .image_sizes import use_image_sizes
 from .placement import insert_after, isolated_rng, log_blocks, make_block
 
 AnyBackbone = TypeVar("AnyBackbone", FPN, ResNet)
@@ -53,7 +54,7 @@ def nonlocal_backbone(
     Args:
         backbone: a ResNet, or an FPN over one.
         after: places, as in :func:`add_backbone_blocks`.
-        block: keyword arguments of ``make_block``.
+        block: keyword arguments of ``make_block``, and ``mask_padding``.
 
     Raises:
         ValueError: as in :func:`add_backbone_blocks`.
@@ -63,7 +64,9 @@ def nonlocal_backbone(
     return backbone
 
 
-def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None:
+def add_backbone_blocks(
+    resnet: ResNet, after: Sequence[str], *, mask_padding: bool = False, **options
+) -> None:
     """Add a block after each named residual block of a ResNet, in place.
 
     The block after ``res4.4`` is called ``res4.nonlocal4``. Blocks are added after FREEZE_AT has
@@ -72,6 +75,8 @@ def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None
     Args:
         resnet: a ResNet of Detectron2, of any depth.
         after: places such as ``"res4.-2"``, ``"res3.*"``, ``"res3.1"``.
+        mask_padding: leave the padding of a batch's images out of the blocks; the model must
+            attach their sizes (:func:`attach_image_sizes`).
         options: keyword arguments of ``make_block``.
 
     Raises:
@@ -87,6 +92,8 @@ def add_backbone_blocks(resnet: ResNet, after: Sequence[str], **options) -> None
             block = make_block(sequential.get_submodule(str(index)).out_channels, **options)
             insert_after(sequential, str(index), f"nonlocal{index}", block)
             blocks[f"{stage}.nonlocal{index}"] = block
+    if mask_padding:
+        use_image_sizes(resnet, list(blocks.values()))
     log_blocks("backbone", blocks)
 
 

@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..layers import NonLocalBlock
+from .image_sizes import attach_image_sizes
 
 # By section of MODEL.NONLOCAL: a part of the names of its blocks, and the keys that it requires.
 PARTS = {
@@ -43,7 +44,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ValueError: an AFTER list names places, but the backbone or head is not a non-local one, so
             the model would be a baseline; or any error of the blocks themselves.
     """
-    model = detectron2.modeling.build_model(cfg)
+    model = attach_image_sizes(detectron2.modeling.build_model(cfg))
     blocks = find_blocks(model)
     for section, (owner, _) in PARTS.items():
         after = cfg.MODEL.NONLOCAL[section].AFTER

@@ -18,7 +18,7 @@ class NonLocalHead(cast(Any, object)):
         input_shape: of the RoI features.
         conv_dims: as in Detectron2's head.
         after: numbers of convs, counted from 1.
-        block: ``make_block``'s keyword arguments.
+        block: ``make_block``'s keyword arguments; ``mask_padding`` has no effect in a head.
         kwargs: further arguments of Detectron2's head.
 
     Raises:

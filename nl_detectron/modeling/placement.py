@@ -64,6 +64,7 @@ def add_head_blocks(
     child: str,
     key: str,
     where: str,
+    mask_padding: bool = False,
     **options,
 ) -> None:
     """Add a block behind each chosen conv of an RoI head, in place.
@@ -77,6 +78,7 @@ def add_head_blocks(
         child: what a conv and its ReLU end with, by number, such as ``"mask_fcn{}"``.
         key: of the config that ``after`` comes from.
         where: the head's name in the log.
+        mask_padding: has no effect, as RoIs are not padded.
         options: ``make_block``'s keyword arguments.
 
     Raises:

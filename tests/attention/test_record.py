@@ -196,6 +196,36 @@ def test_a_batch_sees_what_each_image_alone_does():
         assert record.attention(5, 5, name).weights == pytest.approx(alone.weights, abs=1e-5)
 
 
+@pytest.mark.parametrize("subsample", SUBSAMPLES)
+def test_masked_padding_is_no_position(subsample):
+    masked = ("MODEL.NONLOCAL.MASK_PADDING", "True")
+    model = thin_model(*masked, "MODEL.NONLOCAL.SUBSAMPLE", subsample).eval()
+    rng = np.random.default_rng(0)
+    sizes = [(70, 96), (128, 90)]  # padded to 128 x 96
+    images = [rng.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
+    name = "backbone.bottom_up.res4.nonlocal4"
+    [block], given = [find_blocks(model)[name]], []
+    handle = block.register_forward_hook(lambda _, args, z: given.append((args[0], z)))
+    records = record_attention(model, images, (0, 0))
+    handle.remove()
+    [(x, z)] = given
+    for number, (record, (height, width)) in enumerate(zip(records, sizes, strict=True)):
+        shape = math.ceil(height / 16), math.ceil(width / 16)
+        found = record.attention(width, height, name)  # the last position
+        assert found.point[0] < 16 * shape[1] and found.point[1] < 16 * shape[0]
+        assert record.summary(name).entropy.shape == shape
+        if subsample != "none":
+            shape = shape[0] // 2, shape[1] // 2
+        assert found.weights.shape == found.grid.shape == shape
+        assert found.weights.sum() == pytest.approx(1, abs=1e-5)
+        row, column = math.ceil(height / 16) - 1, math.ceil(width / 16) - 1
+        with torch.no_grad():  # the record's weights are those of the block's own sum
+            g = block.embed(record._seen[name][0].x[None])[2][0]
+            y = torch.as_tensor(found.weights).reshape(1, -1) @ g
+            expected = x[number, :, row, column] + block.w_z(y[:, :, None, None])[0, :, 0, 0]
+        torch.testing.assert_close(z[number, :, row, column], expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_look_leaves_the_model_as_it_was():
     model = thin_model().train()
     before = {n: t.clone() for n, t in model.state_dict().items()}

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from nl_detectron.config import default_block
 from nl_detectron.engine import Trainer, distributed, evaluate, lazy, load_config
 from nl_detectron.engine.distributed import distribute_model
+from nl_detectron.engine.finite_steps import FiniteTrainer
 from nl_detectron.engine.hooks import EvalHook
 from nl_detectron.errors import UsageError
 from nl_detectron.layers import NORMS, PAIRWISE
@@ -318,6 +319,26 @@ def fail(how: str, folder: Path) -> None:
     data = repeat(torch.ones(1, 2))
     trainer = SimpleTrainer(model, data, torch.optim.SGD(model.parameters(), lr=0.1))
     trainer.register_hooks([Fail(how, folder), EvalHook(0, comm.synchronize)])
+    trainer.train(0, 3)
+
+
+class NamedToy(nn.Linear):
+    """A model whose batch has file names, as Detectron2's models have."""
+
+    def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+        return {"loss": super().forward(batch[0]["x"]).sum()}
+
+
+def lose_a_number() -> None:
+    """The second process has a loss that is NaN in its second iteration."""
+    torch.manual_seed(0)
+    model = distribute_model(NamedToy(2, 1))
+    rank = comm.get_rank()
+    images = [{"x": torch.ones(1, 2), "file_name": f"{n}_of_{rank}.png"} for n in range(3)]
+    if rank == 1:
+        images[1]["x"] = torch.full((1, 2), torch.nan)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = FiniteTrainer(model, [[image] for image in images], optimizer)
     trainer.train(0, 3)
 
 

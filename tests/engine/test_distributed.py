@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -203,6 +204,18 @@ def test_a_mistake_that_every_process_meets_is_one_line(two_processes, tmp_path,
     assert stop.value.code == 1
     printed = "".join(capfd.readouterr())
     assert printed.count("error: the same in every process") == 1
+    assert "Traceback" not in printed
+
+
+def test_a_loss_that_is_not_finite_stops_both(two_processes, capfd):
+    with pytest.raises(SystemExit) as stop:
+        two_processes(distributed_runs.lose_a_number)
+    assert stop.value.code == 1
+    printed = "".join(capfd.readouterr())
+    message = (
+        r"iteration 1: loss is nan; .*the model \(NamedToy\)\. Images: 1_of_1\.png \(id \?\)\."
+    )
+    assert len(re.findall(message, printed)) == printed.count("training stopped") == 1
     assert "Traceback" not in printed
 
 

@@ -26,7 +26,9 @@ CHANNELS = 64  # two in each of GN's 32 groups
 
 
 def options(form, norm):
-    return {**default_block(), "pairwise": form, "norm": norm}
+    options = {**default_block(), "pairwise": form, "norm": norm}
+    del options["mask_padding"]  # of a backbone, not of a block
+    return options
 
 
 def build_stage(form, norm):
