@@ -4,6 +4,7 @@ Detectron2 lets Pillow convert them, which clips: nearly all pixels of a 16-bit 
 """
 
 import logging
+from typing import IO, cast
 
 import numpy as np
 from detectron2.data.detection_utils import _apply_exif_orientation, convert_PIL_to_numpy
@@ -33,7 +34,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         ValueError: a float image has pixels that are not finite.
         Exception: the file is not an image or is damaged; each of Pillow's formats raises its own.
     """
-    with PathManager.open(file_name, "rb") as file:
+    with cast(IO[bytes], PathManager.open(file_name, "rb")) as file:
         image = _apply_exif_orientation(Image.open(file))
         if image.mode in DEEP_MODES:
             pixels, how = scale_to_8_bits(np.asarray(image), image.mode.startswith("I;16"))
@@ -47,7 +48,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
 def read_size(file_name: str) -> tuple[tuple[int, int], bool]:
     """Height and width of an image by its header, turned by its EXIF data; whether it has more
     than 8 bits a pixel."""
-    with PathManager.open(file_name, "rb") as file:
+    with cast(IO[bytes], PathManager.open(file_name, "rb")) as file:
         image = Image.open(file)
         width, height = image.size
         turned = image.getexif().get(0x0112) in (5, 6, 7, 8)  # Orientation

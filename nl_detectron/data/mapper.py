@@ -1,6 +1,7 @@
 """Detectron2's DatasetMapper, which here also reads images of more than 8 bits a pixel."""
 
 import copy
+from typing import cast
 
 import detectron2.data.detection_utils as utils
 import numpy as np
@@ -25,8 +26,9 @@ class DatasetMapper(Detectron2Mapper):
             labels = utils.read_image(sample.pop("sem_seg_file_name"), "L").squeeze(2)
         inputs = T.AugInput(pixels, sem_seg=labels)
         transforms = self.augmentations(inputs)
-        shape = inputs.image.shape[:2]
-        sample["image"] = torch.as_tensor(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
+        image = cast(np.ndarray, inputs.image)  # transforms have replaced it
+        shape = image.shape[:2]
+        sample["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
         if inputs.sem_seg is not None:
             sample["sem_seg"] = torch.as_tensor(inputs.sem_seg.astype("long"))
         if self.proposal_topk is not None:

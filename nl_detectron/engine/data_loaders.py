@@ -77,19 +77,20 @@ def build_lazy_loader(call: DictConfig, limit: int = 0, key: str = "") -> Iterab
     Raises:
         UsageError: the data set cannot be loaded, or has nothing to train on.
     """
-    options = dict(call.items())
+    options: dict[str, Any] = {str(name): value for name, value in call.items()}
     build = _locate(options.pop("_target_", None))
     if build not in (build_detection_train_loader, build_detection_test_loader):
         return cast(Iterable, instantiate(call))
     names = call.dataset.get("names", "") if isinstance(call.get("dataset"), DictConfig) else ""
     names = [names] if isinstance(names, str) else names
     records = _load_records(lambda: instantiate(options.pop("dataset")), names)
-    mapper = options.pop("mapper")
+    mapper: Any = options.pop("mapper")
     if isinstance(mapper, DictConfig) and _locate(mapper.get("_target_")) is Detectron2Mapper:
         mapper = {**mapper, "_target_": DatasetMapper}
     mapper = ReplacingMapper(instantiate(mapper), records if limit else (), limit)
     options = {name: instantiate(value) for name, value in options.items()}
-    return CheckedLoader(build(dataset=records, mapper=mapper, **options), limit, key)
+    loader = cast(Callable[..., Iterable], build)(dataset=records, mapper=mapper, **options)
+    return CheckedLoader(loader, limit, key)
 
 
 def _check_proposal_files(cfg: CfgNode, part: str) -> None:

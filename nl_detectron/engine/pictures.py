@@ -104,20 +104,12 @@ class Pictures(HookBase):
 
 
 def check_pictures(run: Run) -> None:
-    """Raises UsageError for VISUALIZE settings out of range, or a test set missing for them."""
-    number, images, score = run.visualize
-    period_key, images_key, score_key = (
-        run.keys[f"visualize_{field}"] for field in run.visualize._fields
-    )
-    if number < 0 or images < 1 or not 0 <= score <= 1:
+    """Raises UsageError if pictures are asked for, but there is no test set to draw."""
+    period, key = run.visualize.period, run.keys["visualize_period"]
+    if period and not any(run.test_sets):
         raise UsageError(
-            f"expected a {period_key} of 0 (no pictures) or more, {images_key} of 1 or more and a "
-            f"{score_key} of 0 to 1, got {number}, {images} and {score}"
-        )
-    if number and not any(run.test_sets):
-        raise UsageError(
-            f"{period_key} is {number}, but {run.keys['test_sets']} is empty: name a registered "
-            f"data set whose images are to be drawn, or set {period_key} to 0"
+            f"{key} is {period}, but {run.keys['test_sets']} is empty: name a registered data set "
+            f"whose images are to be drawn, or set {key} to 0"
         )
 
 

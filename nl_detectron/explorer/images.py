@@ -47,7 +47,7 @@ def read_small_image(path: str | Path, longest: int) -> np.ndarray:
         UsageError: a file that is no image, or a broken one.
     """
     try:
-        image = read_image(path, "RGB")
+        image = read_image(str(path), "RGB")
     except Exception as error:  # each format of Pillow's raises its own
         raise UsageError(
             f"{Path(path).name} cannot be read as an image; it is broken, or of a format that is "

@@ -120,9 +120,13 @@ def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tm
         ({"pairwise_factor": 0.0}, [], "expected a number above 0, got 0.0; to keep a block"),
         ({"weights": "nope.pth"}, [], "'nope.pth' does not exist"),
         ({}, ["--eval-only"], "--eval-only needs {weights}"),
-        ({"visualize_period": -1}, [], "a {visualize_period} of 0 (no pictures) or more, "),
-        ({"visualize_images": 0}, [], "{visualize_images} of 1 or more and a"),
-        ({"visualize_score": 50.0}, [], "a {visualize_score} of 0 to 1, got 0, 4 and 50.0"),
+        (
+            {"visualize_period": -1},
+            [],
+            "{visualize_period}: expected an integer of 0 or more, got -1",
+        ),
+        ({"visualize_images": 0}, [], "{visualize_images}: expected an integer above 0, got 0"),
+        ({"visualize_score": 50.0}, [], "{visualize_score}: expected a number of 0 to 1, got 50"),
     ],
 )
 def test_each_mistake_is_reported_before_the_run(

@@ -113,7 +113,7 @@ def test_a_diverged_rate_is_one_message_and_exit_code_1(
 ):
     config = str(ROOT / "configs" / "Demo" / "relay_mask_rcnn_nl.yaml")
     sets = ["DATASETS.TRAIN", "('tiny_train',)", "DATASETS.TEST", "('tiny_val',)"]
-    rate = ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "1e15", "SOLVER.MAX_ITER", "3"]
+    rate = ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "1e6", "SOLVER.MAX_ITER", "3"]
     words = [*THIN, *sets, *rate, "OUTPUT_DIR", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["train_net.py", "--config-file", config, *words])
     with restore_loggers(), pytest.raises(SystemExit) as stop:

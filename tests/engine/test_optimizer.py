@@ -67,9 +67,8 @@ def test_a_lazy_configs_blocks_are_recognised_by_name():
 
 
 @pytest.mark.parametrize("key", ["NONLOCAL_LR_FACTOR", "NONLOCAL_PAIRWISE_LR_FACTOR"])
-@pytest.mark.parametrize("factor", [0.0, -1.0])
-def test_blocks_that_would_not_learn_are_refused(tiny_config, tmp_path, key, factor):
-    cfg = tiny_config(tmp_path, f"SOLVER.{key}", factor)
+def test_blocks_that_would_not_learn_are_refused(tiny_config, tmp_path, key):
+    cfg = tiny_config(tmp_path, f"SOLVER.{key}", 0.0)
     with pytest.raises(UsageError, match=rf"{key}.*above 0.*freeze"):
         Trainer.build_optimizer(cfg, torch.nn.Linear(1, 1))
 

@@ -214,7 +214,8 @@ def _check_box(box: Any, height: int, width: int) -> Iterator[str]:
 def _check_mask(mask: Any, height: int, width: int) -> Iterator[str]:
     """Issues of a mask that is not missing."""
     if isinstance(mask, dict):
-        size, counts = mask.get("size"), mask.get("counts")
+        size: Any = mask.get("size")
+        counts = mask.get("counts")
         pair = are_numbers(size) and len(size) == 2 and all(is_integer(n) and n > 0 for n in size)
         if "counts" not in mask:
             yield "malformed mask"
