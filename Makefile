@@ -48,11 +48,11 @@ explore: $(EXPLORE_STAMP) ## a page that shows what blocks attend to, by default
 		--opts MODEL.WEIGHTS output/relay_demo/relay_mask_rcnn_nl/seed1/model_final.pth)
 
 test: $(STAMP) ## run the tests with coverage
-	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile \
+	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that take less than about two seconds each
-	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not several" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not several" $(ARGS)
 
 test-gpu: $(STAMP) ## run the tests that need a CUDA device
 	@cuda=$$($(BIN) -c 'import torch; print(torch.cuda.is_available())') || exit 1; \

@@ -10,6 +10,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items):
+    # Files with slow tests first, so that no worker is left with one of them at the end.
+    slow = {item.path for item in items if "slow" in item.keywords or "several" in item.keywords}
+    items.sort(key=lambda item: item.path not in slow)
     if torch.cuda.is_available():
         return
     for item in items:

@@ -86,7 +86,7 @@ LAZY_VALUES = [
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), YAML_VALUES)
-def test_a_value_of_a_yaml_file_that_cannot_be_is_told(key, value, expected):
+def test_a_value_of_a_yaml_file_that_cannot_be_is_reported(key, value, expected):
     with pytest.raises(UsageError) as caught:
         load_config(str(DEMO), [*PLAIN, key, value])
     message = str(caught.value)
@@ -95,7 +95,7 @@ def test_a_value_of_a_yaml_file_that_cannot_be_is_told(key, value, expected):
 
 
 @pytest.mark.parametrize(("override", "expected"), LAZY_VALUES)
-def test_a_value_of_a_lazy_config_that_cannot_be_is_told(override, expected):
+def test_a_value_of_a_lazy_config_that_cannot_be_is_reported(override, expected):
     with pytest.raises(UsageError) as caught:
         load_run(LAZY, ["train.device=cpu", override])
     message = str(caught.value)
@@ -109,7 +109,7 @@ def test_a_value_in_place_of_a_section_is_one_message():
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
-def test_numbers_of_yaml_that_are_not_finite_are_told(value, tmp_path):
+def test_numbers_of_yaml_that_are_not_finite_are_reported(value, tmp_path):
     (tmp_path / "config.yaml").write_text(f"SOLVER:\n  BIAS_LR_FACTOR: {value}\n")
     with pytest.raises(UsageError, match=r"SOLVER\.BIAS_LR_FACTOR: expected finite numbers"):
         load_config(str(tmp_path / "config.yaml"))

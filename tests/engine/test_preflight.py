@@ -304,7 +304,7 @@ def test_resuming_checks_the_last_checkpoint_of_the_run(refusal, tmp_path):
         (["SOLVER.AMP.ENABLED", True], "was trained without mixed precision in float16"),
     ],
 )
-def test_resuming_another_model_or_optimizer_is_told(
+def test_resuming_another_model_or_optimizer_is_reported(
     trained, tiny_config, arguments, changes, message
 ):
     before = {path.name: path.stat().st_mtime_ns for path in trained.folder.iterdir()}
@@ -316,7 +316,7 @@ def test_resuming_another_model_or_optimizer_is_told(
     assert {path.name: path.stat().st_mtime_ns for path in trained.folder.iterdir()} == before
 
 
-def test_resuming_weights_alone_is_told(trained, tiny_config, arguments, tmp_path):
+def test_resuming_weights_alone_is_reported(trained, tiny_config, arguments, tmp_path):
     content = torch.load(trained.folder / "model_final.pth")
     torch.save({"model": content["model"]}, tmp_path / "model_final.pth")
     preflight(tiny_config(tmp_path), arguments("--resume", "--eval-only"))
@@ -337,7 +337,7 @@ def test_resuming_weights_alone_is_told(trained, tiny_config, arguments, tmp_pat
         ("{0}/readonly/new/run", "{0}/readonly cannot be written"),
     ],
 )
-def test_an_output_folder_that_cannot_be_written_is_told(
+def test_an_output_folder_that_cannot_be_written_is_reported(
     tiny_config, arguments, tmp_path, monkeypatch, folder, message
 ):
     (tmp_path / "file").touch()
@@ -352,7 +352,7 @@ def test_an_output_folder_that_cannot_be_written_is_told(
         assert message.format(tmp_path) in str(caught.value)
 
 
-def test_a_disk_without_room_for_a_checkpoint_is_told(
+def test_a_disk_without_room_for_a_checkpoint_is_reported(
     tiny_config, arguments, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**16))

@@ -153,7 +153,7 @@ def test_a_killed_run_ends_like_one_that_was_not(make, whole, train, tmp_path):
     assert differences(outcome(tmp_path), whole("yaml")) == []
 
 
-def test_a_checkpoint_without_random_states_is_told(caplog):
+def test_a_checkpoint_without_random_states_is_reported(caplog):
     class Unsaved(resume.ResumeState):
         trainer = type("Trainer", (), {"start_iter": 3})()
 
@@ -162,7 +162,7 @@ def test_a_checkpoint_without_random_states_is_told(caplog):
     assert "holds no random states and no place in the data" in caplog.text
 
 
-def test_another_number_of_processes_is_told(caplog):
+def test_another_number_of_processes_is_reported(caplog):
     class Alone(resume.ResumeState):
         def _model(self):
             return torch.nn.Identity()

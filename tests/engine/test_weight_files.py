@@ -177,7 +177,7 @@ def test_the_real_imagenet_weights_load_as_pth_and_as_pkl(shared, tmp_path):
 
 @pytest.mark.parametrize("content", [[1, 2], {"model": {}}, {"blobs": {"a": 1}}, "text"], ids=str)
 @pytest.mark.parametrize("name", ["file.pkl", "file.pth", "file.pyth"])
-def test_a_file_without_weights_is_told(name, content, tmp_path):
+def test_a_file_without_weights_is_reported(name, content, tmp_path):
     path = tmp_path / name
     if name == "file.pkl":
         path.write_bytes(pickle.dumps(content))
@@ -189,7 +189,7 @@ def test_a_file_without_weights_is_told(name, content, tmp_path):
 
 @pytest.mark.parametrize("name", ["file.pkl", "file.pth", "file.pyth"])
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02}q\x00", b"\x80\x04\x95"])
-def test_a_damaged_file_is_told(name, content, tmp_path):
+def test_a_damaged_file_is_reported(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=r"cannot be read \(\w+: .*damaged or of another format"):
         read_checkpoint(str(tmp_path / name))

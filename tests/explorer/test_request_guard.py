@@ -253,7 +253,7 @@ def test_a_body_that_is_no_json_is_refused(server, body):
     assert server.ask("POST", f"{API}/queue/join", body, JSON).status == 400
 
 
-def test_an_image_of_too_many_pixels_is_told(tmp_path):
+def test_an_image_of_too_many_pixels_is_reported(tmp_path):
     def chunk(kind, data):
         checksum = zlib.crc32(kind + data).to_bytes(4, "big")
         return len(data).to_bytes(4, "big") + kind + data + checksum
