@@ -17,6 +17,7 @@ from torch import nn
 
 from ..layers.padding import split_images
 from ..modeling import find_blocks
+from ..modeling.image_sizes import stride_of
 from .geometry import Grid
 from .record import Attention, AttentionRecord, BlockInput
 
@@ -160,7 +161,7 @@ def _stride(pixels: int, positions: int, divisor: int) -> int:
         positions: height of the map.
     """
     padded = math.ceil(pixels / divisor) * divisor
-    return 2 ** math.ceil(math.log2(padded / positions))
+    return stride_of(padded, positions)
 
 
 def _check_image(image: object) -> None:

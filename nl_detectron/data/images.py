@@ -56,12 +56,11 @@ def read_size(file_name: str) -> tuple[tuple[int, int], bool]:
 
 
 def scale_to_8_bits(pixels: np.ndarray, is_16_bit: bool) -> tuple[np.ndarray, str]:
-    """Scale integers or floats to uint8, and say how.
+    """Scale integers or floats to uint8, and describe the scale.
 
-    The scale depends on the type where the type tells the range, so that images of a data set keep
-    their brightness relative to each other: 16 bits are divided by 257, floats from 0 to 1 are
-    multiplied by 255, and integers from 0 to 65535 count as 16 bits. Anything else is scaled from
-    the least to the largest value of the image.
+    Pixels of 16 bits, and integers from 0 to 65535, are divided by 257; floats from 0 to 1 are
+    multiplied by 255. All such images of a data set have the same scale, so their brightness can
+    be compared. In any other image, the smallest value becomes 0 and the largest one 255.
 
     Raises:
         ValueError: some pixels are not finite.

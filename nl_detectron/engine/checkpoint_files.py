@@ -203,7 +203,7 @@ def choose_checkpoint(
         if reasons:
             iteration = content.get("trainer", content).get("iteration")
             at = "" if iteration is None else f" at iteration {iteration + 1}"
-            say(f"{'; '.join(reasons)}. Going on from {path}{at}")
+            say(f"{'; '.join(reasons)}. The run continues from {path}{at}")
         return path, content
     if paths:
         raise UsageError(

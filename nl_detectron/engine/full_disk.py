@@ -31,7 +31,7 @@ def report_full_disk(folder: str) -> Iterator[None]:
 
     Raises:
         UsageError: a file could not be written. The message has the file, the free space, and how
-            to go on.
+            to continue.
     """
     loop, hook = logging.getLogger("detectron2.engine.train_loop"), threading.excepthook
     loop.addFilter(_is_news)
@@ -71,7 +71,7 @@ def describe_full_disk(error: OSError, folder: str) -> str:
         size = f", and a checkpoint takes {format_size(os.path.getsize(checkpoints[0]))}"
     rest = "start the run again"
     if checkpoints:
-        rest = f"the same command with --resume goes on from {checkpoints[0]}"
+        rest = f"the same command with --resume continues from {checkpoints[0]}"
     return (
         f"cannot write {what}: {error.strerror} ({format_size(free_space(folder))} are free there"
         f"{size}). Make room, or raise your quota; then {rest}"

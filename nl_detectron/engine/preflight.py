@@ -159,7 +159,7 @@ def _check_space(model: nn.Module, run: Run) -> None:
 
 def _check_weights(model: nn.Module, run: Run, args: Namespace) -> None:
     """Raises UsageError for weights that are missing or cannot be used. With --resume it checks the
-    checkpoint that the run goes on from instead."""
+    checkpoint that the run continues from instead."""
     path = run.weights
     if args.resume:
         found = choose_checkpoint(run.output_dir, read_checkpoint)

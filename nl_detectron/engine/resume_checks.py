@@ -13,7 +13,7 @@ NOT_LOADED = ("pixel_mean", "pixel_std", "anchor_generator.cell_anchors")
 
 
 def check_resumed(run: Run, model: nn.Module, path: str, content: dict[str, Any]) -> None:
-    """Check that a training can go on from a checkpoint.
+    """Check that a training can continue from a checkpoint.
 
     Args:
         run: the training.

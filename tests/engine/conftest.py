@@ -164,3 +164,17 @@ def refusal(load_args):
         return str(caught.value)
 
     return check
+
+
+@pytest.fixture
+def override_refusal(tiny_config, tmp_path, arguments):
+    """The error's text, for overrides of the tiny config and words of the command line."""
+
+    def check(*overrides, words=()) -> str:
+        cfg = tiny_config(tmp_path / "run", *overrides)
+        with pytest.raises(UsageError) as caught:
+            preflight(cfg, arguments(*words))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return check

@@ -195,7 +195,7 @@ def test_a_resumed_run_falls_back_to_the_checkpoint_before(run, damage, caplog):
     [record] = warnings_of(caplog)
     assert str(run / "model_0000005.pth") in record.message
     assert DAMAGE[damage] in record.message
-    assert f"Going on from {run / 'model_0000003.pth'} at iteration 4" in record.message
+    assert f"The run continues from {run / 'model_0000003.pth'} at iteration 4" in record.message
 
 
 @pytest.mark.parametrize("damage", [tear, empty])

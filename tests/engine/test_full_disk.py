@@ -68,7 +68,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_last_one(small_disk):
     said = str(caught.value)
     assert f"cannot write {small_disk / 'model_0000003.pth'}: No space left on device" in said
     assert "0.9 MiB are free there, and a checkpoint takes 0.1 MiB" in said
-    assert f"--resume goes on from {small_disk / 'model_0000001.pth'}" in said
+    assert f"--resume continues from {small_disk / 'model_0000001.pth'}" in said
 
 
 def test_a_limit_of_a_files_size_is_like_a_full_disk(run):
@@ -122,7 +122,7 @@ def quiet(capfd, caplog):
 def test_metrics_that_cannot_be_written_end_the_run(run):
     said = train_steps(run, JSONWriter("/dev/full"))  # a device that is always full
     assert f"cannot write the run's files in {run}: No space left on device" in said
-    assert f"--resume goes on from {run / 'model_0000001.pth'}" in said
+    assert f"--resume continues from {run / 'model_0000001.pth'}" in said
 
 
 @pytest.mark.usefixtures("quiet")

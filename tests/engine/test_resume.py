@@ -128,8 +128,8 @@ def test_a_stopped_lazy_run_ends_like_one_that_was_not(
         train(make("lazy", tmp_path))
     assert stop.value.code == 128 + number
     log = (tmp_path / "log.txt").read_text()
-    told = f"{tmp_path / 'model_0000004.pth'} has all of them. To continue: python train_net.py "
-    assert f"Stopped by {number.name} after 5 of 6 iterations; {told}--resume --config-file" in log
+    text = f"{tmp_path / 'model_0000004.pth'} has all of them. To continue: python train_net.py "
+    assert f"Stopped by {number.name} after 5 of 6 iterations; {text}--resume --config-file" in log
     assert "Exception during training" not in log
     assert train(make("lazy", tmp_path), "--resume").start_iter == 5
     assert differences(outcome(tmp_path), whole("lazy")) == []

@@ -319,11 +319,11 @@ def test_train_net_and_a_tool_have_a_flag_for_remote_bases(server, no_network, t
     (tmp_path / "mine.yaml").write_text("_BASE_: https://there/other.yaml\n")
     words = ["--config-file", str(tmp_path / "mine.yaml")]
     analyze = load_tool("analyze_model").main
-    for flag, told in (([], "--allow-remote-base"), (["--allow-remote-base"], "cannot be read")):
-        with pytest.raises(UsageError, match=told):
+    for flag, error in (([], "--allow-remote-base"), (["--allow-remote-base"], "cannot be read")):
+        with pytest.raises(UsageError, match=error):
             analyze([*words, *flag])
         args = argument_parser().parse_args([*words, *flag])
-        with trust_from_args(args), pytest.raises(UsageError, match=told):
+        with trust_from_args(args), pytest.raises(UsageError, match=error):
             config_from_args(args)
 
 

@@ -173,7 +173,7 @@ FILES = [
     "/gradio_api/file=%2Fetc%2Fpasswd",
     "/gradio_api/file=%252Fetc%252Fpasswd",
     "/gradio_api/file=//etc/passwd",
-    "/gradio_api/file=file:///etc/passwd",
+    "/gradio_api/file=file:%2F%2F%2Fetc%2Fpasswd",
     "/gradio_api/file=/proc/self/environ",
     "/gradio_api/custom_component/a/client/b/..%2f..%2fetc%2fpasswd",
     "/gradio_api/stream/a/b/c/playlist-file",
@@ -194,8 +194,8 @@ def test_no_file_beside_the_uploads_is_served_or_read(server, tmp_path):
     for number in range(3):  # the events that take an image
         event = make_event("secret", number, path=str(secret), orig_name="a.png")
         assert server.ask("POST", f"{API}/queue/join", event, JSON).status == 200
-    told = server.ask("GET", f"{API}/queue/data?session_hash=secret").text
-    assert told.count('"success":false') == 3 and SECRET not in told
+    text = server.ask("GET", f"{API}/queue/data?session_hash=secret").text
+    assert text.count('"success":false') == 3 and SECRET not in text
 
 
 # --- URLs ---------------------------------------------------------------------------------------
