@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import distributed_runs
+import failing_processes
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -192,7 +193,7 @@ def test_a_process_that_fails_ends_the_run_with_its_own_message(
     two_processes, how, message, tmp_path, capfd
 ):
     with pytest.raises((UsageError, SystemExit), match=message):
-        two_processes(distributed_runs.fail, how, tmp_path)
+        two_processes(failing_processes.fail, how, tmp_path)
     assert seconds_since_failure(tmp_path) < 60
     # the other process lost its connection, which would only hide the reason
     assert "/gloo/" not in "".join(capfd.readouterr())
@@ -200,7 +201,7 @@ def test_a_process_that_fails_ends_the_run_with_its_own_message(
 
 def test_a_mistake_that_every_process_meets_is_one_line(two_processes, tmp_path, capfd):
     with pytest.raises(SystemExit) as stop:
-        two_processes(distributed_runs.fail, "mistake", tmp_path)
+        two_processes(failing_processes.fail, "mistake", tmp_path)
     assert stop.value.code == 1
     printed = "".join(capfd.readouterr())
     assert printed.count("error: the same in every process") == 1
@@ -209,7 +210,7 @@ def test_a_mistake_that_every_process_meets_is_one_line(two_processes, tmp_path,
 
 def test_a_loss_that_is_not_finite_stops_both(two_processes, capfd):
     with pytest.raises(SystemExit) as stop:
-        two_processes(distributed_runs.lose_a_number)
+        two_processes(failing_processes.lose_a_number)
     assert stop.value.code == 1
     printed = "".join(capfd.readouterr())
     message = (
@@ -220,7 +221,7 @@ def test_a_loss_that_is_not_finite_stops_both(two_processes, capfd):
 
 
 def test_torchrun_ends_a_run_of_which_a_process_fails(environment, tmp_path):
-    words = [*TORCHRUN, str(Path(distributed_runs.__file__)), "raise", str(tmp_path)]
+    words = [*TORCHRUN, str(Path(failing_processes.__file__)), "raise", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode != 0
     assert seconds_since_failure(tmp_path) < 60
