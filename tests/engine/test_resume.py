@@ -118,6 +118,27 @@ def test_a_lost_yaml_run_ends_like_one_that_was_not(
 
 
 @pytest.mark.slow
+def test_scaled_losses_and_precise_statistics_survive_as_well(make, train, tmp_path, monkeypatch):
+    def configure(folder):
+        cfg = make("yaml", folder)
+        cfg.SOLVER.AMP.ENABLED = cfg.TEST.PRECISE_BN.ENABLED = True
+        cfg.TEST.PRECISE_BN.NUM_ITER = 2
+        return cfg
+
+    def lose():
+        raise Lost
+
+    train(configure(tmp_path / "whole"))
+    with monkeypatch.context() as patch, pytest.raises(Lost):
+        interrupt(patch, 4, lose)
+        train(configure(tmp_path / "lost"))
+    assert train(configure(tmp_path / "lost"), "--resume").start_iter == 3
+    assert differences(outcome(tmp_path / "lost"), outcome(tmp_path / "whole")) == []
+    final = torch.load(tmp_path / "lost" / "model_final.pth", weights_only=True)
+    assert final["trainer"]["_trainer"]["grad_scaler"]["scale"] > 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_lazy_run_ends_like_one_that_was_not(
     number, make, whole, train, tmp_path, monkeypatch
