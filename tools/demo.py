@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from nl_detectron.engine import trust_from_args
+from nl_detectron.engine.full_disk import report_full_disk
 from nl_detectron.errors import UsageError
 from nl_detectron.prediction.arguments import make_argument_parser
 from nl_detectron.prediction.inputs import (
@@ -43,16 +44,17 @@ def predict(args: Namespace) -> int:
     skip = SkipReporter(say)
     live = args.webcam is not None
     sources = [find_camera(args.webcam)] if live else find_sources(args.input, skip)
-    counts = predict_sources(
-        cfg,
-        sources,
-        args.output,
-        skip,
-        say,
-        attention=args.attention,
-        show_scores=args.scores,
-        batch_size=args.batch_size,
-    )
+    with report_full_disk(str(args.output), "start it again"):
+        counts = predict_sources(
+            cfg,
+            sources,
+            args.output,
+            skip,
+            say,
+            attention=args.attention,
+            show_scores=args.scores,
+            batch_size=args.batch_size,
+        )
     print(", ".join(f"{n} {what}" for what, n in counts.items()), f"-> {args.output}")
     return 1 if skip.count else 0
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.checkpoint_files import find_non_finite
 from ..engine.weight_files import read_weight_file
 from ..errors import UsageError
 
@@ -15,7 +16,8 @@ def read_tensors(path: str) -> dict[str, Tensor]:
     """Read the tensors by name from a file of ``torch.save`` or a Caffe2 pickle, without momenta.
 
     Raises:
-        UsageError: as :func:`read_weight_file`, or the file does not exist or has no tensors.
+        UsageError: as :func:`read_weight_file`, or the file does not exist, has no tensors, or has
+            NaN or infinite values.
     """
     if not os.path.isfile(path):
         raise UsageError(f"there is no file {path!r}")
@@ -27,6 +29,8 @@ def read_tensors(path: str) -> dict[str, Tensor]:
     }
     if not tensors:
         raise UsageError(f"{path!r} holds no tensors by name")
+    if name := find_non_finite(tensors):
+        raise UsageError(f"{path!r} has NaN or infinite values in {name}: use another checkpoint")
     return tensors
 
 

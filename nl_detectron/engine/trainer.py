@@ -25,7 +25,7 @@ from torch import nn
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
 from .finite_steps import FiniteTrainer
-from .full_disk import report_full_disk
+from .full_disk import remove_unfinished_files, report_full_disk
 from .hooks import BadSampleCount, BestCheckpointer, EvalHook, RunSummary, write_summary
 from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
@@ -110,12 +110,13 @@ class Trainer(DefaultTrainer):
         """Evaluate a model; returns its results on the test set, or by name on several."""
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
-        results = {}
-        for number, name in enumerate(describe_run(cfg).test_sets):
+        results, run = {}, describe_run(cfg)
+        for number, name in enumerate(run.test_sets):
             # first: it may write the annotations
             loader = protect_workers(cls.build_test_loader(cfg, name))
             evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
-            results[name] = inference_on_dataset(model, loader, evaluator)
+            with remove_unfinished_files(os.path.join(run.output_dir, "inference")):
+                results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])
@@ -211,17 +212,20 @@ def evaluate(cfg: Config, resume: bool = False) -> dict[str, Any]:
     identities.
 
     Raises:
-        UsageError: the weights lack tensors outside non-local blocks.
+        UsageError: the weights lack tensors outside non-local blocks, or a file could not be
+            written.
     """
     loaded = load_model(cfg, resume=resume)
     loaded.check_trained("an evaluation")
-    results, run = Trainer.test(cfg, loaded.model), loaded.run
-    if comm.is_main_process():
-        write_summary(
-            os.path.join(run.output_dir, "evaluation.json"),
-            results,
-            checkpoint=loaded.checkpoint,
-            device=run.device,
-            config=run.dump(),
-        )
+    run = loaded.run
+    with report_full_disk(run.output_dir, "evaluate again"):
+        results = Trainer.test(cfg, loaded.model)
+        if comm.is_main_process():
+            write_summary(
+                os.path.join(run.output_dir, "evaluation.json"),
+                results,
+                checkpoint=loaded.checkpoint,
+                device=run.device,
+                config=run.dump(),
+            )
     return results
