@@ -24,7 +24,7 @@ from .weight_files import read_weight_file
 # Detectron2's decorator `configurable` hides what these take and return.
 _build_train_loader = cast(Callable[..., Iterable], build_detection_train_loader)
 _build_test_loader = cast(Callable[..., Iterable], build_detection_test_loader)
-_make_mapper = cast(Callable[..., DatasetMapper], DatasetMapper)
+make_mapper = cast(Callable[..., DatasetMapper], DatasetMapper)
 
 
 def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
@@ -48,7 +48,7 @@ def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
         sets.TRAIN,
     )
     limit = cfg.DATALOADER.MAX_BAD_SAMPLES
-    mapper = ReplacingMapper(_make_mapper(cfg, True), records, limit)
+    mapper = ReplacingMapper(make_mapper(cfg, True), records, limit)
     return CheckedLoader(_build_train_loader(cfg, dataset=records, mapper=mapper), limit, key)
 
 
@@ -59,7 +59,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> CheckedLoader:
         UsageError: the data set cannot be loaded.
     """
     _check_proposal_files(cfg, "TEST")
-    mapper = ReplacingMapper(_make_mapper(cfg, False))
+    mapper = ReplacingMapper(make_mapper(cfg, False))
     with _explain_failure([dataset_name]):
         return CheckedLoader(_build_test_loader(cfg, dataset_name, mapper=mapper))
 

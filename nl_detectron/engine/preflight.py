@@ -3,6 +3,8 @@
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +22,7 @@ from .resume_checks import check_resumed
 from .run import Config, Run
 
 logger = logging.getLogger(__name__)
+Built = TypeVar("Built")
 
 
 def preflight(cfg: Config, args: Namespace) -> None:
@@ -46,10 +49,12 @@ def preflight(cfg: Config, args: Namespace) -> None:
     for name in filter(None, (*(run.train_sets if training else ()), *run.test_sets)):
         check_dataset(name)
     run.check(training)
-    model = _build_model(cfg)
+    model = _attempt("no model", lambda: build_on_meta(cfg))
     _check_norms(model, run, args)
     _check_weights(model, run, args)
     if training:
+        _attempt("no training", lambda: run.build_lr_scheduler(run.build_optimizer(model)))
+        _attempt("no training samples", run.build_mapper)
         _check_space(model, run)
 
 
@@ -97,15 +102,15 @@ def _check_batch(run: Run, args: Namespace) -> None:
         )
 
 
-def _build_model(cfg: Config) -> nn.Module:
-    """Build the model without values. Raises UsageError for a config that describes none."""
+def _attempt(what: str, build: Callable[[], Built]) -> Built:
+    """Build a part of a run. Raises UsageError for a config that describes none."""
     try:
-        return build_on_meta(cfg)
+        return build()
     except UsageError:
         raise
-    except Exception as error:  # layers raise anything for sizes that they cannot have
+    except Exception as error:  # layers, optimizers and transforms raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise UsageError(f"this config describes no model: {reason}") from error
+        raise UsageError(f"this config describes {what}: {reason}") from error
 
 
 def _check_norms(model: nn.Module, run: Run, args: Namespace) -> None:

@@ -27,11 +27,13 @@ from .distributed import distribute_model
 from .finite_steps import FiniteTrainer
 from .full_disk import remove_unfinished_files, report_full_disk
 from .hooks import BadSampleCount, BestCheckpointer, EvalHook, RunSummary, write_summary
+from .learning_rates import read_settings, restore_settings
 from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
 from .periodic_checkpoints import PeriodicCheckpointer
 from .pictures import Pictures
 from .resume import ResumeState
+from .resume_checks import describe_training
 from .run import Config
 from .run_lock import unlock_folder
 from .stopping import StopSignals
@@ -124,10 +126,12 @@ class Trainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the weights that the config names. With ``resume``, continue from the last
-        checkpoint if there is one."""
+        checkpoint if there is one, at the config's learning rate."""
+        settings = read_settings(self.optimizer)
         self.checkpointer.resume_or_load(self.run.weights, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
+            restore_settings(self.optimizer, self.scheduler, settings)
         elif resume:
             self.resume_state.drop_metrics()
 
@@ -162,7 +166,8 @@ class Trainer(DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         # After the last iteration the counter is one too high, and a resumed run would skip one.
-        return {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
+        state = {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
+        return {**state, "described": describe_training(self.run, self.optimizer)}
 
     def build_hooks(self) -> list[HookBase]:
         run, period = self.run, self.run.eval_period

@@ -50,6 +50,10 @@ def fail(how: str, folder: Path) -> None:
     trainer.train(0, 3)
 
 
+def leave_a_file(folder: Path) -> None:
+    (folder / f"rank{comm.get_rank()}").touch()
+
+
 class NamedToy(nn.Linear):
     """A model whose batch has file names, as Detectron2's models have."""
 
