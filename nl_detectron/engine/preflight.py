@@ -3,11 +3,13 @@
 import logging
 import os
 from argparse import Namespace
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import UsageError
+from .block_records import KEY, check_blocks
 from .checkpoint import read_checkpoint
 from .checkpoint_files import choose_checkpoint
 from .config_checks import check_config
@@ -18,6 +20,7 @@ from .mixed_precision import check_precision
 from .pictures import check_pictures
 from .resume_checks import check_resumed
 from .run import Config, Run
+from .weight_match import check_match, match_weights
 
 logger = logging.getLogger(__name__)
 
@@ -163,13 +166,26 @@ def _check_weights(model: nn.Module, run: Run, args: Namespace) -> None:
     path = run.weights
     if args.resume:
         found = choose_checkpoint(run.output_dir, read_checkpoint)
-        if found and not args.eval_only:
+        if found and args.eval_only:
+            _check_content(model, run, args, *found)
+        elif found:
             check_resumed(run, model, *found)
         if found:
             return
         logger.warning("--resume: no checkpoint in %s, so a new run starts", run.output_dir)
     if path:
-        read_checkpoint(path)
+        _check_content(model, run, args, path, read_checkpoint(path))
     elif args.eval_only:
         key = run.keys["weights"]
         raise UsageError(f"--eval-only needs {key}, or --resume and a run's output folder")
+
+
+def _check_content(
+    model: nn.Module, run: Run, args: Namespace, path: str, content: dict[str, Any]
+) -> None:
+    """Raises UsageError for weights of another project or, in an evaluation, of other blocks."""
+    tensors, match = match_weights(model, content, path)
+    check_match(match, path, run.keys["weights"])
+    if args.eval_only:
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        check_blocks(run, model, path, content.get(KEY), shapes)

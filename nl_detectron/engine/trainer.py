@@ -22,6 +22,7 @@ from detectron2.utils.logger import setup_logger
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
+from .block_records import find_mismatch
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
 from .finite_steps import FiniteTrainer
@@ -123,8 +124,16 @@ class Trainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the weights that the config names. With ``resume``, continue from the last
-        checkpoint if there is one."""
-        self.checkpointer.resume_or_load(self.run.weights, resume=resume)
+        checkpoint if there is one.
+
+        Blocks in the file that are not those of the model are reported in a warning: a training may
+        be meant to start from them.
+        """
+        loader = self.checkpointer
+        loader.resume_or_load(self.run.weights, resume=resume)
+        problem = find_mismatch(self.run, loader.model, loader.blocks, loader.shapes)
+        if problem:
+            logger.warning("%s is of a model with OTHER NON-LOCAL BLOCKS: %s", loader.path, problem)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
         elif resume:
@@ -215,6 +224,12 @@ def evaluate(cfg: Config, resume: bool = False) -> dict[str, Any]:
     """
     loaded = load_model(cfg, resume=resume)
     loaded.check_trained("an evaluation")
+    if loaded.untrained_blocks:
+        logger.warning(
+            "%s lacks %s: untrained blocks are identities, so the model is evaluated without",
+            loaded.checkpoint,
+            ", ".join(loaded.untrained_blocks),
+        )
     results, run = Trainer.test(cfg, loaded.model), loaded.run
     if comm.is_main_process():
         write_summary(
