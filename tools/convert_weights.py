@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Take the non-local blocks of a checkpoint from elsewhere over, into the names here.
+"""Convert weights from elsewhere: non-local blocks, and the ResNets that Detectron2 has too.
+
+python tools/convert_weights.py --source torchvision --input resnet50-11ad3fa6.pth --output R-50.pth
 
 python tools/convert_weights.py --source slowfast --input C2D_NLN_8x8_R50.pyth --output nl.pth \
     --pairwise embedded_gaussian --pool 1,2,2
@@ -47,7 +49,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--source", required=True, choices=SOURCES, help="whose names they are")
-    add("--input", required=True, metavar="FILE", help="a checkpoint of theirs")
+    add("--input", required=True, metavar="FILE", help="a checkpoint of theirs, .safetensors too")
     add("--output", required=True, metavar="FILE.pth", type=Path, help="to make")
     add("--base", metavar="FILE", help="a checkpoint of Detectron2's to put the blocks into")
     add(
