@@ -120,5 +120,5 @@ def test_what_detectron2_has_not_is_refused(change, message, resnet18):
 
 
 def test_options_of_blocks_are_refused_without_blocks(resnet18):
-    with pytest.raises(UsageError, match="no non-local block .* that an option could be about"):
+    with pytest.raises(UsageError, match=r"no non-local block .* that an option could be about"):
         convert(resnet18, "torchvision", pairwise="dot_product")
