@@ -4,26 +4,28 @@
 python tools/relay_demo.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml --seeds 1 2 3
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nl_detectron.engine import load_config
-from nl_detectron.errors import UsageError
-from nl_detectron.relay_demo import format_table, train_relay_demo
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli.options import add_config_file, add_overrides, make_parser
+from nl_detectron_cli.program import run
 
 RECORD = Path(__file__).parents[1] / "docs" / "relay_demo.json"  # benchmarks/demo_seeds.py's
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser = make_parser(__doc__)
+    add_config_file(parser)
+    parser.add_argument(
+        "--seeds", "--seed", type=int, nargs="+", default=[1], metavar="N", help="one run for each"
+    )
     parser.add_argument("--start-from", metavar="FILE", help="a Demo config to train first")
     parser.add_argument("--output", default="output/relay_demo", help="folder of all runs")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides")
+    add_overrides(parser)
     args = parser.parse_args()
     for seed in args.seeds:
         opts = list(args.opts)
@@ -41,6 +43,9 @@ def run_folder(output: str, config_file: str, seed: int) -> Path:
 
 def train_seed(config_file: str, seed: int, output: str, opts: Sequence[str] = ()) -> None:
     """Train a config with a seed, print its table and say where its picture is."""
+    from nl_detectron.engine import load_config  # takes seconds, which --help need not
+    from nl_detectron.relay_demo import format_table, train_relay_demo
+
     folder = run_folder(output, config_file, seed)
     cfg = load_config(config_file, [*opts, "SEED", str(seed), "OUTPUT_DIR", str(folder)])
     results = train_relay_demo(cfg)
@@ -50,7 +55,4 @@ def train_seed(config_file: str, seed: int, output: str, opts: Sequence[str] = (
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        sys.exit(f"relay_demo.py: error: {error}")
+    run(main)

@@ -14,6 +14,7 @@ from .full_disk import quiet_full_logs, report_full_disk
 from .loading import describe_run
 from .run import Config, Run
 from .run_lock import lock_folder
+from .terminal import LOGGERS, set_up_loggers
 
 
 def start_run(cfg: Config, args: Namespace) -> None:
@@ -32,10 +33,13 @@ def start_run(cfg: Config, args: Namespace) -> None:
         if comm.is_main_process() and run.output_dir and not getattr(args, "eval_only", False):
             notes += _take_folder(run)
         comm.synchronize()  # the other processes write nothing before
+        set_up_loggers(run.output_dir, rank)
         default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
-        name = "nl_detectron"
-        log = setup_logger(run.output_dir, distributed_rank=rank, name=name, abbrev_name="nl")
-    quiet_full_logs(map(logging.getLogger, ("detectron2", "fvcore", name)))
+        log = setup_logger(
+            run.output_dir, distributed_rank=rank, name="nl_detectron", abbrev_name="nl"
+        )
+    quiet_full_logs(map(logging.getLogger, LOGGERS))
+    log.info("The config is in %s/config.yaml, all messages in log.txt beside it", run.output_dir)
     # One choice for the whole model: matrix products use TF32 if convs do, as they do by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     if run.device == "cpu":

@@ -36,6 +36,7 @@ from .resume import ResumeState
 from .run import Config
 from .run_lock import unlock_folder
 from .stopping import StopSignals
+from .terminal import ProgressBar, TimelyWriter
 from .train_loader import make_resumable
 from .workers import protect_workers
 
@@ -187,8 +188,9 @@ class Trainer(DefaultTrainer):
             if run.visualize.period:
                 built.append(Pictures(run))
             built.append(RunSummary(run.output_dir, device=run.device, config=run.dump()))
+            built.append(ProgressBar())
             # the writer is last, so that it writes what the other hooks put into the storage
-            built.append(hooks.PeriodicWriter(self.build_writers(), period=run.log_period))
+            built.append(TimelyWriter(self.build_writers(), run.log_period))
         return [hook for hook in built if hook]
 
     def build_writers(self) -> list[EventWriter]:
