@@ -56,7 +56,14 @@ def predict(args: Namespace) -> int:
         show_scores=args.scores,
         batch_size=args.batch_size,
     )
-    print(", ".join(f"{n} {what}" for what, n in counts.items()), f"-> {args.output}")
+    found = counts["detection(s)"]
+    shown = {what: n for what, n in counts.items() if n or what == "detection(s)"}
+    print(", ".join(f"{n} {what}" for what, n in shown.items()), f"-> {args.output}")
+    if not found:
+        say(
+            f"nothing has a score of --confidence-threshold {args.confidence_threshold:g} or more: "
+            "try a lower one, such as 0.1, or a model that was trained longer"
+        )
     return 1 if skip.count else 0
 
 

@@ -190,6 +190,10 @@ def locate_checkpoint(path: str) -> str:
         local = PathManager.get_local_path(path.split("?")[0])
     except Exception as error:  # path handlers raise their own: HTTP errors, lost connections
         raise UsageError(f"checkpoint {path!r} cannot be downloaded: {error}") from error
+    if os.path.isdir(local):
+        files_in = sorted(f for f in os.listdir(local) if f.endswith((".pth", ".pkl")))
+        hint = f", such as {os.path.join(local, files_in[-1])}" if files_in else ""
+        raise UsageError(f"checkpoint {path!r} is a folder: give a file{hint}")
     if not os.path.isfile(local):
         raise UsageError(f"checkpoint {path!r} does not exist")
     return local

@@ -56,5 +56,6 @@ class Run:
     best_metric: Callable[[], str]  # name of the metric that decides model_best.pth
     check: Callable[[bool], None]
     dump: Callable[[], str]  # the whole config as text
+    max_bad_samples: int = 0  # training samples that may be replaced
     log_period: int = 20  # iterations between lines of the log
     reference_world_size: int = 0  # number of processes that the batch size is for; 0: any

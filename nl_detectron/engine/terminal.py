@@ -22,6 +22,7 @@ FILE_ONLY = (
     "Rank of current process: 0. World size: 1",
     "[DetectionCheckpointer] Loading from ",
     "[Checkpointer] Loading from ",
+    "No predictions from the model!",  # explain_nothing_found says more
     "\nCategory ids in annotations are not in ",
 )
 SECONDS = 15  # between two lines of losses, at most
@@ -59,9 +60,17 @@ class TimelyWriter(hooks.PeriodicWriter):
     def __init__(self, writers: Sequence[EventWriter], period: int):
         super().__init__(writers, period=period)
         self._printed = 0.0  # when losses were printed last
+        self._ends_with_a_line = False  # whether that was after the last iteration
+
+    def after_train(self) -> None:
+        for writer in self._writers:  # a printer's second line of an iteration would divide by 0
+            if not (isinstance(writer, CommonMetricPrinter) and self._ends_with_a_line):
+                writer.write()
+            writer.close()
 
     def after_step(self) -> None:
         super().after_step()
+        self._ends_with_a_line = False
         trainer, now = self.trainer, time.monotonic()
         done, last = trainer.iter + 1, trainer.max_iter
         if done % self._period == 0 or done == last:
@@ -71,7 +80,7 @@ class TimelyWriter(hooks.PeriodicWriter):
         often = max(1, own // LINES) if own < LINES * self._period else self._period
         first = done == trainer.start_iter + 1
         if first or done % often == 0 or now - self._printed >= SECONDS:
-            self._printed = now
+            self._printed, self._ends_with_a_line = now, True
             for writer in _printers(self._writers):
                 writer.write()
 

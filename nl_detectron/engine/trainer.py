@@ -25,6 +25,7 @@ from torch import nn
 from .block_records import find_mismatch
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
+from .evaluation import explain_nothing_found
 from .finite_steps import FiniteTrainer
 from .full_disk import report_full_disk
 from .hooks import BadSampleCount, BestCheckpointer, EvalHook, RunSummary, write_summary
@@ -119,6 +120,8 @@ class Trainer(DefaultTrainer):
             evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
+                if nothing := explain_nothing_found(cfg, name, results[name]):
+                    logger.warning(nothing)
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])
         return results if len(results) != 1 else results[name]
