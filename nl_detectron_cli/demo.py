@@ -48,7 +48,8 @@ def make_demo_parser(doc: str) -> options.Parser:
     parser.add_argument(
         "--scores",
         action="store_true",
-        help="of softmax forms show the scores, log f: what is alike, where all weight is on one",
+        help="draw scores (log f) of softmax forms in place of weights: they differ even where one position "
+        "has all the weight",
     )
     parser.add_argument(
         "--batch-size",

@@ -22,7 +22,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from nl_detectron.curves import draw_curves, group_runs, load_records, output_files, save_figure
 
     files = output_files(args.output)
-    groups = load_records(group_runs(args.runs, args.group), say)
+    groups = load_records(group_runs(args.runs, args.group, say), say)
     figure = draw_curves(groups, args.loss, args.metric, args.smooth, say)
     for file in files:
         save_figure(figure, file)
