@@ -6,6 +6,7 @@ python tools/relay_demo.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml --
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,16 +18,8 @@ from nl_detectron_cli.program import run
 RECORD = Path(__file__).parents[1] / "docs" / "relay_demo.json"  # benchmarks/demo_seeds.py's
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    add_config_file(parser)
-    parser.add_argument(
-        "--seeds", "--seed", type=int, nargs="+", default=[1], metavar="N", help="one run for each"
-    )
-    parser.add_argument("--start-from", metavar="FILE", help="a Demo config to train first")
-    parser.add_argument("--output", default="output/relay_demo", help="folder of all runs")
-    add_overrides(parser)
-    args = parser.parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    args = parse_arguments(words)
     for seed in args.seeds:
         opts = list(args.opts)
         if args.start_from:
@@ -35,6 +28,18 @@ def main() -> None:
                 train_seed(args.start_from, seed, args.output)
             opts += ["MODEL.WEIGHTS", str(weights)]
         train_seed(args.config_file, seed, args.output, opts)
+
+
+def parse_arguments(words: Sequence[str] | None) -> Namespace:
+    parser = make_parser(__doc__)
+    add_config_file(parser)
+    parser.add_argument(
+        "--seeds", "--seed", type=int, nargs="+", default=[1], metavar="N", help="one run for each"
+    )
+    parser.add_argument("--start-from", metavar="FILE", help="a Demo config to train first")
+    parser.add_argument("--output", default="output/relay_demo", help="folder of all runs")
+    add_overrides(parser)
+    return parser.parse_args(words)
 
 
 def run_folder(output: str, config_file: str, seed: int) -> Path:
