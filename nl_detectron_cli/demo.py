@@ -48,8 +48,8 @@ def make_demo_parser(doc: str) -> options.Parser:
     parser.add_argument(
         "--scores",
         action="store_true",
-        help="of softmax forms draw the scores (log f) in place of the weights: they differ even where "
-        "one position has all the weight",
+        help="of softmax forms draw the scores (log f) in place of the weights: they differ even "
+        "where one position has all the weight",
     )
     parser.add_argument(
         "--batch-size",

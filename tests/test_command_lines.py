@@ -110,10 +110,10 @@ def test_overrides_are_taken_wherever_they_are(program):
 def test_values_of_options_and_files_are_no_overrides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "TEST.PNG").write_text("")
-    words = "--config-file SEED --output OUTPUT_DIR --input TEST.PNG SOLVER.MAX_ITER 5".split()
-    args = demo.make_demo_parser("doc").parse_args(words)
+    words = ["--config-file", "SEED", "--output", "OUTPUT_DIR", "--input", "TEST.PNG"]
+    args = demo.make_demo_parser("doc").parse_args([*words, *OVERRIDES])
     assert (args.config_file, str(args.output), args.input) == ("SEED", "OUTPUT_DIR", ["TEST.PNG"])
-    assert args.opts == ["SOLVER.MAX_ITER", "5"]
+    assert args.opts == OVERRIDES
 
 
 def test_the_explorers_second_model_has_overrides_of_its_own():
