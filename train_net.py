@@ -49,6 +49,7 @@ def start() -> None:
         with engine.trust_from_args(args):
             cfg = engine.config_from_args(args)
             if distributed.is_first_on_machine():
+                print(engine.announce(cfg, args), flush=True)
                 engine.preflight(cfg, args)
         distributed.launch(main, (args,), args, engine.describe_run(cfg).device)
 

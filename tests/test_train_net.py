@@ -51,6 +51,11 @@ def test_a_config_and_overrides_train_and_evaluate(process, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Running on the CPU") == 1
+    first, *others = done.stdout.splitlines()
+    assert first.startswith("Training for 2 iterations of 2 images on cpu, into ")
+    assert not any("Running with full config" in line for line in others)
+    known = ("UserWarning", "FutureWarning", "DeprecationWarning", "Category ids")
+    assert not any(word in done.stdout + done.stderr for word in known), done.stderr
     assert "Evaluation results for segm" in done.stdout
     assert (tmp_path / "run" / "model_final.pth").exists()
     assert (tmp_path / "run" / "summary.json").exists()

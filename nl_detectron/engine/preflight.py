@@ -61,6 +61,17 @@ def preflight(cfg: Config, args: Namespace) -> None:
             check_image_files(name, run.max_bad_samples)
 
 
+def announce(cfg: Config, args: Namespace) -> str:
+    """One line about a run, to be printed before it is checked, which may take a while."""
+    run = describe_run(cfg)
+    where = f"on {run.device}" if args.num_gpus < 2 else f"in {args.num_gpus} processes"
+    if args.eval_only:
+        what = f"Evaluating on {', '.join(filter(None, run.test_sets)) or 'the test set'}"
+    else:
+        what = f"Training for {run.max_iter:,} iterations of {run.batch_size} images"
+    return f"{what} {where}, into {run.output_dir}; checking the run first"
+
+
 def _check_processes(run: Run, args: Namespace) -> None:
     """Raises UsageError for more processes than GPUs, or a rank that ``--num-machines`` excludes.
 
