@@ -8,13 +8,14 @@
 from argparse import Namespace
 
 from nl_detectron_cli.options import make_training_parser
-from nl_detectron_cli.program import run
+from nl_detectron_cli.program import ignore_known_warnings, run
 
 
 def main(args: Namespace) -> None:
     """Train or evaluate in one process, trusting what the command line says."""
     from nl_detectron import engine
 
+    ignore_known_warnings()  # in processes that were started for this
     with engine.trust_from_args(args):
         train_or_evaluate(args)
 

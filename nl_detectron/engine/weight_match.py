@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 
 BACKBONE = "backbone."
+STATISTICS = ("running_mean", "running_var")
 # by a pattern of names: the project, and the source of tools/convert_weights.py, if there is one
 PROJECTS = {
     r"(module\.)?(encoder_q|base_encoder)\.": ("MoCo", "torchvision"),
@@ -100,14 +101,13 @@ def match_weights(
 
 
 def _find_folded(model: nn.Module, taken: set[str]) -> list[str]:
-    """Statistics of frozen norms that a file has folded into the norm's weight and bias."""
+    """Statistics of frozen norms that a file has folded into the norm's weight and bias: it then
+    has those of no frozen norm."""
     norms = [name for name, one in model.named_modules() if isinstance(one, FrozenBatchNorm2d)]
-    return [
-        f"{norm}.{statistic}"
-        for norm in norms
-        for statistic in ("running_mean", "running_var")
-        if f"{norm}.weight" in taken and f"{norm}.{statistic}" not in taken
-    ]
+    if any(f"{norm}.running_mean" in taken for norm in norms):
+        return []
+    in_file = [norm for norm in norms if f"{norm}.weight" in taken]
+    return [f"{norm}.{statistic}" for norm in in_file for statistic in STATISTICS]
 
 
 def _find_wrong_ends(
