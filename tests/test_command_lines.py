@@ -83,7 +83,7 @@ def test_abbreviations_are_refused(program, tmp_path):
     assert f"unrecognized arguments: {word}" in done.stderr
 
 
-OVERRIDES = ["MODEL.WEIGHTS", "a.pth", "SOLVER.BASE_LR", "-1", "SEED", "3"]
+OVERRIDES = ["MODEL.WEIGHTS", "a.pth", "SOLVER.BASE_LR", "-1", "TEST.EVAL_PERIOD", "3"]
 
 
 @pytest.mark.parametrize("program", WITH_OVERRIDES)

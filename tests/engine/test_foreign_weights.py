@@ -28,7 +28,7 @@ FILES = {
     "mmdetection": ([f"backbone.{name}" for name in RESNET], f"OpenMMLab .*{CONVERT} mmcv"),
     "slowfast": (["s1.pathway0_stem.conv.weight"], f"SlowFast .*{CONVERT} slowfast"),
     "vit": (["patch_embed.proj.weight", "blocks.0.norm1.weight"], "a transformer or ConvNeXt"),
-    "heads": (["roi_heads.box_predictor.cls_score.weight"], "no names of Detectron2's"),
+    "heads": (["roi_heads.box_predictor.cls_score.weight"], r"of another size: .* is \(1,\) there"),
 }
 
 
