@@ -87,6 +87,14 @@ def _convert_resnet(tensors: Tensors, source: str, fpn: bool, about_blocks: bool
     """Convert a model without blocks."""
     table = source_of(source)
     names, reason = rename_resnet(tensors, table)
+    if not table.block and about_blocks:
+        raise UsageError(f"{source} has no non-local blocks, which an option given is about")
+    if not table.block and not names:
+        raise UsageError(
+            reason
+            or f"there is no ResNet of {source} among {len(tensors)} tensors (such as "
+            f"{', '.join(list(tensors)[:3])})"
+        )
     if not names or about_blocks:
         raise UsageError(
             f"there is no non-local block of {source} among {len(tensors)} tensors (such as "
