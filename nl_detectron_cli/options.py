@@ -33,8 +33,10 @@ class Parser(ArgumentParser):
         if not self.has_overrides:
             return super().parse_args(words, namespace)
         words, overrides = self._split(words)
-        parsed = super().parse_args(words, namespace)
-        parsed.opts = [*overrides, *parsed.opts, *parsed.__dict__.pop("more_opts")]
+        parsed, left = self.parse_known_args(words, namespace)
+        if unknown := [word for word in left if word.startswith("--")]:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        parsed.opts = [*overrides, *parsed.opts, *parsed.__dict__.pop("more_opts"), *left]
         return parsed
 
     def _split(self, words: list[str]) -> tuple[list[str], list[str]]:
