@@ -14,21 +14,27 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from nl_detectron.data.coco import read_coco
-from nl_detectron.data.coco_dataset import describe
-from nl_detectron.data.validation.checks import check_content, check_files
-from nl_detectron.data.validation.issues import (
-    OUTSIDE,
-    SEVERITIES,
-    summarize_issues,
-    worst_severity,
-)
-from nl_detectron.data.validation.report import format_findings, format_info, report_as_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli.options import make_parser
+from nl_detectron_cli.program import run
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse_arguments(words)
+    # these take seconds, which --help need not
+    from nl_detectron.data.coco import read_coco
+    from nl_detectron.data.coco_dataset import describe
+    from nl_detectron.data.validation.checks import check_content, check_files
+    from nl_detectron.data.validation.issues import (
+        OUTSIDE,
+        SEVERITIES,
+        summarize_issues,
+        worst_severity,
+    )
+    from nl_detectron.data.validation.report import format_findings, format_info, report_as_json
+
     content = read_coco(args.annotations)
     info = describe(content)
     issues = chain(check_content(content), check_files(content, args.images))
@@ -44,8 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
+    parser = make_parser(
+        __doc__,
         epilog="exit code: 0 where nothing is wrong, 1 with warnings alone, 2 with errors",
     )
     parser.add_argument("annotations", metavar="ANNOTATIONS.json", type=Path)
@@ -70,6 +76,15 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def check() -> int:
+    """:func:`main`, whose exit code is 2 for a file that cannot be checked too."""
+    try:
+        return main()
+    except ValueError as error:
+        print(f"check_dataset.py: error: {error}", file=sys.stderr)
+        return 2
+
+
 def draw_sheet(content: dict, images: Path, file: Path) -> None:
     # imports Matplotlib, which takes a while
     from nl_detectron.data.validation.contact_sheet import contact_sheet
@@ -82,8 +97,4 @@ def draw_sheet(content: dict, images: Path, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        print(f"check_dataset.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(check)

@@ -183,6 +183,7 @@ def describe_run(cfg: DictConfig) -> Run:
         batch_size=OmegaConf.select(cfg, KEYS["batch_size"], default=0),
         eval_period=train("eval_period"),
         log_period=train("log_period"),
+        max_bad_samples=train("max_bad_samples"),
         checkpoints=train("checkpointer"),
         ddp=train("ddp"),
         train_sets=_data_sets(cfg, "train"),

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import UsageError
+from .block_records import KEY, find_mismatch
 from .run import Run
 
 # Detectron2 does not load these either: it has the former from the config, and computes the latter.
@@ -68,6 +69,8 @@ def _find_differences(run: Run, model: nn.Module, content: dict[str, Any]) -> It
     for name, shape in here.items():
         if there[name] != shape:
             yield f"is of another model: {name} is {there[name]} there and {shape} here"
+    if problem := find_mismatch(run, model, content.get(KEY), there):
+        yield f"is of a model with other non-local blocks: {problem}"
     if "iteration" not in state:
         yield "has weights, but no state of a training"
     state = state.get("_trainer", {})

@@ -58,5 +58,6 @@ class Run:
     check: Callable[[bool], None]
     dump: Callable[[], str]  # the whole config as text
     describe_model: Callable[[], dict[str, Any]]  # the model's values as plain data, by full key
+    max_bad_samples: int = 0  # training samples that may be replaced
     log_period: int = 20  # iterations between lines of the log
     reference_world_size: int = 0  # number of processes that the batch size is for; 0: any

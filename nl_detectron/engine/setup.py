@@ -16,6 +16,7 @@ from .full_disk import quiet_full_logs, report_full_disk
 from .loading import describe_run
 from .run import Config, Run
 from .run_lock import describe_owner, lock_folder
+from .terminal import LOGGERS, set_up_loggers
 
 
 def start_run(cfg: Config, args: Namespace) -> None:
@@ -40,10 +41,12 @@ def start_run(cfg: Config, args: Namespace) -> None:
         if evaluates and (owner := describe_owner(folder)):
             notes.append(f"config.yaml and the log of {folder} are those of {owner}")
             cfg, folder = _without_output(cfg), None
+        set_up_loggers(folder, rank)
         default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
-        name = "nl_detectron"
-        log = setup_logger(folder, distributed_rank=rank, name=name, abbrev_name="nl")
-    quiet_full_logs(map(logging.getLogger, ("detectron2", "fvcore", name)))
+        log = setup_logger(folder, distributed_rank=rank, name="nl_detectron", abbrev_name="nl")
+    quiet_full_logs(map(logging.getLogger, LOGGERS))
+    if folder:
+        log.info("The config is in %s/config.yaml, all messages in log.txt beside it", folder)
     # One choice for the whole model: matrix products use TF32 if convs do, as they do by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     if run.device == "cpu":

@@ -118,6 +118,7 @@ def describe_run(cfg: CfgNode) -> Run:
         ddp={"broadcast_buffers": False},
         train_sets=tuple(cfg.DATASETS.TRAIN),
         test_sets=tuple(cfg.DATASETS.TEST),
+        max_bad_samples=cfg.DATALOADER.MAX_BAD_SAMPLES,
         resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         num_classes=detector_section(cfg).NUM_CLASSES,
         visualize=Visualize(shown.PERIOD, shown.IMAGES, shown.SCORE),
