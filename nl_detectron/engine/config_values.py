@@ -35,5 +35,7 @@ def to_plain(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+        # Detectron2 gives modules of a LazyConfig's own files a name with random characters
+        module = re.sub(r"^detectron2\._cfg_loader\w*\.", "", str(value.__module__))
+        return f"{module}.{value.__qualname__}"
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))

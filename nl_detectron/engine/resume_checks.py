@@ -95,7 +95,7 @@ def _compare_described(there: Mapping[str, Any], here: Mapping[str, Any]) -> Ite
         if key in theirs and theirs[key] != value
     ]
     if found:
-        more = f", and {len(found) - MOST_KEYS} more keys differ" if len(found) > MOST_KEYS else ""
+        more = f", and {len(found) - MOST_KEYS} more" if len(found) > MOST_KEYS else ""
         yield f"is of another model: {', '.join(found[:MOST_KEYS])}{more}"
     if there["optimizer"] != here["optimizer"]:
         yield f"is of another optimizer: {there['optimizer']} there and {here['optimizer']} here"
