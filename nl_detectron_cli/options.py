@@ -5,8 +5,9 @@ import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 # first words of keys of a YAML file, and of a LazyConfig
 SECTIONS = (
@@ -30,14 +31,25 @@ class Parser(ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         words = list(sys.argv[1:] if args is None else args)
+        self._check_options(words)  # first: else a mistyped one is said to be missing
         if not self.has_overrides:
             return super().parse_args(words, namespace)
         words, overrides = self._split(words)
         parsed, left = self.parse_known_args(words, namespace)
-        if unknown := [word for word in left if word.startswith("--")]:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
         parsed.opts = [*overrides, *parsed.opts, *parsed.__dict__.pop("more_opts"), *left]
         return parsed
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        for word in words:
+            option = word.split("=")[0]
+            if option.startswith("--") and option not in self._option_string_actions:
+                near = get_close_matches(option, self._option_string_actions, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self.error(f"unrecognized arguments: {option}{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other mistake; argparse's exit code."""
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
     def _split(self, words: list[str]) -> tuple[list[str], list[str]]:
         """Words without overrides of known sections, and these overrides."""

@@ -80,7 +80,8 @@ def test_abbreviations_are_refused(program, tmp_path):
     word = option.get(Path(program).stem, "--outp" if "--output" in PROGRAMS[program] else "--conf")
     done = run(ROOT / program, *PROGRAMS[program].split(), word, "x", cwd=tmp_path)
     assert done.returncode == 2
-    assert f"unrecognized arguments: {word}" in done.stderr
+    assert f"error: unrecognized arguments: {word}; did you mean --" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 OVERRIDES = ["MODEL.WEIGHTS", "a.pth", "SOLVER.BASE_LR", "-1", "TEST.EVAL_PERIOD", "3"]

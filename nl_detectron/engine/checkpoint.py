@@ -134,6 +134,8 @@ class Checkpointer(DetectionCheckpointer):
         url = self._parsed_url_during_load
         loaded = read_checkpoint_file(filename, url.query if url else "")
         model = loaded.get("model")
+        if isinstance(model, dict) and isinstance(model.get("state_dict"), dict):
+            model = loaded["model"] = model["state_dict"]  # of OpenMMLab, MoCo and others
         if not isinstance(model, dict) or not any(hasattr(v, "shape") for v in model.values()):
             raise UsageError(f"checkpoint {filename!r} holds no model weights")
         if tensor := files.find_non_finite(model):

@@ -36,7 +36,9 @@ FILES = {
 def folder(tmp_path_factory):
     there = tmp_path_factory.mktemp("foreign")
     for file, (names, _) in FILES.items():
-        torch.save({name: torch.zeros(1) for name in names}, there / f"{file}.pth")
+        state = {name: torch.zeros(1) for name in names}
+        wrapped = file in ("moco", "mmdetection")  # as those have it
+        torch.save({"state_dict": state, "epoch": 3} if wrapped else state, there / f"{file}.pth")
     return there
 
 

@@ -104,11 +104,11 @@ TOOLS = ("demo", "explore", "export_model", "publish_checkpoint", "convert_weigh
 def test_a_tool_runs_nothing_in_weights(tool, marked, tmp_path, monkeypatch):
     module = load_tool(tool.split()[0])
     if tool == "explore":
-        monkeypatch.setattr(module, "import_gradio", lambda folder: None)
+        monkeypatch.setattr("nl_detectron.explorer.server.import_gradio", lambda folder: None)
     if tool.endswith("--base"):
         found = type("Found", (), {"model": {"a": torch.ones(1)}})
-        monkeypatch.setattr(module, "read_tensors", lambda file: {})
-        monkeypatch.setattr(module, "convert", lambda *args, **keys: found)
+        monkeypatch.setattr("nl_detectron.convert.read_tensors", lambda file: {})
+        monkeypatch.setattr("nl_detectron.convert.convert", lambda *args, **keys: found)
     with pytest.raises(UsageError) as caught:
         module.main(tool_words(tool, marked, tmp_path))
     assert_refused(str(caught.value), marked)
@@ -120,9 +120,11 @@ def test_a_tool_reads_weights_that_the_user_trusts(tool, tmp_path, monkeypatch):
     file = write_marked_file(tmp_path / "weights.pkl", ran)
     module = load_tool(tool)
     if tool == "explore":
-        monkeypatch.setattr(module, "import_gradio", lambda folder: None)
-        monkeypatch.setattr(module, "serve_page", pytest.fail)
-        monkeypatch.setattr(module, "build_page", lambda *args: sys.exit("a page"))
+        monkeypatch.setattr("nl_detectron.explorer.server.import_gradio", lambda folder: None)
+        monkeypatch.setattr("nl_detectron.explorer.server.serve_page", pytest.fail)
+        monkeypatch.setattr(
+            "nl_detectron.explorer.page.build_page", lambda *args: sys.exit("a page")
+        )
     words = tool_words(tool, file, tmp_path)
     with suppress(UsageError, SystemExit):  # most tools need more than one tensor
         module.main(["--trust-checkpoint", *words])
