@@ -22,8 +22,8 @@ MOST_PAIRS = 2**23
 TILE_PAIRS = MOST_PAIRS
 KEPT_PAIRS = 2**26
 
-# From this many pairs an image, inference on a CPU converts x to channels-last once, because each of
-# the many tiles multiplies by all of g, which takes 6 % longer in contiguous images.
+# From this many pairs an image, inference on a CPU converts x to channels-last once: each of the
+# many tiles multiplies by all of g, which takes 6 % longer if x is contiguous.
 ROWS_PAIRS = 2**28
 
 # Inside a block, weights that take fewer multiply-adds an image than this are computed again in
