@@ -229,7 +229,8 @@ LAZY_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("train.eval_period", "train.max_bad_samples", "train.visualize.period"),
     ),
     SEED: ("train.seed",),
-    RATE: ("optimizer.lr", "optimizer.weight_decay", "optimizer.params.base_lr"),
+    RATE_ABOVE_0: ("optimizer.lr",),
+    RATE: ("optimizer.weight_decay", "optimizer.params.base_lr"),
     _number(0, 1000): (
         "optimizer.params.lr_factor_func.factor",
         "optimizer.params.lr_factor_func.pairwise_factor",

@@ -102,6 +102,11 @@ CROP = "INPUT.CROP.SIZE"
 # Values that do not fit the other ones: the overrides, the key that is reported, what is expected.
 RELATIONS = [
     (
+        "TEST.EXPECTED_RESULTS [['keypoints','AP',40.2,1.0]]",
+        "TEST.EXPECTED_RESULTS",
+        "tasks that are evaluated: bbox, segm if MODEL.MASK_ON, keypoints if MODEL.KEYPOINT_ON",
+    ),
+    (
         "SOLVER.LR_SCHEDULER_NAME WarmupCosineLR SOLVER.BASE_LR_END 5.0",
         "SOLVER.BASE_LR_END",
         "at most SOLVER.BASE_LR, as SOLVER.LR_SCHEDULER_NAME is WarmupCosineLR, got 5.0",
@@ -144,6 +149,7 @@ LAZY_VALUES = [
     ("dataloader.train.mapper.augmentations.0.short_edge_length=[]", "one or more integers"),
     ("dataloader.test.mapper.augmentations.0.short_edge_length=-5", "one or more integers"),
     ("optimizer.lr=nan", "a number"),
+    ("optimizer.lr=0", "a number above 0"),
     ("optimizer.params.lr_factor_func.pairwise_factor=1e30", "a number of 0 to 1000"),
     ("lr_multiplier.warmup_length=-1", "a number of 0 to 1"),
     ("model.pixel_std=[0,1,1]", "numbers above 0"),
