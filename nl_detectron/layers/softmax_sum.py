@@ -56,9 +56,9 @@ class _SoftmaxSum(torch.autograd.Function):
         tensors, (theta, phi, g), dtype = (theta, phi, g), map(_operand, (theta, phi, g)), g.dtype
         ctx.m, phi, g = phi.shape[1], _pad(phi), _pad(g)
         y = empty_like(theta, theta.shape[1], g)
-        buffer, ctx.floor = _buffer(theta, phi), _floor(theta, phi, scale)
+        buffer = _buffer(theta, phi)
         for tile in _tiles(theta, phi):
-            weights = _weights(theta[tile], phi[tile[0]], scale, buffer, ctx.m, ctx.floor)
+            weights = _weights(theta[tile], phi[tile[0]], scale, buffer, ctx.m)
             _multiply(weights, g[tile[0]], y[tile])
             to_keep -= weights.numel()
             if to_keep >= 0:
@@ -82,7 +82,7 @@ class _SoftmaxSum(torch.autograd.Function):
             if number < len(kept):
                 weights = kept[number]
             else:
-                weights = _weights(theta[tile], phi[images], ctx.scale, buffer, ctx.m, ctx.floor)
+                weights = _weights(theta[tile], phi[images], ctx.scale, buffer, ctx.m)
             _multiply(weights.transpose(1, 2), dy[tile], dg[images], add=True)
             d = _view(second_buffer, weights.shape)
             _multiply(dy[tile], g[images].transpose(1, 2), d)
@@ -150,26 +150,25 @@ def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
     return buffer[: shape[0] * shape[1] * shape[2]].view(shape)
 
 
-def _floor(theta: Tensor, phi: Tensor, scale: float) -> float:
-    """Weights up to this are set to zero, as their sum is far below the rounding error of y.
-
-    exp of a large difference of scores is a subnormal number, and with those a CPU's matrix product
-    takes up to 50 times as long. Gaussian's scores of ResNet features differ by thousands.
-    """
-    # a GPU has no such cost, and would have to wait for the bound
-    if theta.is_cuda or is_in_graph() or theta.numel() == 0:
-        return 0.0
-    limits = torch.finfo(theta.dtype)
-    largest = scale * theta.norm(dim=2).max() * phi.norm(dim=2).max()
-    underflow = 2 * largest > -math.log(limits.tiny)
-    return limits.tiny / limits.eps if underflow else 0.0
-
-
-def _weights(
-    theta: Tensor, phi: Tensor, scale: float, buffer: Tensor, m: int, floor: float
-) -> Tensor:
+def _weights(theta: Tensor, phi: Tensor, scale: float, buffer: Tensor, m: int) -> Tensor:
     weights = _view(buffer, (*theta.shape[:2], phi.shape[1]))
     _multiply(theta, phi.transpose(1, 2), weights, scale)
     weights[..., m:] = -math.inf  # there are only m positions j
     torch.softmax(weights, dim=-1, out=weights)
-    return F.threshold_(weights, floor, 0.0) if floor else weights
+    if not (weights.is_cuda or is_in_graph()):
+        _remove_subnormal(weights)
+    return weights
+
+
+def _remove_subnormal(weights: Tensor) -> None:
+    """Set weights to zero that are far below the rounding error of y, if there may be many.
+
+    With subnormal numbers a CPU's matrix product takes up to 50 times as long, and scores that
+    differ by 88 or more give such weights; gaussian's of ResNet features differ by thousands.
+    Reading all weights would take a few percent of the sum's time, so only every 64th position is
+    looked at.
+    """
+    limits = torch.finfo(weights.dtype)
+    floor = limits.tiny / limits.eps
+    if weights[:, ::64].amin() < floor:
+        F.threshold_(weights, floor, 0.0)
