@@ -171,4 +171,4 @@ def _remove_subnormal(weights: Tensor) -> None:
     limits = torch.finfo(weights.dtype)
     floor = limits.tiny / limits.eps
     if weights[:, ::64].amin() < floor:
-        F.threshold_(weights, floor, 0.0)
+        F.threshold(weights, floor, 0.0, inplace=True)
