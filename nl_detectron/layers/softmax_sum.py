@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .choice import KEPT_PAIRS, TILE_PAIRS
-from .graphs import is_in_graph
+from .graphs import can_read, is_in_graph
 from .layout import empty_like, has_channels_first, to_float32
 
 # Matrix products on a GPU are fast where rows start at multiples of 16 bytes, so that M is rounded
@@ -155,7 +155,7 @@ def _weights(theta: Tensor, phi: Tensor, scale: float, buffer: Tensor, m: int) -
     _multiply(theta, phi.transpose(1, 2), weights, scale)
     weights[..., m:] = -math.inf  # there are only m positions j
     torch.softmax(weights, dim=-1, out=weights)
-    if not (weights.is_cuda or is_in_graph()):
+    if can_read(weights):
         _remove_subnormal(weights)
     return weights
 

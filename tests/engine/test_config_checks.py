@@ -102,7 +102,7 @@ CROP = "INPUT.CROP.SIZE"
 # Values that do not fit the other ones: the overrides, the key that is reported, what is expected.
 RELATIONS = [
     (
-        "TEST.EXPECTED_RESULTS [['keypoints','AP',40.2,1.0]]",
+        "MODEL.KEYPOINT_ON False TEST.EXPECTED_RESULTS [['keypoints','AP',40.2,1.0]]",
         "TEST.EXPECTED_RESULTS",
         "tasks that are evaluated: bbox, segm if MODEL.MASK_ON, keypoints if MODEL.KEYPOINT_ON",
     ),
