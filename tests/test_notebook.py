@@ -1,0 +1,44 @@
+"""docs/notebook.py runs as a script, and docs/notebook.md shows the same cells."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.notebook import NOTE, NOTEBOOK, QUICK, split_cells
+
+ROOT = Path(__file__).parents[1]
+CELLS = list(split_cells(NOTEBOOK.read_text()))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_as_a_script(tmp_path):
+    """Its own assertions hold: equal outputs of formula, block and nn.MultiheadAttention."""
+    environment = {**os.environ, "NOTEBOOK_ITERATIONS": QUICK, "MPLBACKEND": "Agg"}
+    environment["PYTHONPATH"] = str(ROOT)
+    words = [sys.executable, "-W", "ignore", NOTEBOOK]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a new block is the identity: True" in done.stdout
+    assert "same scores: True" in done.stdout
+    assert done.stdout.count("outputs differ by at most") == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_shows_the_notebooks_cells():
+    page = (ROOT / "docs/notebook.md").read_text()
+    assert page.startswith(NOTE)
+    end = 0
+    for kind, text in CELLS:
+        shown = text if kind == "markdown" else f"```python\n{text}\n```"
+        assert shown in page[end:], f"not in docs/notebook.md, run make notebook:\n{text[:200]}"
+        end = page.index(shown, end) + len(shown)
+
+
+def test_the_notebook_has_text_and_code():
+    assert [kind for kind, _ in CELLS].count("code") > 5
+    assert CELLS[0][1].startswith("# From the formula")
