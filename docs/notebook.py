@@ -9,11 +9,12 @@
 # %% [markdown]
 # # From the formula to a network that looks across an image
 #
-# The non-local block of [Wang et al., CVPR 2018](https://arxiv.org/abs/1711.07971): its formula, its relation to
-# multi-head attention, an attention map, and a small network that is trained twice, with a block and without.
+# The non-local block of [Wang et al., CVPR 2018](https://arxiv.org/abs/1711.07971): its formula,
+# its relation to multi-head attention, an attention map, and a small network that is trained twice,
+# with a block and without.
 #
-# This page is made from [notebook.py](notebook.py) (`make notebook`), a notebook in jupytext's percent format: it also
-# opens in Jupyter and VS Code, and it runs as a script.
+# This page is made from [notebook.py](notebook.py) (`make notebook`), a notebook in jupytext's
+# percent format: it also opens in Jupyter and VS Code, and it runs as a script.
 
 # %%
 import copy
@@ -36,16 +37,17 @@ torch.manual_seed(0)
 # %% [markdown]
 # ## The formula
 #
-# A block computes for every position `i` a weighted sum over all positions `j` (Eq. 1), and adds it to its input
-# (Eq. 6):
+# A block computes for every position `i` a weighted sum over all positions `j` (Eq. 1), and adds it
+# to its input (Eq. 6):
 #
 # ```text
 # y_i = 1/C(x) · sum_j f(x_i, x_j) g(x_j)        z_i = W_z y_i + x_i
 # ```
 #
-# With the embedded Gaussian, `f = exp(theta(x_i) · phi(x_j))` and `C(x)` is the sum of `f` over `j` (Eq. 4). The weights
-# are then a softmax over `j`. As in the authors' code, the dot products are divided by the square root of their number
-# of channels. `theta`, `phi`, `g` and `W_z` are 1x1 convolutions, so all is a few matrix products:
+# With the embedded Gaussian, `f = exp(theta(x_i) · phi(x_j))` and `C(x)` is the sum of `f` over `j`
+# (Eq. 4). The weights are then a softmax over `j`. As in the authors' code, the dot products are
+# divided by the square root of their number of channels. `theta`, `phi`, `g` and `W_z` are 1x1
+# convolutions, so all is a few matrix products:
 
 
 # %%
@@ -73,9 +75,10 @@ assert difference < 1e-12
 # %% [markdown]
 # ## It is attention with one head and without positions
 #
-# `theta`, `phi` and `g` are the projections of queries, keys and values, and `W_z` is the projection of the output. So
-# PyTorch's `nn.MultiheadAttention` with one head, given these parameters, has the same output, up to the block's `+ x`.
-# With subsampling, the keys and values are those of the pooled map.
+# `theta`, `phi` and `g` are the projections of queries, keys and values, and `W_z` is the
+# projection of the output. So PyTorch's `nn.MultiheadAttention` with one head, given these
+# parameters, has the same output, up to the block's `+ x`. With subsampling, the keys and values
+# are those of the pooled map.
 
 
 # %%
@@ -112,8 +115,8 @@ for dtype, limit in ((torch.double, 1e-12), (torch.float, 1e-6)):
         assert max(largest, largest_weight) < limit
 
 # %% [markdown]
-# Neither knows where a position is. If the positions of `x` are shuffled, those of the output are shuffled in the same
-# way, and nothing else changes:
+# Neither knows where a position is. If the positions of `x` are shuffled, those of the output are
+# shuffled in the same way, and nothing else changes:
 
 # %%
 block = NonLocalBlock(32, subsample="none").double()
@@ -134,10 +137,10 @@ assert difference < 1e-12
 # %% [markdown]
 # ## An attention map
 #
-# The weights of one position `i` are a map over the image. The Gaussian function, `f = exp(x_i · x_j)` (Eq. 2), has no
-# parameters, so a map needs no training. Here `x` is nothing but the mean colour of each cell of 8 x 8 pixels, in an
-# image of the *relay* data set: a grey object at one end, and a patch in the opposite corner whose colour is the
-# object's class.
+# The weights of one position `i` are a map over the image. The Gaussian function, `f = exp(x_i ·
+# x_j)` (Eq. 2), has no parameters, so a map needs no training. Here `x` is nothing but the mean
+# colour of each cell of 8 x 8 pixels, in an image of the *relay* data set: a grey object at one
+# end, and a patch in the opposite corner whose colour is the object's class.
 
 # %%
 CELL = 8  # pixels of a position's side
@@ -179,14 +182,14 @@ for one in axes:
     one.axis("off")
 
 # %% [markdown]
-# Similar colours have much weight: this map finds other positions of the same thing. Nothing in it leads from the object
-# to the patch. For that, `theta` and `phi` have to be trained.
+# Similar colours have much weight: this map finds other positions of the same thing. Nothing in it
+# leads from the object to the patch. For that, `theta` and `phi` have to be trained.
 #
 # ## A network and its twin
 #
-# Four convolutions see 31 x 31 pixels around each position. The class is predicted from the mean features of the
-# object, which is further from the patch than that. `insert_nonlocal` puts a block before the last convolution; all
-# weights stay, and so does the output.
+# Four convolutions see 31 x 31 pixels around each position. The class is predicted from the mean
+# features of the object, which is further from the patch than that. `insert_nonlocal` puts a block
+# before the last convolution; all weights stay, and so does the output.
 
 
 # %%
@@ -203,7 +206,7 @@ class Network(nn.Module):
         return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
 
     def forward(self, images: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
-        """Scores of the classes (B,3) of images (B,3,H,W) and masks of their objects (B,H/8,W/8)."""
+        """Scores (B,3) of images (B,3,H,W) and the masks of their objects (B,H/8,W/8)."""
         x = self.body(images)
         return self.classes(
             (x * objects[:, None]).sum(dim=(2, 3)) / objects.sum(dim=(1, 2))[:, None]
@@ -211,7 +214,7 @@ class Network(nn.Module):
 
 
 def make_data(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images, masks of objects and classes; the last with the patches' masks, for later."""
+    """Images (B,3,H,W), the masks of their objects (B,H/8,W/8) and their classes (B,)."""
     drawn = [draw_image(relay, split, number) for number in range(count)]
     images = torch.stack([torch.as_tensor(image).permute(2, 0, 1) for image, _ in drawn])
     grid = Grid((0, 0), (CELL, CELL), (relay.height // CELL, relay.width // CELL))
@@ -228,8 +231,8 @@ print(network.body)
 print("same scores:", torch.equal(network(images, objects), twin(images, objects)))
 
 # %% [markdown]
-# Both are trained on the same batches. In half of the training images the patch lies beside the object, where the twin
-# sees it too. In all held-out images it is in the opposite corner.
+# Both are trained on the same batches. In half of the training images the patch lies beside the
+# object, where the twin sees it too. In all held-out images it is in the opposite corner.
 
 
 # %%
@@ -268,6 +271,7 @@ for name, curve in curves.items():
 axes.axhline(1 / 3, color="grey", linestyle=":", label="a guess")
 axes.set(xlabel="iteration", ylabel="accuracy, held-out", ylim=(0, 1.05))
 axes.legend()
+
 # %% [markdown]
 # ## Where the block looks
 #
@@ -287,13 +291,13 @@ for label, (one, name) in enumerate(zip(axes, relay.classes, strict=True)):
     one.axis("off")
 
 # %% [markdown]
-# A map alone does not show that the network uses what it looks at. So the patch is left out of the sum, and then an
-# equally large part of the image elsewhere:
+# A map alone does not show that the network uses what it looks at. So the patch is left out of the
+# sum, and then an equally large part of the image elsewhere:
 
 
 # %%
 def accuracy_without(offset: int) -> float:
-    """Accuracy with an area of the patch's size left out of the sum, by its offset to the middle."""
+    """Accuracy with the patch left out of the sum, or an area beside it of the same size."""
     right = 0
     grid = Grid((0, 0), (CELL, CELL), tuple(features.shape[2:])).pooled((6, 18))
     for number in range(len(images)):
@@ -313,9 +317,10 @@ print(f"without as much beside it: {100 * accuracy_without(relay.signal + 32):.0
 # %% [markdown]
 # ## In a detector
 #
-# The same experiment with a Mask R-CNN of Detectron2 takes some minutes (`make demo`, and `make demo-twin` for the model
-# without a block); the [README](../README.md) has its figures, and [attention.md](attention.md) its maps. In a ResNet of
-# torchvision or timm the paper's place is one line:
+# The same experiment with a Mask R-CNN of Detectron2 takes some minutes (`make demo`, and `make
+# demo-twin` for the model without a block); the [README](../README.md) has its figures, and
+# [attention.md](attention.md) its maps. In a ResNet of torchvision or timm the paper's place is one
+# line:
 
 # %%
 from torchvision.models import resnet50  # noqa: E402

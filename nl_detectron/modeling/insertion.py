@@ -116,7 +116,12 @@ def _find_places(model: nn.Module, name: str) -> Iterator[Place]:
         container = model.get_submodule(path)
     except AttributeError:
         raise ValueError(f"after: there is no {path!r} in this model{_near(model, path)}") from None
-    children = [n for n, m in container.named_children() if not isinstance(m, NonLocalBlock)]
+    # named_children would leave out the second name of a module that is used twice
+    children = [
+        n
+        for n, m in container._modules.items()
+        if m is not None and not isinstance(m, NonLocalBlock)
+    ]
     where = f"{path!r}" if path else "this model"
     if last in children:
         chosen = [last]

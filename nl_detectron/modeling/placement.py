@@ -48,7 +48,7 @@ def make_block(
 
 def insert_after(sequential: nn.Sequential, child: str, name: str, module: nn.Module) -> None:
     """Insert ``module`` under ``name`` right after the child called ``child``."""
-    names = [existing for existing, _ in sequential.named_children()]
+    names = list(sequential._modules)  # named_children leaves out a module's second name
     sequential.add_module(name, module)
     for later in names[names.index(child) + 1 :]:  # move behind the new one, in order
         moved = getattr(sequential, later)

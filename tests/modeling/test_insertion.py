@@ -118,6 +118,18 @@ def test_places_are_counted_without_the_blocks_that_are_there():
     assert [name for name, _ in model.named_children()] == names
 
 
+def test_a_layer_that_is_used_twice_keeps_its_places():
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), relu, nn.Conv2d(4, 5, 1), relu)
+    x = torch.randn(1, 3, 8, 8)
+    before = run(model, x)
+    insert_nonlocal(model, ["1", "-1"])
+    names = ["0", "1", "nonlocal1", "2", "3", "nonlocal3"]
+    assert list(model._modules) == names
+    assert [block.in_channels for block in find_blocks(model).values()] == [4, 5]
+    assert torch.equal(run(model, x), before)
+
+
 def test_dtype_and_modes_are_the_models():
     model = make_model("torchvision", "resnet18").double().train()
     model.layer1.eval()  # as of a frozen stage
