@@ -213,9 +213,12 @@ class Network(nn.Module):
         )
 
 
-def make_data(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def draw_images(split: str, count: int) -> list[tuple[np.ndarray, list[dict]]]:
+    return [draw_image(relay, split, number) for number in range(count)]
+
+
+def as_tensors(drawn: list) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Images (B,3,H,W), the masks of their objects (B,H/8,W/8) and their classes (B,)."""
-    drawn = [draw_image(relay, split, number) for number in range(count)]
     images = torch.stack([torch.as_tensor(image).permute(2, 0, 1) for image, _ in drawn])
     grid = Grid((0, 0), (CELL, CELL), (relay.height // CELL, relay.width // CELL))
     boxes = [(x, y, x + w, y + h) for _, [a] in drawn for x, y, w, h in [a["bbox"]]]
@@ -226,7 +229,8 @@ def make_data(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor, torch
 
 twin = Network().eval()
 network = insert_nonlocal(copy.deepcopy(twin), ["body.-2"])
-images, objects, classes = make_data("val", 150)
+held_out = draw_images("val", 150)
+images, objects, classes = as_tensors(held_out)
 print(network.body)
 print("same scores:", torch.equal(network(images, objects), twin(images, objects)))
 
@@ -262,7 +266,7 @@ def train(network: Network, iterations: int, batch: int = 16) -> list[tuple[int,
     return measured
 
 
-training = make_data("train", 2 * ITERATIONS)
+training = as_tensors(draw_images("train", 4 * ITERATIONS))
 curves = {"with a block": train(network, ITERATIONS), "its twin": train(twin, ITERATIONS)}
 figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
 for name, curve in curves.items():
@@ -278,13 +282,13 @@ axes.legend()
 # From the centre of an object of each class:
 
 # %%
-block = network.body.nonlocal2
+block = network.eval().body.nonlocal2
 with torch.no_grad():
     features = network.body[:3](images)
 figure, axes = plt.subplots(1, 3, figsize=(12, 2), layout="constrained")
 for label, (one, name) in enumerate(zip(axes, relay.classes, strict=True)):
     number = classes.tolist().index(label)
-    image, [annotation] = draw_image(relay, "val", number)
+    image, [annotation] = held_out[number]
     left, top, width, height = annotation["bbox"]
     draw_attention(one, image, block, features[number], (left + width / 2, top + height / 2))
     one.set_title(name)
@@ -300,8 +304,7 @@ def accuracy_without(offset: int) -> float:
     """Accuracy with the patch left out of the sum, or an area beside it of the same size."""
     right = 0
     grid = Grid((0, 0), (CELL, CELL), tuple(features.shape[2:])).pooled((6, 18))
-    for number in range(len(images)):
-        _, [annotation] = draw_image(relay, "val", number)
+    for number, (_, [annotation]) in enumerate(held_out):
         x, y, side, _ = annotation["signal"]
         away = offset if x < relay.width / 2 else -offset
         left_out = grid.covered((x + away, y, x + away + side, y + side)) > 0

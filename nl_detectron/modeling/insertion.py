@@ -77,7 +77,7 @@ def insert_nonlocal(
                 _make_block(*each, reduction=reduction, **block)
                 for each in zip(places, features, strict=True)
             ]
-    except Exception:
+    except BaseException:
         for place in inserted:
             delattr(place.container, place.block)
         raise
@@ -103,7 +103,7 @@ def _check(model: nn.Module, block: dict) -> None:
 
 
 def _as_list(after: str | Sequence[str]) -> list[str]:
-    names = [after] if isinstance(after, str) else list(after)
+    names = [after] if isinstance(after, str) or not isinstance(after, Sequence) else list(after)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f'after: expected names of layers such as ["layer3.-2"], got {after!r}')
     return names

@@ -77,7 +77,7 @@ def find_features(
     inputs = _make_inputs(model) if example is None else [example]
     seen, failure = [], None
     for one in inputs:
-        failure = _run(model, places, probes, one)
+        failure = _run(model, places, probes, one) or failure
         seen.append([probe.seen for probe in probes])
     if failure and example is not None:
         reason = _describe(failure)

@@ -196,7 +196,8 @@ MISTAKES = {
     "a conv in a block": (["layer3.0.conv1"], r"after 'layer3.0.conv1' would not run, as BasicBl"),
     "a layer twice": (["layer3.0", "layer3.-2"], r"'layer3.0' is named more than once"),
     "nothing": ([], r'expected names of layers such as \["layer3.-2"\], got \[\]'),
-    "a number": ([3], r"expected names of layers .* got \[3\]"),
+    "numbers": ([3], r"expected names of layers .* got \[3\]"),
+    "a number": (3, r"expected names of layers .* got 3"),
 }
 
 
