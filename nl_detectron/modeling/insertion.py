@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -191,5 +192,5 @@ def _make_block(place: Place, features: Features, *, reduction: int, **options) 
         options["inner_channels"] = channels // reduction
     block = NonLocalBlock(channels, ndim=ndim, **options).train(place.container.training)
     child = place.container.get_submodule(place.child)
-    like = next(child.parameters(), None) or next(place.container.parameters(), None)
+    like = next(chain(child.parameters(), place.container.parameters()), None)
     return block.to(like.device, like.dtype) if like is not None else block

@@ -5,6 +5,7 @@ place, and that the model runs what stands there. If a model takes no plain tens
 those of the last conv or norm before the place.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -126,7 +127,8 @@ def _run(
         hooks.append(place.container.get_submodule(place.child).register_forward_hook(keep))
         hooks.append(probe.register_forward_hook(end))
     try:
-        with torch.no_grad(), _evaluation_mode(model):
+        with torch.no_grad(), _evaluation_mode(model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they would be about the example
             model(*example) if isinstance(example, tuple) else model(example)
     except _AllSeenError:
         pass

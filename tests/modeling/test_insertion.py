@@ -74,9 +74,9 @@ def test_a_model_keeps_weights_and_outputs_until_a_block_is_trained(library, nam
     assert not unexpected and all(key.startswith(tuple(blocks)) for key in missing)
 
     for block in blocks.values():
-        randomise(block, std=0.5)
+        randomise(block, std=0.05)
     trained = run(model, x)
-    assert not torch.allclose(trained, before)
+    assert trained.isfinite().all() and not torch.allclose(trained, before)
     again = insert_nonlocal(make_model(library, name), after, pairwise="dot_product")
     again.load_state_dict(model.state_dict())
     assert torch.equal(run(again, x), trained)
