@@ -172,7 +172,7 @@ points = {
     "from the object": (left + width / 2, top + height / 2),
     "from the patch": tuple(np.add(annotation["signal"][:2], relay.signal / 2)),
 }
-figure, axes = plt.subplots(1, 3, figsize=(12, 2), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(12, 1.7), layout="constrained")
 axes[0].imshow(image)
 axes[0].set_title("a relay image")
 for one, (name, point) in zip(axes[1:], points.items(), strict=True):
@@ -287,7 +287,7 @@ axes.legend()
 block = network.eval().body.nonlocal2
 with torch.no_grad():
     features = network.body[:3](images)
-figure, axes = plt.subplots(1, 3, figsize=(12, 2), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(12, 1.7), layout="constrained")
 for label, (one, name) in enumerate(zip(axes, relay.classes, strict=True)):
     number = classes.tolist().index(label)
     image, [annotation] = held_out[number]

@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 
 # Sides of the input of two passes, by the convs' number of dimensions. A number of positions
 # differs between the two, and a number of channels does not.
-SIDES = {1: [(128,), (192,)], 2: [(128, 128), (192, 192)], 3: [(16, 64, 64), (24, 96, 96)]}
+SIDES = {1: [(96,), (128,)], 2: [(96, 96), (128, 128)], 3: [(16, 64, 64), (24, 96, 96)]}
 
 
 class Place(NamedTuple):

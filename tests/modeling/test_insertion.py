@@ -241,8 +241,8 @@ def test_a_second_block_at_a_place_is_refused():
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([Transposed()], r"channels in dimension 1 behind '1', got shapes \(1, 128, 128, 4\) and"),
-        ([nn.Flatten()], r"expected a map \(B,C,L\).* behind '1', got shape \(1, 147456\)"),
+        ([Transposed()], r"channels in dimension 1 behind '1', got shapes \(1, 96, 96, 4\) and"),
+        ([nn.Flatten()], r"expected a map \(B,C,L\).* behind '1', got shape \(1, 65536\)"),
     ],
 )
 def test_what_is_no_map_of_channels_is_refused(layers, message):
