@@ -52,8 +52,10 @@ def run(notebook: Path, folder: Path) -> str:
         for number in plt.get_fignums():
             pictures += 1
             picture = f"{notebook.stem}_{pictures}.png"
-            plt.figure(number).savefig(folder / picture, dpi=100)
-            parts.append(f"![]({picture})")
+            figure = plt.figure(number)
+            figure.savefig(folder / picture, dpi=100)
+            titles = ", ".join(axes.get_title() or axes.get_ylabel() for axes in figure.axes)
+            parts.append(f"![{titles}]({picture})")
         plt.close("all")
     return "\n\n".join(parts) + "\n"
 

@@ -322,6 +322,9 @@ print(f"without the patch: {100 * accuracy_without(0):.0f} % right")
 print(f"without as much beside it: {100 * accuracy_without(relay.signal + 32):.0f} % right")
 
 # %% [markdown]
+# Without its patch the class of an object is a guess, and without as much elsewhere nothing
+# changes. So the block carries the colour across the image.
+#
 # ## In a detector
 #
 # The same experiment with a Mask R-CNN of Detectron2 takes some minutes (`make demo`, and `make
