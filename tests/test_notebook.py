@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.notebook import NOTE, NOTEBOOK, QUICK, split_cells
+from benchmarks.notebook import NOTE, NOTEBOOK, QUICK, run, split_cells
 
 ROOT = Path(__file__).parents[1]
 CELLS = list(split_cells(NOTEBOOK.read_text()))
@@ -42,3 +42,16 @@ def test_the_page_shows_the_notebooks_cells():
 def test_the_notebook_has_text_and_code():
     assert [kind for kind, _ in CELLS].count("code") > 5
     assert CELLS[0][1].startswith("# From the formula")
+
+
+def test_a_page_has_what_cells_print_and_draw(tmp_path):
+    notebook = tmp_path / "small.py"
+    notebook.write_text(
+        "# %% [markdown]\n# # Title\n#\n# Text\n\n# %%\nimport matplotlib.pyplot as plt\nprint(6 * 7)\n"
+        "figure, axes = plt.subplots()\naxes.set_title('drawn');\n\n# %%\nx = 1\n"
+    )
+    page = run(notebook, tmp_path)
+    assert page.startswith(f"{NOTE}\n\n# Title\n\nText\n\n```python\nimport matplotlib")
+    assert "```text\n42\n```\n\n![drawn](small_1.png)\n\n```python\nx = 1\n```\n" in page
+    assert (tmp_path / "small_1.png").stat().st_size > 0
+    assert not (tmp_path / "small_2.png").exists()
