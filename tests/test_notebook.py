@@ -47,7 +47,8 @@ def test_the_notebook_has_text_and_code():
 def test_a_page_has_what_cells_print_and_draw(tmp_path):
     notebook = tmp_path / "small.py"
     notebook.write_text(
-        "# %% [markdown]\n# # Title\n#\n# Text\n\n# %%\nimport matplotlib.pyplot as plt\nprint(6 * 7)\n"
+        "# %% [markdown]\n# # Title\n#\n# Text\n\n# %%\n"
+        "import matplotlib.pyplot as plt\nprint(6 * 7)\n"
         "figure, axes = plt.subplots()\naxes.set_title('drawn');\n\n# %%\nx = 1\n"
     )
     page = run(notebook, tmp_path)
