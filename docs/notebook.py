@@ -288,7 +288,8 @@ axes.legend()
 # %%
 block = network.eval().body.nonlocal2
 with torch.no_grad():
-    features = network.body[:3](images)
+    before_the_block = network.body[:3]
+    features = before_the_block(images)
 figure, axes = plt.subplots(1, 3, figsize=(12, 1.7), layout="constrained")
 for label, (one, name) in enumerate(zip(axes, relay.classes, strict=True)):
     number = classes.tolist().index(label)
