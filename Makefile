@@ -13,7 +13,7 @@ DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report notebook lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -95,6 +95,9 @@ evidence-quick: $(STAMP) ## baseline, control and one block, one short run each,
 
 evidence-report: $(STAMP) ## make docs/evidence.md and its pictures from benchmarks/evidence/results/*.json
 	$(BIN) -W ignore -m benchmarks.evidence.report
+
+notebook: $(STAMP) ## run docs/notebook.py and make its page, in minutes; ARGS=--quick runs a short form in seconds
+	$(BIN) -W ignore -m benchmarks.notebook $(ARGS)
 
 lint: $(STAMP) ## check style, formatting and types
 	$(BIN) -m ruff check .

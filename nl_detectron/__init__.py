@@ -19,9 +19,10 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", FutureWarning)
     from . import modeling
     from .config import add_nonlocal_config
+    from .modeling import insert_nonlocal
     from .relay import register_relay
     from .version import __version__
 
 register_relay()
 
-__all__ = ["__version__", "add_nonlocal_config", "modeling"]
+__all__ = ["__version__", "add_nonlocal_config", "insert_nonlocal", "modeling"]

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from PIL import Image
 
 from nl_detectron import add_nonlocal_config
+from nl_detectron.engine import load_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -75,6 +78,25 @@ def test_python_examples_run(page, monkeypatch):
     examples = re.findall(r"```python\n(.+?)```", (ROOT / page).read_text(), re.DOTALL)
     assert examples
     exec("\n".join(examples), {})
+
+
+@pytest.mark.slow
+def test_the_attention_example_shows_the_demos_model_its_own_size(tmp_path, monkeypatch):
+    [example] = re.findall(
+        r"```python\n(.+?)```", (ROOT / "docs/attention.md").read_text(), re.DOTALL
+    )
+    weights = tmp_path / re.search(r'weights="(.+?)"', example)[1]
+    weights.parent.mkdir(parents=True)
+    model = load_model(str(ROOT / "configs/Demo/relay_mask_rcnn_nl.yaml"), weights="").model
+    torch.save({"model": model.state_dict()}, weights)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    Image.new("RGB", (288, 96)).save(tmp_path / "image.png")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    grid = names["attention"].grid
+    assert grid.shape == (3, 9) and grid.step == (32, 32)  # 96 x 288 pixels, and not 444 x 1333
+    assert (tmp_path / "attention.png").stat().st_size > 0
 
 
 def test_pre_commit_runs_what_make_lint_runs():

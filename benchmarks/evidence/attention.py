@@ -112,7 +112,7 @@ def picture(model: nn.Module, side: int, relay: Relay) -> Figure:
     records, rows, titles = [], [], []
     for number in range(IMAGES):
         image, annotations = draw_image(relay, "val", number)
-        [record] = record_attention(model, [image], (side, 9999))
+        [record] = record_attention(model, [image], (side, 9999), image_format="RGB")
         for own, annotation in enumerate(annotations):
             colour = relay.classes[annotation["category_id"] - 1]
             attention = record.attention(*_centre(annotation), name)
@@ -176,7 +176,7 @@ def _measure_objects(
 ) -> Iterator[dict[str, float]]:
     """Shares and accuracies of each object of an image."""
     [(name, block)] = find_blocks(model).items()
-    [record] = record_attention(model, [image], (side, 9999))
+    [record] = record_attention(model, [image], (side, 9999), image_format="RGB")
     for own, annotation in enumerate(annotations):
         attention = record.attention(*_centre(annotation), name)
         signals = [_box(a["signal"]) for a in annotations]
@@ -194,12 +194,12 @@ def _measure_objects(
         for margin in MARGINS:
             left_out = attention.grid.covered(_enlarge(signals[own], margin)) > 0
             with mask_positions(block, left_out):
-                [without] = record_attention(model, [image], (side, 9999))
+                [without] = record_attention(model, [image], (side, 9999), image_format="RGB")
             measured[f"right without signal, margin {margin}"] = _is_right(without, annotation)
             others = _choose_others(left_out, rng)
             if others is not None:
                 with mask_positions(block, others):
-                    [without] = record_attention(model, [image], (side, 9999))
+                    [without] = record_attention(model, [image], (side, 9999), image_format="RGB")
                 measured[f"right without others, margin {margin}"] = _is_right(without, annotation)
         yield measured
 

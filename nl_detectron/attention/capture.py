@@ -8,44 +8,53 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-import cv2
 import numpy as np
 import torch
-from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
+from omegaconf import DictConfig
 from torch import nn
 
 from ..layers.padding import split_images
 from ..modeling import find_blocks
 from ..modeling.image_sizes import stride_of
 from .geometry import Grid
+from .model_input import RESIZE, as_rgb, choose_format, choose_size, make_input
 from .record import Attention, AttentionRecord, BlockInput
 
-RESIZE = (800, 1333)  # Detectron2's INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST
+__all__ = ["RESIZE", "capture_attention", "record_attention"]
 
 
 def record_attention(
     model: nn.Module,
     images: Sequence[np.ndarray],
-    resize: tuple[int, int] = RESIZE,
+    resize: tuple[int, int] | None = None,
     mirror: bool = False,
+    *,
+    image_format: str,
+    cfg: CfgNode | DictConfig | None = None,
 ) -> list[AttentionRecord]:
     """Run a model on images and record the inputs of its non-local blocks.
 
     Args:
         model: a Detectron2 model. It runs in evaluation mode; its mode is restored afterwards.
-        images: RGB uint8 (H,W,3), one batch.
-        resize: length of the shorter side and maximum of the longer one in pixels, as
-            INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST; a 0 keeps the size.
+        images: uint8 (H,W,3), one batch.
+        resize: length of the shorter side and maximum of the longer one in pixels; a 0 keeps the
+            size. By default INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST of ``cfg``.
         mirror: flip the images horizontally before they enter the model. Positions are those of
             the unflipped images; ``found`` is as the model returned it.
+        image_format: ``"RGB"``, as Pillow reads images, or ``"BGR"``, as OpenCV does.
+        cfg: the model's config, whose INPUT.FORMAT is the format that the model takes
+            (dataloader.test.mapper.image_format of a LazyConfig); by default
+            ``model.input_format``.
 
     Raises:
-        ValueError: an input is not an RGB uint8 image.
+        ValueError: an input is not a uint8 image, no size is given, or nothing says which format
+            the model takes.
     """
-    for image in images:
-        _check_image(image)
-    inputs = [_as_input(model, image, resize, mirror) for image in images]
+    images = [as_rgb(image, image_format) for image in images]
+    size, model_format = choose_size(resize, cfg), choose_format(model, cfg)
+    inputs = [make_input(image, size, model_format, mirror) for image in images]
     was_training = model.training
     try:
         with torch.no_grad(), _capture_inputs(model.eval()) as caught:
@@ -72,7 +81,10 @@ def capture_attention(
     model: nn.Module,
     image: np.ndarray,
     points: Sequence[tuple[float, float]],
-    resize: tuple[int, int] = RESIZE,
+    resize: tuple[int, int] | None = None,
+    *,
+    image_format: str,
+    cfg: CfgNode | DictConfig | None = None,
 ) -> dict[str, list[Attention | None]]:
     """Attention of every block of a model at some points of an image.
 
@@ -80,14 +92,14 @@ def capture_attention(
     number of points.
 
     Args:
-        model, resize: as in :func:`record_attention`.
-        image: RGB uint8 (H,W,3).
+        model, resize, image_format, cfg: as in :func:`record_attention`.
+        image: uint8 (H,W,3).
         points: x, y in pixels of the image.
 
     Returns:
         For each block's name one item for each point; None if no RoI of a head contains it.
     """
-    [record] = record_attention(model, [image], resize)
+    [record] = record_attention(model, [image], resize, image_format=image_format, cfg=cfg)
     return {block: [record.attention(x, y, block) for x, y in points] for block in record.blocks}
 
 
@@ -162,25 +174,3 @@ def _stride(pixels: int, positions: int, divisor: int) -> int:
     """
     padded = math.ceil(pixels / divisor) * divisor
     return stride_of(padded, positions)
-
-
-def _check_image(image: object) -> None:
-    array = isinstance(image, np.ndarray)
-    if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        what = f"{image.dtype} {image.shape}" if array else type(image).__name__
-        raise ValueError(f"expected an RGB image, uint8 (H,W,3), got {what}")
-
-
-def _as_input(model: nn.Module, image: np.ndarray, resize: tuple[int, int], mirror: bool) -> dict:
-    """Model input, made as by Detectron2's DefaultPredictor."""
-    height, width = image.shape[:2]
-    if mirror:
-        image = image[:, ::-1]
-    if resize[0]:
-        image = (
-            ResizeShortestEdge([resize[0]] * 2, resize[1]).get_transform(image).apply_image(image)
-        )
-    if getattr(model, "input_format", "BGR") == "BGR":
-        image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-    tensor = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return {"image": tensor, "height": height, "width": width}

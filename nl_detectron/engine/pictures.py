@@ -83,7 +83,8 @@ class Pictures(HookBase):
         from ..attention import record_attention
         from ..attention.draw import as_image, panel
 
-        [record] = record_attention(model, [sample.image], self.run.resize)
+        run, images = self.run, [sample.image]
+        [record] = record_attention(model, images, run.resize, image_format="RGB", cfg=run.cfg)
         detections = _filter_by_score(record.instances, self.run.visualize.score)
         pictures = {"predictions": self._draw_predictions(sample.image, detections)}
         place, (x, y) = _choose_point(sample, detections)

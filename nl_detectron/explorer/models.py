@@ -28,7 +28,7 @@ class ExplorerModel:
 
     Attributes:
         title: names of its config and its checkpoint.
-        resize: INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
+        cfg: its config.
         data_set: the first of DATASETS.TEST, or "".
         classes: their names, where the data set has enough of them.
         untrained: a sentence about what the checkpoint lacks, or "".
@@ -36,7 +36,7 @@ class ExplorerModel:
 
     title: str
     model: nn.Module
-    resize: tuple[int, int]
+    cfg: CfgNode
     data_set: str
     classes: Metadata
     untrained: str
@@ -60,7 +60,7 @@ def load_explorer_model(
     return ExplorerModel(
         title=f"{Path(config_file).stem}, {Path(cfg.MODEL.WEIGHTS).name or 'no weights'}",
         model=loaded.model,
-        resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
+        cfg=cfg,
         data_set=next(iter(cfg.DATASETS.TEST), ""),
         classes=_find_classes(cfg),
         untrained=_describe_untrained(loaded),
@@ -112,9 +112,12 @@ class Explorer:
 
     def _record(self, path: str) -> list[AttentionRecord]:
         # no model sees more pixels than this, and pictures of fewer are drawn sooner
-        image = read_small_image(path, max(m.resize[1] for m in self.models))
+        image = read_small_image(path, max(m.cfg.INPUT.MAX_SIZE_TEST for m in self.models))
         try:
-            return [record_attention(m.model, [image], m.resize)[0] for m in self.models]
+            return [
+                record_attention(m.model, [image], image_format="RGB", cfg=m.cfg)[0]
+                for m in self.models
+            ]
         except (ValueError, AssertionError, RuntimeError) as error:  # too small, NaN, no memory
             size = "{1} x {0}".format(*image.shape)
             raise UsageError(

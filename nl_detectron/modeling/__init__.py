@@ -9,6 +9,7 @@ from .backbone import (
 )
 from .build import build_model, find_blocks
 from .image_sizes import attach_image_sizes
+from .insertion import insert_nonlocal
 from .keypoint_head import NonLocalKeypointHead
 from .mask_head import NonLocalMaskHead
 
@@ -22,5 +23,6 @@ __all__ = [
     "build_nonlocal_resnet_fpn_backbone",
     "build_nonlocal_retinanet_resnet_fpn_backbone",
     "find_blocks",
+    "insert_nonlocal",
     "nonlocal_backbone",
 ]

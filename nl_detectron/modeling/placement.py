@@ -46,14 +46,14 @@ def make_block(
     )
 
 
-def insert_after(sequential: nn.Sequential, child: str, name: str, module: nn.Module) -> None:
+def insert_after(container: nn.Module, child: str, name: str, module: nn.Module) -> None:
     """Insert ``module`` under ``name`` right after the child called ``child``."""
-    names = [existing for existing, _ in sequential.named_children()]
-    sequential.add_module(name, module)
+    names = list(container._modules)  # named_children leaves out a module's second name
+    container.add_module(name, module)
     for later in names[names.index(child) + 1 :]:  # move behind the new one, in order
-        moved = getattr(sequential, later)
-        delattr(sequential, later)
-        sequential.add_module(later, moved)
+        moved = getattr(container, later)
+        delattr(container, later)
+        container.add_module(later, moved)
 
 
 def add_head_blocks(

@@ -152,10 +152,10 @@ def record_batches(
     Raises:
         UsageError: a batch that does not fit the GPU's memory, or a model that finds no instances.
     """
-    resize = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     for batch in batches:
         try:
-            records = record_attention(model, [frame.image for frame in batch], resize)
+            images = [frame.image for frame in batch]
+            records = record_attention(model, images, image_format="RGB", cfg=cfg)
         except torch.cuda.OutOfMemoryError as error:
             raise UsageError(
                 f"{len(batch)} image(s) at once do not fit the GPU's memory: give a smaller "

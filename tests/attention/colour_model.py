@@ -4,15 +4,18 @@ A gaussian block on them looks from a bright cell at all bright cells and nowher
 """
 
 from collections import OrderedDict
+from functools import partial
 
 import torch
 from detectron2.layers import ROIAlign
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
+from nl_detectron.attention import record_attention
 from nl_detectron.layers import NonLocalBlock
 
 STRIDE, DIVISOR, BINS = 16, 32, 14
+record_rgb = partial(record_attention, image_format="RGB")
 
 
 class Backbone(nn.Module):

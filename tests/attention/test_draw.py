@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from colour_model import ColourModel
+from colour_model import ColourModel, record_rgb
 
-from nl_detectron.attention import Attention, Grid, draw, record_attention
+from nl_detectron.attention import Attention, Grid, draw
 
 IMAGE = np.full((80, 160, 3), 90, dtype=np.uint8)
 
@@ -85,7 +85,7 @@ def test_arrows_go_to_the_strongest_the_wider_the_stronger():
 
 def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing():
     boxes = [[[0, 0, 30, 30]]]
-    records = [record_attention(ColourModel(boxes), [IMAGE], (0, 0))[0] for _ in range(2)]
+    records = [record_rgb(ColourModel(boxes), [IMAGE], (0, 0))[0] for _ in range(2)]
     rows = [
         {block: record.attention(100, 60, block) for block in record.blocks} for record in records
     ]
@@ -105,7 +105,7 @@ def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing
 
 
 def test_facts_are_of_the_object_that_holds_the_point():
-    [record] = record_attention(ColourModel([[[0, 0, 80, 80]]]), [IMAGE], (0, 0))
+    [record] = record_rgb(ColourModel([[[0, 0, 80, 80]]]), [IMAGE], (0, 0))
     here = attention([[0.25, 0, 0, 0.75]], point=(20.0, 40.0))
     assert draw.facts(record, here) == "mean distance 90 px\n75 % outside the object's box"
     elsewhere = replace(here, point=(140.0, 40.0))
@@ -113,7 +113,7 @@ def test_facts_are_of_the_object_that_holds_the_point():
 
 
 def test_a_summary_is_drawn_for_every_block():
-    [record] = record_attention(ColourModel([[[0, 0, 30, 30]]]), [IMAGE], (0, 0))
+    [record] = record_rgb(ColourModel([[[0, 0, 30, 30]]]), [IMAGE], (0, 0))
     figure = draw.summary(record, record.blocks)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert len(titles) == 4 and "entropy of each look, nats; even: 5.4" not in titles[0]
@@ -124,6 +124,6 @@ def test_drawing_leaves_no_figures_open():
     from matplotlib import pyplot
 
     open_before = pyplot.get_fignums()
-    [record] = record_attention(ColourModel([[]]), [IMAGE], (0, 0))
+    [record] = record_rgb(ColourModel([[]]), [IMAGE], (0, 0))
     draw.panel([{"x": record.attention(5, 5, record.blocks[0])}], [record], ["x"])
     assert pyplot.get_fignums() == open_before

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from colour_model import BINS, STRIDE, ColourModel
+from colour_model import BINS, STRIDE, ColourModel, record_rgb
 from helpers import randomise
 
-from nl_detectron.attention import capture_attention, record_attention
+from nl_detectron.attention import capture_attention
 from nl_detectron.attention.record import ROWS_AT_ONCE
 from nl_detectron.engine import load_config
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES
@@ -45,7 +45,7 @@ def test_known_attention_lies_on_the_right_pixels(block, resize, mirror, subsamp
     boxes = [[[0.1 * w, 0.1 * h, 0.95 * w, 0.9 * h]] for h, w in SIZES]
     model = ColourModel(boxes, subsample, mirror)
     for record, (height, width) in zip(
-        record_attention(model, images, resize, mirror), SIZES, strict=True
+        record_rgb(model, images, resize, mirror), SIZES, strict=True
     ):
         near, far = ((x * width, y * height) for x, y in (A, B))
         found = record.attention(*near, block)
@@ -61,31 +61,31 @@ def test_known_attention_lies_on_the_right_pixels(block, resize, mirror, subsamp
 @pytest.mark.parametrize("side", [33, 64, 100, 129])
 def test_a_small_images_stride_is_reported_in_spite_of_its_padding(side):
     model = ColourModel([[]])
-    [record] = record_attention(model, [np.zeros((side, side, 3), np.uint8)], (0, 0))
+    [record] = record_rgb(model, [np.zeros((side, side, 3), np.uint8)], (0, 0))
     grid = record.attention(1, 1, BACKBONE).grid
     assert grid.step == (STRIDE, STRIDE) and grid.shape[0] == 2 * math.ceil(side / 32)
 
 
 def test_an_rois_positions_divide_its_box():
     box = [40, 20, 110, 90]
-    [record] = record_attention(ColourModel([[box]]), [two_lights(120, 160, 20)], (0, 0))
+    [record] = record_rgb(ColourModel([[box]]), [two_lights(120, 160, 20)], (0, 0))
     grid = record.attention(50, 30, HEAD).grid
     assert grid.box == pytest.approx(box) and grid.step == pytest.approx((70 / BINS,) * 2)
 
 
 def test_a_heads_attention_is_that_of_the_highest_scored_roi_that_holds_the_point():
     boxes = [[0, 0, 60, 60], [0, 0, 160, 120], [30, 30, 40, 40]]
-    [record] = record_attention(ColourModel([boxes]), [two_lights(120, 160, 20)], (0, 0))
+    [record] = record_rgb(ColourModel([boxes]), [two_lights(120, 160, 20)], (0, 0))
     assert record.attention(35, 35, HEAD).box == pytest.approx(boxes[0])
     assert record.attention(100, 100, HEAD).box == pytest.approx(boxes[1])
     assert len({record.attention(5, 5, BACKBONE).box}) == 1
 
 
 def test_without_an_roi_there_is_nothing_to_tell():
-    [record] = record_attention(ColourModel([[[0, 0, 30, 30]]]), [two_lights(120, 160, 20)], (0, 0))
+    [record] = record_rgb(ColourModel([[[0, 0, 30, 30]]]), [two_lights(120, 160, 20)], (0, 0))
     assert record.attention(100, 100, HEAD) is None
     assert record.summary(HEAD) is not None and record.summary(HEAD, roi=1) is None
-    [record] = record_attention(ColourModel([[]]), [two_lights(120, 160, 20)], (0, 0))
+    [record] = record_rgb(ColourModel([[]]), [two_lights(120, 160, 20)], (0, 0))
     assert record.attention(100, 100, HEAD) is None and record.summary(HEAD) is None
 
 
@@ -112,7 +112,7 @@ def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     block, given = find_blocks(model)["backbone.bottom_up.res4.nonlocal4"], []
     handle = block.register_forward_pre_hook(lambda _, args: given.append(args[0]))
-    [record] = record_attention(model, [image], (0, 0))
+    [record] = record_rgb(model, [image], (0, 0))
     handle.remove()
     with torch.no_grad():
         theta, phi, g = block.embed(given[0])
@@ -142,7 +142,7 @@ def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
 def test_values_count_a_norm_that_has_learnt_its_statistics():
     model = thin_model("MODEL.NONLOCAL.NORM", "BN").eval()
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    [record] = record_attention(model, [image], (0, 0))
+    [record] = record_rgb(model, [image], (0, 0))
     name = "backbone.bottom_up.res4.nonlocal4"
     block, seen = find_blocks(model)[name], record._seen[name][0]
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_a_summary_is_of_all_rows(form):
     words = ("MODEL.NONLOCAL.PAIRWISE", form, "MODEL.NONLOCAL.SUBSAMPLE", "none", *PLACES)
     model = thin_model(*words)
     image = np.random.default_rng(0).integers(0, 255, (128, 192, 3), dtype=np.uint8)
-    [record] = record_attention(model, [image], (0, 0))
+    [record] = record_rgb(model, [image], (0, 0))
     name = "backbone.bottom_up.res3.nonlocal0"
     block, x = find_blocks(model)[name], record._seen[name][0].x[None]
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_a_heads_blocks_are_seen(head, resize):
     words += (f"MODEL.NONLOCAL.{head.upper()}_HEAD.AFTER", "[2, 4]")
     words += ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.ROI_MASK_HEAD.NUM_CONV", "4")
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    [record] = record_attention(thin_model(*words), [image], resize)
+    [record] = record_rgb(thin_model(*words), [image], resize)
     assert len(record.instances) > 0
     x, y = record.instances.pred_boxes.get_centers()[0].tolist()
     found = record.attention(x, y, f"roi_heads.{head}_head.nonlocal2")
@@ -191,8 +191,8 @@ def test_a_batch_sees_what_each_image_alone_does():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(2)]
     name = "backbone.bottom_up.res4.nonlocal4"
-    for record, image in zip(record_attention(model, images, (0, 0)), images, strict=True):
-        alone = capture_attention(model, image, [(5, 5)], (0, 0))[name][0]
+    for record, image in zip(record_rgb(model, images, (0, 0)), images, strict=True):
+        alone = capture_attention(model, image, [(5, 5)], (0, 0), image_format="RGB")[name][0]
         assert record.attention(5, 5, name).weights == pytest.approx(alone.weights, abs=1e-5)
 
 
@@ -206,7 +206,7 @@ def test_masked_padding_is_no_position(subsample):
     name = "backbone.bottom_up.res4.nonlocal4"
     [block], given = [find_blocks(model)[name]], []
     handle = block.register_forward_hook(lambda _, args, z: given.append((args[0], z)))
-    records = record_attention(model, images, (0, 0))
+    records = record_rgb(model, images, (0, 0))
     handle.remove()
     [(x, z)] = given
     for number, (record, (height, width)) in enumerate(zip(records, sizes, strict=True)):
@@ -229,7 +229,7 @@ def test_masked_padding_is_no_position(subsample):
 def test_a_look_leaves_the_model_as_it_was():
     model = thin_model().train()
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    record_attention(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    record_rgb(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
     assert model.training
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     hooks = [len(m._forward_pre_hooks) for m in model.modules()]
@@ -239,7 +239,7 @@ def test_a_look_leaves_the_model_as_it_was():
 def test_a_baseline_has_views_without_blocks():
     words = ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone")
     model = thin_model(*words, "MODEL.NONLOCAL.BACKBONE.AFTER", "[]")
-    [record] = record_attention(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    [record] = record_rgb(model, [np.zeros((64, 96, 3), np.uint8)], (0, 0))
     assert record.blocks == []
     with pytest.raises(ValueError, match="has no non-local blocks"):
         record.attention(1, 1, "res4")
@@ -255,11 +255,11 @@ def test_a_baseline_has_views_without_blocks():
 )
 def test_what_is_no_image_is_refused(image, came):
     with pytest.raises(ValueError, match=f"expected an RGB image.*{came}"):
-        record_attention(ColourModel([[]]), [image])
+        record_rgb(ColourModel([[]]), [image], (0, 0))
 
 
 def test_a_point_outside_or_a_block_that_there_is_not_is_refused():
-    [record] = record_attention(ColourModel([[]]), [np.zeros((64, 96, 3), np.uint8)], (0, 0))
+    [record] = record_rgb(ColourModel([[]]), [np.zeros((64, 96, 3), np.uint8)], (0, 0))
     with pytest.raises(ValueError, match="within the image, 0 to 96 and 0 to 64, got 97, 5"):
         record.attention(97, 5, BACKBONE)
     with pytest.raises(ValueError, match=r"expected one of gaussian for .*, got 'dot_product'"):

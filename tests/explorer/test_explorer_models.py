@@ -20,7 +20,7 @@ def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
     monkeypatch.setattr(
         models,
         "record_attention",
-        lambda *args: looks.append(args) or record_attention(*args),
+        lambda *args, **words: looks.append(args) or record_attention(*args, **words),
     )
     ours = make_explorer(count=2)
     first = ours.get_records(file)

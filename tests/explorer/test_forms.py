@@ -42,7 +42,9 @@ def test_another_form_is_what_a_model_of_that_form_sees_with_the_same_weights(
     words = [*words, "MODEL.NONLOCAL.SUBSAMPLE", subsample]
     model, twin = (thin_model(form, config, words) for form in (own, other))
     twin.load_state_dict(model.state_dict(), strict=False)
-    records = [record_attention(m, [image], (64, 999))[0] for m in (model, twin)]
+    records = [
+        record_attention(m, [image], (64, 999), image_format="RGB")[0] for m in (model, twin)
+    ]
     [block] = records[0].blocks
     x, y = choose_first_point(records[0])
     ours, theirs = (record.attention(x, y, block) for record in records)

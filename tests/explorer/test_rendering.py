@@ -32,7 +32,9 @@ def test_a_point_is_reported_in_pictures_and_words(file):
 
 
 def test_a_head_that_did_not_look_says_so(image):
-    [record] = record_attention(thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999))
+    [record] = record_attention(
+        thin_model("gaussian", KEYPOINTS, IN_HEAD), [image], (64, 999), image_format="RGB"
+    )
     record._seen = {block: [] for block in record.blocks}
     result = render_point(record, 5, 5, "weights", record.blocks[0], "gaussian")
     assert result == (None, None, NO_ROI)
@@ -40,7 +42,9 @@ def test_a_head_that_did_not_look_says_so(image):
 
 def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_click(image):
     words = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
-    [record] = record_attention(thin_model("gaussian", words=words), [image], (64, 999))
+    [record] = record_attention(
+        thin_model("gaussian", words=words), [image], (64, 999), image_format="RGB"
+    )
     assert len(record.instances) > 1
     scores = sorted(record.instances.scores.tolist())
     classes = load_explorer_model(CONFIG, THIN).classes
