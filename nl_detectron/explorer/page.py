@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ..attention import AttentionRecord, forms_of
-from ..attention.draw import ARROWS
+from ..attention.maps import ARROWS
 from ..errors import UsageError
 from ..layers import NonLocalBlock
 from ..modeling import find_blocks
@@ -20,7 +20,8 @@ MEANING = f"""
 Click a point. To the feature there a non-local block adds a weighted sum of the features at all
 positions: the **map** shows the weight of each, in multiples of an even look (1 is what each would
 get if all were alike), and **arrows** lead to the greatest, at most {ARROWS}, the wider the
-greater. Some forms give weights below zero, which the map's scale shows; their arrows are dotted.
+greater; there are none where the weights are nearly even. Some forms give weights below zero, which
+the map's scale shows; their arrows are dotted.
 """
 CLICK = "Click a point"
 MAPS = ["weights", "scores"]
@@ -42,12 +43,15 @@ class Column:
     blocks: dict[str, NonLocalBlock]
 
 
-def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> Any:
+def build_page(
+    gr: ModuleType, explorer: Explorer, images: Sequence[Path], first: Path | None = None
+) -> Any:
     """Build the page for one or two models.
 
     Args:
         gr: Gradio, of :func:`import_gradio`.
         images: to choose from; one can be uploaded too.
+        first: the one that is shown first; by default the first of ``images``.
 
     Returns:
         Gradio's Blocks.
@@ -64,7 +68,7 @@ def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> An
                     with gr.Column(min_width=160):
                         image = gr.Dropdown(
                             list(zip(labels, map(str, images), strict=True)),
-                            value=str(images[0]) if images else None,
+                            value=str(first or images[0]) if images else None,
                             label="Image",
                             elem_id="image",
                             visible=bool(images),

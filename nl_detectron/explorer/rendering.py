@@ -4,9 +4,10 @@ import numpy as np
 from detectron2.data import Metadata
 from matplotlib.figure import Figure
 
-from ..attention import Attention, AttentionRecord, mean_distance, strongest
-from ..attention.draw import ARROWS, arrows, as_image, heat, heat_of_scores
-from ..visualizer import Visualizer
+from ..attention import Attention, AttentionRecord, above_uniform, mean_distance, strongest
+from ..attention.draw import arrows, as_image, heat, heat_of_scores
+from ..attention.maps import ARROWS, describe_doubt
+from ..prediction.comparison import draw_detections
 
 WIDTH, DPI = 7.2, 100  # of a map: inches, about half the page's width
 LONGEST = 800  # pixels of the picture's longer side, at least
@@ -24,14 +25,16 @@ def picture_scale(record: AttentionRecord) -> float:
 def render_detections(
     record: AttentionRecord, metadata: Metadata, threshold: float
 ) -> tuple[np.ndarray, str]:
-    """A picture of the detections with at least a score, RGB uint8 (H,W,3), and their number."""
+    """A picture of the detections with at least a score, RGB uint8 (H,W,3), and their number.
+
+    Args:
+        metadata: of :func:`make_class_metadata`; a class has one colour in all images.
+    """
     found = record.instances
     sure = found[found.scores >= threshold] if found.has("scores") else found
-    drawn = Visualizer(record.image, metadata, picture_scale(record))
-    return (
-        drawn.draw_instance_predictions(sure).get_image(),
-        f"Detections with a score of {threshold:g} or more: {len(sure)} of {len(found)}.",
-    )
+    drawn = draw_detections(record.image, sure, metadata, picture_scale(record))
+    words = f"Detections with a score of {threshold:g} or more: {len(sure)} of {len(found)}."
+    return drawn, words
 
 
 def choose_first_point(record: AttentionRecord) -> tuple[float, float]:
@@ -94,13 +97,14 @@ def _draw_maps(
 
 def _describe_attention(found: Attention, own_form: str) -> str:
     sizes = np.abs(found.weights)
-    best = strongest(found, ARROWS)
-    x, y, weight = best[0]
-    part = sum(abs(w) for *_, w in best) / max(float(sizes.sum()), 1e-12)
+    x, y, weight = strongest(found, 1)[0]
+    shown = above_uniform(found, ARROWS)
+    part = sum(abs(w) for *_, w in shown) / max(float(sizes.sum()), 1e-12)
+    to_arrows = f"arrows: {len(shown)}, with {part:.0%} of all weight" if shown else "no arrows"
+    doubt = f"**{describe_doubt(found).capitalize()}.** " if describe_doubt(found) else ""
     return (
-        f"{describe_form(found.form, own_form)} From x {found.point[0]:.0f}, y "
+        f"{doubt}{describe_form(found.form, own_form)} From x {found.point[0]:.0f}, y "
         f"{found.point[1]:.0f}: the greatest of {sizes.size} weights is "
-        f"{weight * sizes.size:.3g} times an even one, at x {x:.0f}, y {y:.0f}; arrows: "
-        f"{len(best)}, with {part:.0%} of all weight; mean distance: "
-        f"{mean_distance(found):.0f} pixels."
+        f"{weight * sizes.size:.3g} times an even one, at x {x:.0f}, y {y:.0f}; {to_arrows}; "
+        f"mean distance: {mean_distance(found):.0f} pixels."
     )
