@@ -99,9 +99,7 @@ def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
     """
     found = {block: record.summary(block) for block in blocks}
     found = {block: s for block, s in found.items() if s is not None}
-    figure, grid = _make_figure(
-        [PICTURE + SCALE] * 2, [_height_of(record)] * max(len(found), 1)
-    )
+    figure, grid = _make_figure([PICTURE + SCALE] * 2, [_height_of(record)] * max(len(found), 1))
     for (received, entropy), (block, s) in zip(grid, found.items(), strict=False):
         _summary(received, record.image, s.received * s.received.size, s.received_grid, None)
         name = _short(block) + (", untrained" if record.untrained(block) else "")
@@ -149,9 +147,7 @@ def _height_of(record: AttentionRecord) -> float:
     return PICTURE * min(height / width, HIGHEST)
 
 
-def _make_figure(
-    widths: Sequence[float], heights: Sequence[float]
-) -> tuple[Figure, np.ndarray]:
+def _make_figure(widths: Sequence[float], heights: Sequence[float]) -> tuple[Figure, np.ndarray]:
     """Make a figure of axes (rows, columns) as large as the pictures, with room for titles.
 
     It is made without pyplot, which would keep it until it is closed.

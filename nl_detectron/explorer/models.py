@@ -63,7 +63,7 @@ def load_explorer_model(
         model=loaded.model,
         resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         data_set=next(iter(cfg.DATASETS.TEST), ""),
-        classes=make_class_metadata(cfg, lambda warning: None)  # numbers are shown then,
+        classes=make_class_metadata(cfg, lambda _: None),  # classes without names have numbers
         untrained=_describe_untrained(loaded),
     )
 

@@ -10,6 +10,7 @@ from ..attention.maps import ARROWS, describe_doubt
 from ..prediction.comparison import draw_detections
 
 WIDTH, DPI = 7.2, 100  # of a map: inches, about half the page's width
+LABELS, LEAST_HEIGHT = 0.6, 1.3  # inches beside a map for its scale's labels, which are as long
 LONGEST = 800  # pixels of the picture's longer side, at least
 NO_ROI = (
     "No detection holds this point, so this head did not look here. Click into a detection (those "
@@ -83,12 +84,15 @@ def _draw_maps(
     """The map, of weights where the form has no scores; and the arrows."""
     height, width = record.image.shape[:2]
     tall = WIDTH * min(max(height / width, 0.1), 1.2)
-    figure = Figure(figsize=(WIDTH, max(0.88 * tall, 2.4)), layout="constrained")
-    axes = figure.subplots()
+    wide = min(max(tall * width / height, 1), WIDTH)
+    canvas = (1.05 * wide + LABELS, max(tall, LEAST_HEIGHT))  # its scale ends at 1.05 widths
+    figure = Figure(figsize=canvas)
+    place = (0, (1 - tall / canvas[1]) / 2, wide / canvas[0], tall / canvas[1])
+    axes = figure.add_axes(place)
     axes.axis("off")
     of_scores = what == "scores" and found.scores is not None
     (heat_of_scores if of_scores else heat)(axes, record.image, found)
-    plain = Figure(figsize=(min(max(tall * width / height, 1), WIDTH), tall))
+    plain = Figure(figsize=(wide, tall))
     axes = plain.add_axes((0, 0, 1, 1))
     axes.axis("off")
     arrows(axes, record.image, found)

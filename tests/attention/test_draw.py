@@ -196,7 +196,7 @@ def test_no_part_of_a_panel_is_blank_but_titles_and_scales(shape, rows):
     picture = draw.as_image(draw.panel([row] * rows, [record] * rows, ["x"] * rows))
     for axis, most in ((1, TITLE + 2 * GAP), (0, SCALE + GAP)):
         blank = (picture > 250).all(axis=2).all(axis=axis)
-        runs = "".join(".x"[value] for value in ~blank).split("x")
+        runs = "".join("." if line else "x" for line in blank).split("x")
         assert max(map(len, runs)) / 100 <= most
 
 

@@ -76,6 +76,16 @@ def test_a_class_has_its_own_colour(image):
         assert inside.argmax() == kind and inside.max() > 180
 
 
+@pytest.mark.parametrize("size", [(288, 96), (600, 60), (100, 300)])
+def test_most_of_a_picture_is_the_image(size, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 200, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "image.png")
+    [record] = make_explorer().get_records(str(tmp_path / "image.png"))
+    heat, arrows, _ = render_point(record, 20, 20, "weights", record.blocks[0], "embedded_gaussian")
+    blank = [(picture > 250).all(axis=2).mean() for picture in (heat, arrows)]
+    assert blank[0] < (0.6 if size == (600, 60) else 0.3) and blank[1] < 0.1
+
+
 def test_words_tell_what_is_nearly_even_and_untrained(file):
     [record] = make_explorer().get_records(file)
     [block] = record.blocks
