@@ -85,4 +85,4 @@ def test_the_readme_opens_with_a_small_picture_on_a_solid_ground():
     assert picture.width >= 1600  # twice what a page shows
     assert "transparency" not in picture.info and picture.mode in ("RGB", "P", "L")
     corners = [(0, 0), (picture.width - 1, 0), (0, picture.height - 1)]
-    assert {picture.convert("RGB").getpixel(corner) for corner in corners} == {(255, 255, 255)}
+    assert all(min(picture.convert("RGB").getpixel(corner)) > 250 for corner in corners)
