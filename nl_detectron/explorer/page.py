@@ -29,6 +29,7 @@ QUICK = {"show_progress": "hidden", "trigger_mode": "always_last"}  # events tha
 CSS = """
 #picture img { cursor: crosshair }
 .map .image-container { padding-top: 2.2rem }  /* labels and buttons stand above pictures */
+.pick input { padding-right: 2.2rem !important; text-overflow: ellipsis !important }  /* caret */
 .alert { font-weight: 600; border-left: 4px solid; padding-left: 0.6rem }
 """
 
@@ -71,6 +72,7 @@ def build_page(
                             value=str(first or images[0]) if images else None,
                             label="Image",
                             elem_id="image",
+                            elem_classes="pick",
                             visible=bool(images),
                         )
                         score = gr.Slider(0, 1, THRESHOLD, step=0.05, label="Least score")
@@ -178,11 +180,17 @@ def _add_column(gr: ModuleType, number: int, title: str, model: ExplorerModel) -
                 value=names[0],
                 label="Block",
                 elem_id=f"block{number}",
+                elem_classes="pick",
                 scale=3,
                 min_width=300,
             )
             form = gr.Dropdown(
-                forms, value=forms[0], label="Form", elem_id=f"form{number}", scale=2
+                forms,
+                value=forms[0],
+                label="Form",
+                elem_id=f"form{number}",
+                elem_classes="pick",
+                scale=2,
             )
         outputs = [
             gr.Image(

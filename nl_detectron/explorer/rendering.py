@@ -8,10 +8,12 @@ from ..attention import Attention, AttentionRecord, above_uniform, mean_distance
 from ..attention.draw import arrows, as_image, heat, heat_of_scores
 from ..attention.maps import ARROWS, describe_doubt
 from ..prediction.comparison import draw_detections
+from ..prediction.instances import format_labels
 
 WIDTH, DPI = 7.2, 100  # of a map: inches, about half the page's width
 LABELS, LEAST_HEIGHT = 0.6, 1.3  # inches beside a map for its scale's labels, which are as long
 LONGEST = 800  # pixels of the picture's longer side, at least
+MOST_LABELS = 5
 NO_ROI = (
     "No detection holds this point, so this head did not look here. Click into a detection (those "
     "of lower scores than the slider's count, too)."
@@ -26,7 +28,8 @@ def picture_scale(record: AttentionRecord) -> float:
 def render_detections(
     record: AttentionRecord, metadata: Metadata, threshold: float
 ) -> tuple[np.ndarray, str]:
-    """A picture of the detections with at least a score, RGB uint8 (H,W,3), and their number.
+    """A picture of the detections with at least a score, RGB uint8 (H,W,3), and their number and
+    first labels, which are too small to read in a picture on a phone.
 
     Args:
         metadata: of :func:`make_class_metadata`; a class has one colour in all images.
@@ -35,7 +38,8 @@ def render_detections(
     sure = found[found.scores >= threshold] if found.has("scores") else found
     drawn = draw_detections(record.image, sure, metadata, picture_scale(record))
     words = f"Detections with a score of {threshold:g} or more: {len(sure)} of {len(found)}."
-    return drawn, words
+    labels = format_labels(sure, metadata)[:MOST_LABELS] if len(sure) else []
+    return drawn, " ".join([words, *([f"{', '.join(labels)}."] if labels else [])])
 
 
 def choose_first_point(record: AttentionRecord) -> tuple[float, float]:
@@ -85,7 +89,8 @@ def _draw_maps(
     height, width = record.image.shape[:2]
     tall = WIDTH * min(max(height / width, 0.1), 1.2)
     wide = min(max(tall * width / height, 1), WIDTH)
-    canvas = (1.05 * wide + LABELS, max(tall, LEAST_HEIGHT))  # its scale ends at 1.05 widths
+    # its scale ends at 1.05 widths, and labels of its ends stand half above and half below it
+    canvas = (1.05 * wide + LABELS, max(tall + 0.2, LEAST_HEIGHT))
     figure = Figure(figsize=canvas)
     place = (0, (1 - tall / canvas[1]) / 2, wide / canvas[0], tall / canvas[1])
     axes = figure.add_axes(place)
