@@ -24,6 +24,7 @@ greater; there are none where the weights are nearly even. Some forms give weigh
 the map's scale shows; their arrows are dotted.
 """
 CLICK = "Click a point"
+LONGEST_NAME = 26  # letters of a picture's label: a second line would cover the picture
 MAPS = ["weights", "scores"]
 QUICK = {"show_progress": "hidden", "trigger_mode": "always_last"}  # events that need no model
 CSS = """
@@ -129,7 +130,7 @@ def build_page(
                 message: "",
                 upload: None,
                 path: new,
-                picture: gr.Image(drawn, label=f"{Path(new).name}: {CLICK.lower()}"),
+                picture: gr.Image(drawn, label=f"{shorten(Path(new).name)}: {CLICK.lower()}"),
                 found: words,
                 x: at[0],
                 y: at[1],
@@ -247,6 +248,12 @@ def _make_titles(models: Sequence[ExplorerModel]) -> list[str]:
     titles = [m.title for m in models]
     same = len(set(titles)) < len(titles)
     return [titles[0], f"{titles[1]} (compared)"] if same else titles
+
+
+def shorten(name: str) -> str:
+    """A name without its middle if it is too long for one line on a phone."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def _alert(text: str) -> str:
