@@ -37,9 +37,9 @@ def render_detections(
     found = record.instances
     sure = found[found.scores >= threshold] if found.has("scores") else found
     drawn = draw_detections(record.image, sure, metadata, picture_scale(record))
-    words = f"Detections with a score of {threshold:g} or more: {len(sure)} of {len(found)}."
+    words = f"Detections with a score of {threshold:g} or more: {len(sure)} of {len(found)}"
     labels = format_labels(sure, metadata)[:MOST_LABELS] if len(sure) else []
-    return drawn, " ".join([words, *([f"{', '.join(labels)}."] if labels else [])])
+    return drawn, f"{words} ({', '.join(labels)})." if labels else f"{words}."
 
 
 def choose_first_point(record: AttentionRecord) -> tuple[float, float]:

@@ -49,9 +49,9 @@ def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_clic
     scores = sorted(record.instances.scores.tolist())
     classes = load_explorer_model(CONFIG, THIN).classes
     picture, text = render_detections(record, classes, scores[-1])
-    number, label = text.split(". ")
+    number, label = text.split(" (")
     assert number.endswith(f": 1 of {len(scores)}")
-    assert label.split()[0] in classes.thing_classes and label.endswith("%.")
+    assert label.split()[0] in classes.thing_classes and label.endswith("%).")
     assert picture.shape == (400, 800, 3) and picture_scale(record) == 800 / 128
     everything, _ = render_detections(record, classes, 0)
     assert not np.array_equal(picture, everything)
