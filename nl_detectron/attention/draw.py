@@ -122,15 +122,21 @@ def _find_object(
     record: AttentionRecord, attention: Attention
 ) -> tuple[float, float, float, float] | None:
     """Box of the highest-scoring detection that contains x_i."""
-    boxes = record.instances.pred_boxes.tensor.tolist() if len(record.instances) else []
+    boxes = _list_boxes(record)
     return next((tuple(box) for box in boxes if holds(box, *attention.point)), None)
+
+
+def _list_boxes(record: AttentionRecord) -> list[list[float]]:
+    """Boxes of the detections; none if the model finds no instances."""
+    found = record.instances
+    return found.pred_boxes.tensor.tolist() if found.has("pred_boxes") else []
 
 
 def _draw_rois(left: Axes, right: Axes, record: AttentionRecord) -> None:
     """Where a head looks instead: the image, and its detections' boxes."""
     for axes in (left, right):
         draw_image(axes, record.image)
-    boxes = record.instances.pred_boxes.tensor.tolist() if len(record.instances) else []
+    boxes = _list_boxes(record)
     for box in boxes:
         draw_box(right, box)
     right.set_title(f"{len(boxes)} detections" if boxes else "nothing detected", fontsize=8)

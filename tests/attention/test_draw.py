@@ -187,6 +187,13 @@ def test_the_objects_box_is_drawn_where_a_share_outside_it_is_named():
         assert (corners in shown) == ("outside the object's box" in right.get_title()) == named
 
 
+def test_a_model_that_finds_no_instances_has_no_objects_box():
+    [record] = record_attention(ColourModel([[]]), [IMAGE], (0, 0))
+    record.found = {"sem_seg": None}
+    assert draw.facts(record, attention([[1, 0]])) == "mean distance 0 px"
+    draw.panel([{"a.b": record.attention(5, 5, record.blocks[0])}], [record], ["x"])
+
+
 @pytest.mark.parametrize("shape", [(96, 288), (300, 100), (64, 64)])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_no_part_of_a_panel_is_blank_but_titles_and_scales(shape, rows):
