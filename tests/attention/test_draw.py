@@ -190,7 +190,7 @@ def test_the_objects_box_is_drawn_where_a_share_outside_it_is_named():
 def test_a_model_that_finds_no_instances_has_no_objects_box():
     [record] = record_attention(ColourModel([[]]), [IMAGE], (0, 0))
     record.found = {"sem_seg": None}
-    assert draw.facts(record, attention([[1, 0]])) == "mean distance 0 px"
+    assert draw.facts(record, attention([[1, 0]])) == "mean distance 20 px"
     draw.panel([{"a.b": record.attention(5, 5, record.blocks[0])}], [record], ["x"])
 
 
