@@ -147,7 +147,7 @@ def mark(axes: Axes, attention: Attention) -> None:
     """Mark x_i and, for a block in a head, its RoI."""
     if attention.box:
         draw_box(axes, attention.box)
-    axes.plot(*attention.point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5)
+    axes.plot(*attention.point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5, zorder=4)
 
 
 def _flipped(attention: Attention) -> tuple[bool, bool]:
