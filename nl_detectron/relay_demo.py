@@ -1,4 +1,4 @@
-"""One run of the relay demo: train, evaluate, draw predictions, compare with recorded runs."""
+"""One run of the relay demo: train, evaluate, draw, compare with recorded runs."""
 
 import json
 import time
@@ -13,12 +13,14 @@ from tabulate import tabulate
 
 from .engine import Trainer, preflight, start_run
 from .prediction.comparison import save_comparison
+from .prediction.overview import save_overview
 
+PREDICTIONS, ATTENTION = "predictions.png", "attention.png"  # in OUTPUT_DIR
 TASKS = {"box": "bbox/AP", "mask": "segm/AP", "keypoint": "keypoints/AP"}
 
 
 def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
-    """Train, evaluate and draw ``predictions.png`` into OUTPUT_DIR.
+    """Train, evaluate and draw :data:`PREDICTIONS` and, of a model with blocks, :data:`ATTENTION`.
 
     Returns:
         AP in percent of each of :data:`TASKS` that the model has, ``minutes`` and ``versions``.
@@ -34,7 +36,8 @@ def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
     trainer.resume_or_load(resume=False)
     trainer.train()
     summary = json.loads(Path(cfg.OUTPUT_DIR, "summary.json").read_text())
-    save_comparison(cfg, trainer.model, Path(cfg.OUTPUT_DIR, "predictions.png"))
+    save_comparison(cfg, trainer.model, Path(cfg.OUTPUT_DIR, PREDICTIONS))
+    save_overview(cfg, trainer.model, Path(cfg.OUTPUT_DIR, ATTENTION))
     found = {task: summary["results"].get(key) for task, key in TASKS.items()}
     return {
         **{task: round(ap, 1) for task, ap in found.items() if ap is not None},

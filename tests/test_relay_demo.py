@@ -1,10 +1,17 @@
-"""The relay demo's table, and its figures in the README."""
+"""The relay demo's table, what it prints last, and its figures and picture in the README."""
 
 import json
+import re
+from pathlib import Path
 
-from helpers import ROOT
+import pytest
+from helpers import ROOT, load_tool
+from PIL import Image
 
-from nl_detectron.relay_demo import format_table
+from nl_detectron import relay_demo
+from nl_detectron.relay_demo import ATTENTION, format_table
+
+CONFIGS = ROOT / "configs/Demo"
 
 
 def test_the_table_sets_a_run_beside_the_recorded_ones():
@@ -33,3 +40,49 @@ def test_the_readmes_figures_are_of_the_recorded_runs():
                 aps = [run[task] for run in runs]
                 mean = sum(aps) / len(aps)
                 assert f"{mean:.1f} ({min(aps):.1f} to {max(aps):.1f})" in readme
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "period"),
+    [
+        ("relay_mask_rcnn_nl", [], 100),
+        ("relay_mask_rcnn", [], 100),
+        ("relay_mask_rcnn_nl", ["TEST.EVAL_PERIOD", "0"], 0),
+    ],
+)
+def test_it_evaluates_a_few_times_and_ends_with_its_pictures(
+    name, words, period, tmp_path, monkeypatch, capsys
+):
+    trained = []
+
+    def train(cfg):
+        trained.append(cfg)
+        folder = Path(cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True)
+        if name.endswith("_nl"):
+            (folder / ATTENTION).touch()
+        return {"box": 80.0, "mask": 81.0}
+
+    monkeypatch.setattr(relay_demo, "train_relay_demo", train)
+    words = [*words, "MODEL.DEVICE", "cpu"]
+    config = str(CONFIGS / f"{name}.yaml")
+    load_tool("relay_demo").main(["--config-file", config, "--output", str(tmp_path), *words])
+    folder = tmp_path / name / "seed1"
+    last = capsys.readouterr().out.splitlines()[-3:]
+    if name.endswith("_nl"):
+        assert last[-1].endswith(f"an arrow to its patch: {folder / ATTENTION}")
+        del last[-1]
+    assert last[-1].endswith(f"beside predictions: {folder / 'predictions.png'}")
+    assert last[-2].endswith(f"python tools/plot_curves.py {folder}")
+    assert trained[0].TEST.EVAL_PERIOD == period and trained[0].SEED == 1
+
+
+def test_the_readme_opens_with_a_small_picture_on_a_solid_ground():
+    readme = (ROOT / "README.md").read_text()
+    path = ROOT / re.search(r"!\[[^\]]+\]\(([^)]+)\)", readme.partition("\n## ")[0])[1]
+    assert path.stat().st_size < 300_000
+    picture = Image.open(path)
+    assert picture.width >= 1600  # twice what a page shows
+    assert "transparency" not in picture.info and picture.mode in ("RGB", "P", "L")
+    corners = [(0, 0), (picture.width - 1, 0), (0, picture.height - 1)]
+    assert all(min(picture.convert("RGB").getpixel(corner)) > 250 for corner in corners)

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # these take seconds, which --help need not
     from nl_detectron.engine import trust_from_args
     from nl_detectron.errors import UsageError
+    from nl_detectron.explorer.first_image import find_telling_image
     from nl_detectron.explorer.images import find_images, list_dataset_images
     from nl_detectron.explorer.models import Explorer, load_explorer_model
     from nl_detectron.explorer.page import build_page
@@ -40,8 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             pairs.append((args.compare_config, args.compare_opts))
         with trust_from_args(args):
             models = [load_explorer_model(file, opts, args.dataset) for file, opts in pairs]
-        images = images or list_dataset_images(models[0].data_set)
-        serve_page(gr, build_page(gr, Explorer(models), images), args.port)
+        explorer, first = Explorer(models), None
+        if not images:
+            images = list_dataset_images(models[0].data_set)
+            first = find_telling_image(explorer, images)
+        serve_page(gr, build_page(gr, explorer, images, first), args.port)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

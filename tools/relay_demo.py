@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Train a Demo config on the relay data set, print its AP beside its twin's, draw predictions.
+"""Train a Demo config on the relay data set, print its AP beside its twin's, draw what it finds and
+where its block looks.
 
 python tools/relay_demo.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml --seeds 1 2 3
 """
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, inst
 from nl_detectron_cli.options import add_config_file, add_overrides, make_parser
 from nl_detectron_cli.program import run
 
+EVAL_PERIOD = 100  # iterations: some points of a curve; training itself goes as without them
 RECORD = Path(__file__).parents[1] / "docs" / "relay_demo.json"  # benchmarks/demo_seeds.py's
 
 
@@ -47,16 +49,21 @@ def run_folder(output: str, config_file: str, seed: int) -> Path:
 
 
 def train_seed(config_file: str, seed: int, output: str, opts: Sequence[str] = ()) -> None:
-    """Train a config with a seed, print its table and say where its picture is."""
+    """Train a config with a seed, print its table and say where its pictures are."""
     from nl_detectron.engine import load_config  # takes seconds, which --help need not
-    from nl_detectron.relay_demo import format_table, train_relay_demo
+    from nl_detectron.relay_demo import ATTENTION, PREDICTIONS, format_table, train_relay_demo
 
     folder = run_folder(output, config_file, seed)
-    cfg = load_config(config_file, [*opts, "SEED", str(seed), "OUTPUT_DIR", str(folder)])
+    words = ["TEST.EVAL_PERIOD", str(EVAL_PERIOD), *opts, "SEED", str(seed)]
+    cfg = load_config(config_file, [*words, "OUTPUT_DIR", str(folder)])
     results = train_relay_demo(cfg)
     recorded = json.loads(RECORD.read_text()) if RECORD.exists() else []
     table = format_table(Path(config_file).stem, seed, results, recorded)
-    print(f"\n{table}\n\nPredictions beside the truth: {folder}/predictions.png")
+    print(f"\n{table}\n")
+    print(f"Loss and AP as it trained: python tools/plot_curves.py {folder}")
+    print(f"Truth beside predictions: {folder / PREDICTIONS}")
+    if (folder / ATTENTION).exists():
+        print(f"Where the object looks, an arrow to its patch: {folder / ATTENTION}")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,32 @@
 
 from .capture import capture_attention, record_attention
 from .geometry import Grid
-from .metrics import area_share, mask_positions, mean_distance, share, strongest
-from .record import Attention, AttentionRecord, Summary, forms_of
+from .metrics import (
+    above_uniform,
+    area_share,
+    is_flat,
+    mask_positions,
+    mean_distance,
+    peak,
+    share,
+    strongest,
+)
+from .record import Attention, AttentionRecord, Summary, forms_of, is_untrained
 
 __all__ = [
     "Attention",
     "AttentionRecord",
     "Grid",
     "Summary",
+    "above_uniform",
     "area_share",
     "capture_attention",
     "forms_of",
+    "is_flat",
+    "is_untrained",
     "mask_positions",
     "mean_distance",
+    "peak",
     "record_attention",
     "share",
     "strongest",

@@ -11,6 +11,7 @@ from ..layers import NonLocalBlock
 from .record import Attention
 
 LEAST = 1e-3  # of the largest weight; smaller weights are omitted
+FLAT = 2.0  # the largest weight of nearly even ones is below this many times the mean
 Box = Sequence[float]  # x0, y0, x1, y1 in pixels of the image
 
 
@@ -48,6 +49,28 @@ def strongest(attention: Attention, count: int = 20) -> list[tuple[float, float,
     centres = attention.grid.centres()[rows, columns]
     weights = attention.weights[rows, columns]
     return [(float(x), float(y), float(w)) for (x, y), w in zip(centres, weights, strict=True)]
+
+
+def peak(attention: Attention) -> float:
+    """The largest absolute weight over the mean weight: 1 for uniform weights (and for zeros), M
+    if one position has all the weight. Positive and negative weights cancel in the mean."""
+    most, mean = float(np.abs(attention.weights).max()), float(abs(attention.weights.mean()))
+    if most == 0:
+        return 1.0
+    return most / mean if mean else float("inf")
+
+
+def is_flat(attention: Attention) -> bool:
+    """Whether the weights are nearly even: no position has :data:`FLAT` times the mean."""
+    return peak(attention) < FLAT
+
+
+def above_uniform(attention: Attention, count: int = 20) -> list[tuple[float, float, float]]:
+    """Those of :func:`strongest` with more than the mean weight; none if the weights are flat."""
+    if is_flat(attention):
+        return []
+    mean = float(np.abs(attention.weights).mean())
+    return [found for found in strongest(attention, count) if abs(found[2]) > mean]
 
 
 @contextmanager

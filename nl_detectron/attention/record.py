@@ -7,6 +7,7 @@ Axes: N positions i of a block, M positions j (fewer under subsampling), C chann
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class Attention:
         scores: log f(x_i, x_j) of softmax forms, shape ``grid.shape``, which still differ where the
             softmax is saturated. None for other forms.
         box: x0, y0, x1, y1 of the RoI, for a block in a head.
+        untrained: whether the block is as :func:`is_untrained` says.
     """
 
     block: str
@@ -44,6 +46,7 @@ class Attention:
     values: np.ndarray
     scores: np.ndarray | None = None
     box: tuple[float, float, float, float] | None = None
+    untrained: bool = False
 
     @property
     def signed(self) -> bool:
@@ -161,6 +164,7 @@ class AttentionRecord:
             grid=grid,
             point=(centre_x, centre_y),
             box=seen.box,
+            untrained=is_untrained(module),
             **{n: row.float().cpu().numpy().reshape(grid.shape) for n, row in rows.items()},
         )
 
@@ -186,6 +190,11 @@ class AttentionRecord:
         entropy = torch.cat(entropies).cpu().numpy().reshape(seen.grid.shape)
         return Summary(received, grid, entropy, seen.grid)
 
+    def untrained(self, block: str) -> bool:
+        """Whether a block is as :func:`is_untrained` says."""
+        self._check(block)
+        return is_untrained(self._modules[block])
+
     def _check(self, block: str) -> None:
         if block not in self._seen:
             there = ", ".join(self._seen) or "none, as this model has no non-local blocks"
@@ -201,6 +210,13 @@ def forms_of(module: NonLocalBlock) -> list[str]:
     own = module.pairwise_name
     others = SAME_EMBEDDINGS if own in SAME_EMBEDDINGS else ()
     return list(dict.fromkeys([own, *others, "gaussian"]))
+
+
+def is_untrained(module: NonLocalBlock) -> bool:
+    """Whether W_z or, with a norm, the norm's scale is all zero, as it begins (Sec. 4.1): the block
+    adds nothing then, wherever it looks."""
+    last = module.w_z if module.norm is None else module.norm
+    return not bool(cast(Tensor, last.weight).any())
 
 
 def _in_form(

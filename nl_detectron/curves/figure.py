@@ -70,6 +70,9 @@ def draw_curves(
         metric = choose_metric(groups, say)
     if metric:
         panels[metric] = f"validation {metric}, %"
+        runs = [run for group in groups.values() for run in group]
+        if all(len(smoothed_values(run, metric)) < 2 for run in runs):
+            say(f"{metric} is a point, not a curve: each run was evaluated once (TEST.EVAL_PERIOD)")
     else:
         say("no run has evaluations, so there is no AP panel (TEST.EVAL_PERIOD asks for them)")
     return draw_panels(groups, panels, metric, smooth, say)

@@ -36,6 +36,16 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 @contextmanager
+def keep_random_states() -> Iterator[None]:
+    """Restore this process's random states on leaving."""
+    states = get_random_states()
+    try:
+        yield
+    finally:
+        set_random_states(states)
+
+
+@contextmanager
 def seed_random_states(*key: int) -> Iterator[None]:
     """Draw random numbers on the CPU that depend on ``key`` alone. The states from before are
     restored on leaving."""

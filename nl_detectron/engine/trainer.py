@@ -34,6 +34,7 @@ from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
 from .periodic_checkpoints import PeriodicCheckpointer
 from .pictures import Pictures
+from .random_states import keep_random_states
 from .resume import ResumeState
 from .resume_checks import describe_training
 from .run import Config
@@ -218,7 +219,9 @@ class Trainer(DefaultTrainer):
         return hooks.PreciseBN(self.run.eval_period, self.model, loader, options.NUM_ITER)
 
     def _evaluate(self) -> dict[str, Any]:
-        self._last_eval_results = self.test(self.cfg, self.model)
+        # a data loader draws a seed as it begins: training goes on as it would without evaluations
+        with keep_random_states():
+            self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 
 

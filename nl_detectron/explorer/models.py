@@ -1,25 +1,26 @@
 """Models of the explorer, and their attention records of the images shown last."""
 
+import os
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from torch import nn
 
 from ..attention import AttentionRecord, record_attention
-from ..config import detector_section
 from ..data import CocoDataset
 from ..engine import LoadedModel, build_on_meta, load_config, load_model
 from ..errors import UsageError
 from ..modeling import find_blocks
-from ..prediction.instances import find_dataset_metadata
+from ..prediction.instances import make_class_metadata
 from .images import read_small_image
 
 MAX_RECORDS = 8  # images whose records are kept
+SEED = re.compile(r"seed[-_]?\d+")  # the folder of one of several runs
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class ExplorerModel:
     """A model with its weights, and what the page says of it.
 
     Attributes:
-        title: names of its config and its checkpoint.
+        title: names of its config, or of its run's folder, and of its checkpoint.
         cfg: its config.
         data_set: the first of DATASETS.TEST, or "".
-        classes: their names, where the data set has enough of them.
+        classes: of :func:`make_class_metadata`.
         untrained: a sentence about what the checkpoint lacks, or "".
     """
 
@@ -58,19 +59,23 @@ def load_explorer_model(
         )
     loaded = load_model(cfg)
     return ExplorerModel(
-        title=f"{Path(config_file).stem}, {Path(cfg.MODEL.WEIGHTS).name or 'no weights'}",
+        title=f"{name_config(config_file)}, {Path(cfg.MODEL.WEIGHTS).name or 'no weights'}",
         model=loaded.model,
         cfg=cfg,
         data_set=next(iter(cfg.DATASETS.TEST), ""),
-        classes=_find_classes(cfg),
+        classes=make_class_metadata(cfg, lambda _: None),  # classes without names have numbers
         untrained=_describe_untrained(loaded),
     )
 
 
-def _find_classes(cfg: CfgNode) -> Metadata:
-    _, known = find_dataset_metadata(cfg)
-    enough = len(known.get("thing_classes", ())) >= detector_section(cfg).NUM_CLASSES
-    return known if enough else Metadata()
+def name_config(config_file: str) -> str:
+    """A config's name or, of the config.yaml that a run writes, that of the run: its folder's, with
+    the one above if that is the run's seed."""
+    path = Path(os.path.abspath(config_file))
+    if path.stem != "config":
+        return path.stem
+    folder = path.parent
+    return f"{folder.parent.name}/{folder.name}" if SEED.fullmatch(folder.name) else folder.name
 
 
 def _describe_untrained(loaded: LoadedModel) -> str:

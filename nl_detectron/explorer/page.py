@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ..attention import AttentionRecord, forms_of
-from ..attention.draw import ARROWS
+from ..attention.maps import ARROWS
 from ..errors import UsageError
 from ..layers import NonLocalBlock
 from ..modeling import find_blocks
@@ -20,14 +20,17 @@ MEANING = f"""
 Click a point. To the feature there a non-local block adds a weighted sum of the features at all
 positions: the **map** shows the weight of each, in multiples of an even look (1 is what each would
 get if all were alike), and **arrows** lead to the greatest, at most {ARROWS}, the wider the
-greater. Some forms give weights below zero, which the map's scale shows; their arrows are dotted.
+greater; there are none where the weights are nearly even. Some forms give weights below zero, which
+the map's scale shows; their arrows are dotted.
 """
 CLICK = "Click a point"
+LONGEST_NAME = 26  # letters of a picture's label: a second line would cover the picture
 MAPS = ["weights", "scores"]
 QUICK = {"show_progress": "hidden", "trigger_mode": "always_last"}  # events that need no model
 CSS = """
 #picture img { cursor: crosshair }
 .map .image-container { padding-top: 2.2rem }  /* labels and buttons stand above pictures */
+.pick input { padding-right: 2.2rem !important; text-overflow: ellipsis !important }  /* caret */
 .alert { font-weight: 600; border-left: 4px solid; padding-left: 0.6rem }
 """
 
@@ -42,12 +45,15 @@ class Column:
     blocks: dict[str, NonLocalBlock]
 
 
-def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> Any:
+def build_page(
+    gr: ModuleType, explorer: Explorer, images: Sequence[Path], first: Path | None = None
+) -> Any:
     """Build the page for one or two models.
 
     Args:
         gr: Gradio, of :func:`import_gradio`.
         images: to choose from; one can be uploaded too.
+        first: the one that is shown first; by default the first of ``images``.
 
     Returns:
         Gradio's Blocks.
@@ -64,9 +70,10 @@ def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> An
                     with gr.Column(min_width=160):
                         image = gr.Dropdown(
                             list(zip(labels, map(str, images), strict=True)),
-                            value=str(images[0]) if images else None,
+                            value=str(first or images[0]) if images else None,
                             label="Image",
                             elem_id="image",
+                            elem_classes="pick",
                             visible=bool(images),
                         )
                         score = gr.Slider(0, 1, THRESHOLD, step=0.05, label="Least score")
@@ -123,7 +130,7 @@ def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> An
                 message: "",
                 upload: None,
                 path: new,
-                picture: gr.Image(drawn, label=f"{Path(new).name}: {CLICK.lower()}"),
+                picture: gr.Image(drawn, label=f"{shorten(Path(new).name)}: {CLICK.lower()}"),
                 found: words,
                 x: at[0],
                 y: at[1],
@@ -174,11 +181,17 @@ def _add_column(gr: ModuleType, number: int, title: str, model: ExplorerModel) -
                 value=names[0],
                 label="Block",
                 elem_id=f"block{number}",
+                elem_classes="pick",
                 scale=3,
                 min_width=300,
             )
             form = gr.Dropdown(
-                forms, value=forms[0], label="Form", elem_id=f"form{number}", scale=2
+                forms,
+                value=forms[0],
+                label="Form",
+                elem_id=f"form{number}",
+                elem_classes="pick",
+                scale=2,
             )
         outputs = [
             gr.Image(
@@ -235,6 +248,12 @@ def _make_titles(models: Sequence[ExplorerModel]) -> list[str]:
     titles = [m.title for m in models]
     same = len(set(titles)) < len(titles)
     return [titles[0], f"{titles[1]} (compared)"] if same else titles
+
+
+def shorten(name: str) -> str:
+    """A name without its middle if it is too long for one line on a phone."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def _alert(text: str) -> str:

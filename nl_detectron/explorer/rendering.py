@@ -4,12 +4,16 @@ import numpy as np
 from detectron2.data import Metadata
 from matplotlib.figure import Figure
 
-from ..attention import Attention, AttentionRecord, mean_distance, strongest
-from ..attention.draw import ARROWS, arrows, as_image, heat, heat_of_scores
-from ..visualizer import Visualizer
+from ..attention import Attention, AttentionRecord, above_uniform, mean_distance, strongest
+from ..attention.draw import arrows, as_image, heat, heat_of_scores
+from ..attention.maps import ARROWS, describe_doubt
+from ..prediction.comparison import draw_detections
+from ..prediction.instances import format_labels
 
 WIDTH, DPI = 7.2, 100  # of a map: inches, about half the page's width
+LABELS, LEAST_HEIGHT = 0.6, 1.3  # inches beside a map for its scale's labels, which are as long
 LONGEST = 800  # pixels of the picture's longer side, at least
+MOST_LABELS = 5
 NO_ROI = (
     "No detection holds this point, so this head did not look here. Click into a detection (those "
     "of lower scores than the slider's count, too)."
@@ -24,14 +28,18 @@ def picture_scale(record: AttentionRecord) -> float:
 def render_detections(
     record: AttentionRecord, metadata: Metadata, threshold: float
 ) -> tuple[np.ndarray, str]:
-    """A picture of the detections with at least a score, RGB uint8 (H,W,3), and their number."""
+    """A picture of the detections with at least a score, RGB uint8 (H,W,3), and their number and
+    first labels, which are too small to read in a picture on a phone.
+
+    Args:
+        metadata: of :func:`make_class_metadata`; a class has one colour in all images.
+    """
     found = record.instances
     sure = found[found.scores >= threshold] if found.has("scores") else found
-    drawn = Visualizer(record.image, metadata, picture_scale(record))
-    return (
-        drawn.draw_instance_predictions(sure).get_image(),
-        f"Detections with a score of {threshold:g} or more: {len(sure)} of {len(found)}.",
-    )
+    drawn = draw_detections(record.image, sure, metadata, picture_scale(record))
+    words = f"Detections with a score of {threshold:g} or more: {len(sure)} of {len(found)}"
+    labels = format_labels(sure, metadata)[:MOST_LABELS] if len(sure) else []
+    return drawn, f"{words} ({', '.join(labels)})." if labels else f"{words}."
 
 
 def choose_first_point(record: AttentionRecord) -> tuple[float, float]:
@@ -80,12 +88,16 @@ def _draw_maps(
     """The map, of weights where the form has no scores; and the arrows."""
     height, width = record.image.shape[:2]
     tall = WIDTH * min(max(height / width, 0.1), 1.2)
-    figure = Figure(figsize=(WIDTH, max(0.88 * tall, 2.4)), layout="constrained")
-    axes = figure.subplots()
+    wide = min(max(tall * width / height, 1), WIDTH)
+    # its scale ends at 1.05 widths, and labels of its ends stand half above and half below it
+    canvas = (1.05 * wide + LABELS, max(tall + 0.2, LEAST_HEIGHT))
+    figure = Figure(figsize=canvas)
+    place = (0, (1 - tall / canvas[1]) / 2, wide / canvas[0], tall / canvas[1])
+    axes = figure.add_axes(place)
     axes.axis("off")
     of_scores = what == "scores" and found.scores is not None
     (heat_of_scores if of_scores else heat)(axes, record.image, found)
-    plain = Figure(figsize=(min(max(tall * width / height, 1), WIDTH), tall))
+    plain = Figure(figsize=(wide, tall))
     axes = plain.add_axes((0, 0, 1, 1))
     axes.axis("off")
     arrows(axes, record.image, found)
@@ -94,13 +106,14 @@ def _draw_maps(
 
 def _describe_attention(found: Attention, own_form: str) -> str:
     sizes = np.abs(found.weights)
-    best = strongest(found, ARROWS)
-    x, y, weight = best[0]
-    part = sum(abs(w) for *_, w in best) / max(float(sizes.sum()), 1e-12)
+    x, y, weight = strongest(found, 1)[0]
+    shown = above_uniform(found, ARROWS)
+    part = sum(abs(w) for *_, w in shown) / max(float(sizes.sum()), 1e-12)
+    to_arrows = f"arrows: {len(shown)}, with {part:.0%} of all weight" if shown else "no arrows"
+    doubt = f"**{describe_doubt(found).capitalize()}.** " if describe_doubt(found) else ""
     return (
-        f"{describe_form(found.form, own_form)} From x {found.point[0]:.0f}, y "
+        f"{doubt}{describe_form(found.form, own_form)} From x {found.point[0]:.0f}, y "
         f"{found.point[1]:.0f}: the greatest of {sizes.size} weights is "
-        f"{weight * sizes.size:.3g} times an even one, at x {x:.0f}, y {y:.0f}; arrows: "
-        f"{len(best)}, with {part:.0%} of all weight; mean distance: "
-        f"{mean_distance(found):.0f} pixels."
+        f"{weight * sizes.size:.3g} times an even one, at x {x:.0f}, y {y:.0f}; {to_arrows}; "
+        f"mean distance: {mean_distance(found):.0f} pixels."
     )

@@ -11,9 +11,12 @@ from helpers import randomise
 from nl_detectron.attention import (
     Attention,
     Grid,
+    above_uniform,
     area_share,
+    is_flat,
     mask_positions,
     mean_distance,
+    peak,
     share,
     strongest,
 )
@@ -48,6 +51,29 @@ def test_shares_of_contributions_and_of_area():
     assert share(MAP, (0, 0, 10, 10), "contributions") == 1
     assert share(MAP, (10, 10, 20, 20), "contributions") == 0
     assert area_share(MAP, (0, 0, 10, 5)) == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([[1, 1, 1, 1]], 1),
+        ([[0.1, 0.2, 0.3, 0.4]], 1.6),
+        ([[0, 0, 0, 1]], 4),
+        ([[-1, -1, -1, -3]], 2),  # of one sign
+        ([[2, -1, 1, -1]], 8),  # of both
+        ([[1, -1, 1, -1]], math.inf),
+        ([[0, 0, 0, 0]], 1),
+    ],
+)
+def test_the_peak_is_the_largest_weight_over_the_mean(weights, expected):
+    assert peak(attention(weights)) == pytest.approx(expected)
+    assert is_flat(attention(weights)) == (expected < 2)
+
+
+def test_above_uniform_are_the_strongest_of_more_than_the_mean_unless_all_are_flat():
+    assert [w for *_, w in above_uniform(attention([[7, 2, 2, 1, 0, 0]]))] == [7]
+    assert [w for *_, w in above_uniform(attention([[7, -6, 1, 1, 0, 0]]), 1)] == [7]
+    assert above_uniform(MAP) == []
 
 
 def test_signed_weights_count_by_their_size():

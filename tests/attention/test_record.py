@@ -8,10 +8,10 @@ import torch
 from colour_model import BINS, STRIDE, ColourModel, record_rgb
 from helpers import randomise
 
-from nl_detectron.attention import capture_attention
+from nl_detectron.attention import capture_attention, is_untrained
 from nl_detectron.attention.record import ROWS_AT_ONCE
 from nl_detectron.engine import load_config
-from nl_detectron.layers import PAIRWISE, SUBSAMPLES
+from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 
 SIZES = [(250, 430), (433, 270)]
@@ -266,3 +266,22 @@ def test_a_point_outside_or_a_block_that_there_is_not_is_refused():
         record.attention(5, 5, BACKBONE, "dot_product")
     with pytest.raises(ValueError, match=f"no block 'res9'.*{BACKBONE}"):
         record.attention(5, 5, "res9")
+
+
+@pytest.mark.parametrize("norm", ["", "BN", "GN"])
+def test_a_block_is_untrained_until_its_last_weights_are_not_zero(norm):
+    block = NonLocalBlock(64, norm=norm)
+    assert is_untrained(block)
+    last = block.norm if norm else block.w_z
+    torch.nn.init.constant_(last.weight[:1], 1e-6)
+    assert not is_untrained(block)
+
+
+def test_attention_tells_that_its_block_is_untrained():
+    model = ColourModel([[]])
+    image = np.zeros((64, 64, 3), np.uint8)
+    for untrained in (True, False):
+        [record] = record_rgb(model, [image], (0, 0))
+        name = "backbone.res4.nonlocal0"
+        assert record.untrained(name) == record.attention(5, 5, name).untrained == untrained
+        torch.nn.init.ones_(model.backbone.res4.nonlocal0.w_z.weight)

@@ -126,6 +126,21 @@ def test_equal_seeds_train_equal_models(tiny_config, train, tmp_path):
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
+def test_evaluations_leave_the_training_as_it_is_without_them(
+    tiny_config, train, tmp_path, monkeypatch
+):
+    evaluate_model, evaluated = Trainer.test, []
+    counting = lambda cls, *args: evaluated.append(1) or evaluate_model(*args)  # noqa: E731
+    monkeypatch.setattr(Trainer, "test", classmethod(counting))
+    weights = []
+    for period in (0, 1):
+        folder = tmp_path / str(period)
+        train(tiny_config(folder, "SOLVER.MAX_ITER", 3, "TEST.EVAL_PERIOD", period))
+        weights.append(torch.load(folder / "model_final.pth")["model"])
+    assert len(evaluated) == 1 + 3
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
 # --- the best checkpoint, and resuming -------------------------------------------------------
 
 

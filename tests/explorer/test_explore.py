@@ -13,6 +13,7 @@ from thin_models import BASELINE, CONFIG, THIN
 
 from nl_detectron.errors import UsageError
 from nl_detectron.explorer import server
+from nl_detectron.explorer.page import LONGEST_NAME, shorten
 from nl_detectron.explorer.server import serve_page
 
 
@@ -59,3 +60,12 @@ def test_a_missing_requirement_is_reported_in_one_line(monkeypatch):
     assert caught.value.code.startswith("explore.py: error: the page needs gradio")
     assert caught.value.code.endswith("pip install -r requirements-explore.txt")
     assert "\n" not in caught.value.code
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end():
+    assert shorten("00000.png") == "00000.png"
+    for length in (LONGEST_NAME, LONGEST_NAME + 1, 200):
+        name = "a" * (length - 8) + "0001.jpg"
+        shown = shorten(name)
+        assert len(shown) <= LONGEST_NAME + 1 and shown.endswith("0001.jpg") and shown[0] == "a"
+        assert (shown == name) == (length <= LONGEST_NAME)

@@ -224,6 +224,25 @@ def test_another_block_another_form_and_the_scores_can_be_shown(page):
     wait_for_another(page, "#heat0", before)
 
 
+@pytest.mark.parametrize("width", [1440, 390], ids=["desktop", "phone"])
+def test_names_end_before_the_caret_and_the_page_is_as_wide_as_the_window(page, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    for field in ("image", "block0", "form0", "block1", "form1"):
+        end, caret, overflow = page.locator(f"#{field}").evaluate(
+            """node => {
+                const input = node.querySelector("input"), style = getComputedStyle(input);
+                const end = input.getBoundingClientRect().right - parseFloat(style.paddingRight);
+                return [end, node.querySelector("svg").getBoundingClientRect().left,
+                        style.textOverflow];
+            }"""
+        )
+        assert end <= caret and overflow == "ellipsis", field
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in ("#picture", *MAPS):
+        box = page.locator(f"{selector} img").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, selector
+
+
 def test_a_point_can_be_typed(page):
     before = source(page, "#arrows1")
     page.locator("#x input").fill("3")

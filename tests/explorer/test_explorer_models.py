@@ -43,6 +43,21 @@ def test_what_a_checkpoint_does_not_give_is_said(tmp_path):
     assert whole.classes.thing_classes == ["red", "green", "blue"]
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("configs/Demo/relay_mask_rcnn_nl.yaml", "relay_mask_rcnn_nl"),
+        ("output/birds/config.yaml", "birds"),
+        ("output/relay_mask_rcnn_nl/seed1/config.yaml", "relay_mask_rcnn_nl/seed1"),
+        ("config.yaml", "here"),
+    ],
+)
+def test_an_own_model_is_called_by_its_run(file, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert models.name_config(file) == name
+
+
 def test_an_image_that_the_model_cannot_take_is_refused(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "small.png")
     words = ("MODEL.NONLOCAL.BACKBONE.AFTER", "['res5.-1']", "INPUT.MIN_SIZE_TEST", "20")

@@ -1,4 +1,4 @@
-"""Truth beside predictions: a class has the same colour on both sides."""
+"""Truth beside predictions and attention: a class has the same colour on both sides."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,17 @@ from PIL import Image
 
 from nl_detectron.engine import load_config
 from nl_detectron.modeling import build_model
-from nl_detectron.prediction.comparison import draw_annotations, draw_detections, save_comparison
+from nl_detectron.prediction.comparison import (
+    FRAME,
+    HEADING,
+    SCALE,
+    draw_annotations,
+    draw_detections,
+    find_font,
+    save_columns,
+    save_comparison,
+)
+from nl_detectron.prediction.overview import choose_images, save_overview
 from nl_detectron.relay import Relay, register_split
 
 CLASSES = Metadata(
@@ -82,9 +92,51 @@ def tiny_cfg(tmp_path, monkeypatch, opts):
 def test_a_row_for_each_image_is_saved(tiny_cfg, tmp_path):
     save_comparison(tiny_cfg, build_model(tiny_cfg), tmp_path / "found.png", count=2)
     picture = np.asarray(Image.open(tmp_path / "found.png").convert("RGB"))
-    height, width = 64 + 4, 128 + 4  # with a white frame
-    assert picture.shape == (2 * height, 2 * width, 3)
-    for record, row in zip(DatasetCatalog.get("compared_val"), np.split(picture, 2), strict=False):
+    height, width = 64 * SCALE + 2 * FRAME, 128 * SCALE + 2 * FRAME
+    assert picture.shape == (HEADING + 2 * height, 2 * width, 3)
+    rows = np.split(picture[HEADING:], 2)
+    for record, row in zip(DatasetCatalog.get("compared_val"), rows, strict=False):
         x, y, w, h = record["annotations"][0]["bbox"]
-        truth = row[int(y + h / 2) + 2, int(x + w / 2) + 2].astype(int)
+        truth = row[int(SCALE * (y + h / 2)) + FRAME, int(SCALE * (x + w / 2)) + FRAME].astype(int)
         assert truth.argmax() == record["annotations"][0]["category_id"]
+
+
+def test_a_heading_stands_above_the_middle_of_each_column(tmp_path):
+    cells = [np.full((20, width, 3), 90, np.uint8) for width in (200, 200)]
+    save_columns(("truth", "predicted"), [cells], tmp_path / "a.png")
+    picture = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
+    assert picture.shape == (HEADING + 20 + 2 * FRAME, 2 * (200 + 2 * FRAME))
+    for column in np.split(picture[:HEADING], 2, axis=1):
+        dark = np.flatnonzero((column < 128).any(axis=0))
+        assert 40 < np.ptp(dark) < 200
+        assert (dark[0] + dark[-1]) / 2 == pytest.approx(column.shape[1] / 2, abs=3)
+
+
+@pytest.mark.parametrize("width", [300, 80, 40])
+def test_a_heading_is_as_large_as_its_column_allows(width):
+    font = find_font("predicted", width)
+    assert font.getlength("predicted") <= width
+    assert font.size == find_font("", width).size or font.getlength("predicted") > 0.8 * width
+
+
+def test_each_class_has_its_first_image_and_then_come_the_others():
+    def record(number, *classes):
+        return {"number": number, "annotations": [{"category_id": kind} for kind in classes]}
+
+    records = [record(0), record(1, 2), record(2, 2), record(3, 0), record(4, 1, 0), record(5, 0)]
+    chosen = [one["number"] for one in choose_images(records, 3)]
+    assert chosen == [3, 4, 1]  # by class
+    assert [one["number"] for one in choose_images(records[:4], 3)] == [3, 1, 2]
+    assert choose_images([record(0)]) == []
+
+
+def test_an_overview_has_truth_predictions_and_attention(tiny_cfg, tmp_path, opts):
+    assert save_overview(tiny_cfg, build_model(tiny_cfg), tmp_path / "all.png")
+    picture = np.asarray(Image.open(tmp_path / "all.png").convert("RGB"))
+    height, width = 64 * SCALE + 2 * FRAME, 128 * SCALE + 2 * FRAME
+    assert picture.shape == (HEADING + 3 * height, 3 * width, 3)
+    assert all(column.std() > 20 for column in np.split(picture, 3, axis=1))
+    words = [*opts("relay_mask_rcnn"), "DATASETS.TEST", "('compared_val',)"]
+    twin = load_config(str(CONFIGS / "relay_mask_rcnn.yaml"), words)
+    assert not save_overview(twin, build_model(twin), tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
