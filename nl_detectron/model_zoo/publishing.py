@@ -28,7 +28,7 @@ from .run_record import (
     strip_config,
 )
 
-HEADER = "# Made by tools/publish_checkpoint.py. NL_DETECTRON_ZOO=FILE adds it to the model zoo.\n"
+HEADER = "# Made by nl-detectron publish. NL_DETECTRON_ZOO=FILE adds it to the model zoo.\n"
 
 
 def publish_checkpoint(
