@@ -61,3 +61,15 @@ def program_command(program: str) -> str:
     """What starts a program: ``python tools/demo.py``, or ``nl-detectron demo``."""
     started = program_name(program)
     return started if started.startswith(COMMAND) else f"python {started}"
+
+
+def install_command(extra: str) -> str:
+    """What installs the packages of an extra, explore or export, beside this one."""
+    if in_clone():
+        return f"pip install -r requirements-{extra}.txt"
+    return f"pip install 'nl_detectron[{extra}]'"
+
+
+def setup_command() -> str:
+    """What installs Detectron2 into this environment."""
+    return "python tools/setup_env.py --here" if in_clone() else f"{COMMAND} setup"

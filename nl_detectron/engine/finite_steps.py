@@ -20,8 +20,8 @@ from .nonfinite_output import find_nonfinite_output
 MOST_IMAGES = 8  # images of a batch that a message names
 HELP = (
     "What usually helps: a lower learning rate, a longer warm-up, gradient clipping, and right "
-    f"annotations ({program_name('check')}). The step was not taken, and the last checkpoint is the "
-    "one from before"
+    f"annotations ({program_name('check')}). The step was not taken, and the last checkpoint is "
+    "the one from before"
 )
 
 
