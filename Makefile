@@ -21,7 +21,7 @@ help: ## list these targets
 
 setup: $(STAMP) ## make the environment (or complete your own: VENV=path), several GB the first time
 
-$(STAMP): requirements.txt requirements-dev.txt requirements-detectron2.txt pyproject.toml setup.py tools/setup_env.py
+$(STAMP): requirements.txt requirements-dev.txt nl_detectron_cli/requirements-detectron2.txt nl_detectron_cli/detectron2_wheel.py pyproject.toml setup.py tools/setup_env.py
 	@command -v $(PYTHON) > /dev/null || { \
 		echo "There is no '$(PYTHON)' here. Name your Python 3.10 or newer: make PYTHON=python3.11 setup" >&2; exit 1; }
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --dev

@@ -11,6 +11,7 @@ from .options import Parser
 from .program import run
 
 PROGRAMS = {
+    "setup": "install Detectron2 into this environment, unless one imports",
     "train": "train a detector, with or without non-local blocks",
     "eval": "evaluate a trained one",
     "demo": "draw what a model finds in images, videos or a camera",

@@ -7,6 +7,7 @@ from pathlib import Path
 COMMAND = "nl-detectron"
 # words after nl-detectron, and the scripts of a clone that do the same
 SCRIPTS = {
+    "setup": "tools/setup_env.py",
     "train": "train_net.py",
     "eval": "train_net.py",
     "demo": "tools/demo.py",
@@ -72,4 +73,5 @@ def install_command(extra: str) -> str:
 
 def setup_command() -> str:
     """What installs Detectron2 into this environment."""
-    return "python tools/setup_env.py --here" if in_clone() else f"{COMMAND} setup"
+    started = program_command("setup")
+    return started if started.startswith(COMMAND) else f"{started} --here"

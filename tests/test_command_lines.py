@@ -39,7 +39,7 @@ PROGRAMS = {
 }
 
 
-def program(name: str) -> ModuleType:
+def load_program(name: str) -> ModuleType:
     return import_module(f"nl_detectron_cli.programs.{name}")
 
 
@@ -49,7 +49,7 @@ WITH_OVERRIDES = (
         "tools/demo.py": lambda words: demo.make_demo_parser("doc").parse_args(words),
     }
     | {
-        SCRIPTS[name]: lambda words, name=name: program(name).parse_arguments(words)
+        SCRIPTS[name]: lambda words, name=name: load_program(name).parse_arguments(words)
         for name in ("analyze", "explore", "export", "reproduce")
     }
     | {"tools/relay_demo.py": lambda words: relay_demo.parse_arguments(words)}
@@ -140,7 +140,7 @@ def test_train_net_has_all_options_of_detectron2():
 
 
 def test_choices_are_those_of_the_package():
-    convert, export, reproduce = (program(name) for name in ("convert", "export", "reproduce"))
+    convert, export, reproduce = (load_program(name) for name in ("convert", "export", "reproduce"))
     assert convert.SOURCES == tuple(sources.SOURCES)
     assert export.FORMATS == tuple(FORMATS)
     assert {k: tuple(t["schedules"]) for k, t in TABLES.items()} == reproduce.SCHEDULES

@@ -18,7 +18,7 @@ def wheel(tmp_path_factory) -> Path:
     """The project's own, built from a copy of its sources."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for part in (*PACKAGES, "configs"):
+    for part in (*PACKAGES, "configs", "docs_site"):
         copytree(ROOT / part, source / part, ignore=ignore_patterns("__pycache__"))
     for file in (*ROOT.glob("*.txt"), *ROOT.glob("*.md"), ROOT / "LICENSE"):
         copy(file, source)
@@ -42,6 +42,7 @@ def test_the_wheel_carries_the_package_and_its_configs(wheel):
     expected |= {str(path.relative_to(ROOT)) for path in files}
     data = ("model_zoo/index.yaml", "reproduce/paper_tables.yaml", "py.typed")
     expected |= {f"nl_detectron/{name}" for name in data}
+    expected.add("nl_detectron_cli/requirements-detectron2.txt")
     assert carried == expected
 
 

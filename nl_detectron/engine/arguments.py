@@ -13,8 +13,8 @@ from .run import Config, Run
 
 
 def argument_parser() -> ArgumentParser:
-    """Return the parser of ``train_net.py`` and ``nl-detectron train``: Detectron2's options with ``--dataset``, ``--batch-size``,
-    ``--no-check`` and the trust options."""
+    """Return the parser of ``train_net.py`` and ``nl-detectron train``: Detectron2's options with
+    ``--dataset``, ``--batch-size``, ``--no-check`` and the trust options."""
     return _options().make_training_parser()
 
 
@@ -47,7 +47,8 @@ def make_output(folder: Path) -> None:
 def config_from_args(args: Namespace) -> Config:
     """Load the config of a parsed command line: a YAML file or a LazyConfig, with overrides.
 
-    Sets ``args.config_file`` to the file, and ``args.notes`` to lines on what was adapted or scaled, which ``start_run`` logs.
+    Sets ``args.config_file`` to the file, and ``args.notes`` to lines on what was adapted or
+    scaled, which ``start_run`` logs.
 
     Raises:
         UsageError: as in :func:`load_config` and :func:`scale_batch`, or ``--batch-size``

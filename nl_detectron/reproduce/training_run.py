@@ -1,4 +1,4 @@
-"""One training by the program ``train`` in a process of its own: its command, progress and results."""
+"""One training by ``train`` in a process of its own: its command, progress and results."""
 
 import json
 import os
