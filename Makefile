@@ -9,11 +9,14 @@ STAMP := $(VENV)/.nl_detectron-setup
 EXPLORE_STAMP := $(VENV)/.nl_detectron-explore
 EXPORT_STAMP := $(VENV)/.nl_detectron-export
 PEERS_STAMP := $(VENV)/.nl_detectron-peers
+# the site's packages are apart from the others: they need none of these, and no torch
+DOCS_VENV ?= .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.nl_detectron-docs
 DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report docs lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -95,6 +98,14 @@ evidence-quick: $(STAMP) ## baseline, control and one block, one short run each,
 
 evidence-report: $(STAMP) ## make docs/evidence.md and its pictures from benchmarks/evidence/results/*.json
 	$(BIN) -W ignore -m benchmarks.evidence.report
+
+$(DOCS_STAMP): requirements-docs.txt
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
+docs: $(DOCS_STAMP) ## make the documentation's site in build/site and check all its links; ARGS="..."
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
 
 lint: $(STAMP) ## check style, formatting and types
 	$(BIN) -m ruff check .

@@ -19,8 +19,9 @@ def rewrite_links(text: str, rewrite: Callable[[str], str | None]) -> str:
 
     def replace(match: re.Match) -> str:
         image, label, target = match.groups()
+        label = LINK.sub(replace, label)  # a picture that is a link
         if "://" in target or target.startswith("#"):
-            return match[0]
+            return f"{image}[{label}]({target})"
         replacement = rewrite(target)
         if replacement is None:
             return "" if image else label
@@ -31,21 +32,22 @@ def rewrite_links(text: str, rewrite: Callable[[str], str | None]) -> str:
     return "".join(parts)
 
 
-def link_to_repository(text: str, url: str, folder: str = "") -> str:
-    """Return a page whose relative links lead to the files of a repository on GitHub.
+def link_to_repository(text: str, url: str) -> str:
+    """Return a page, of the repository's top folder, whose relative links lead to files on GitHub.
 
     Args:
         text: Markdown.
-        url: of the repository; "" if it is unknown, which leaves out pictures and takes links for
-            their text.
-        folder: of the page in the repository.
+        url: as in :func:`repository_link`.
     """
+    return rewrite_links(text, lambda target: repository_link(target, url))
 
-    def rewrite(target: str) -> str | None:
-        if not url:
-            return None
-        path = posixpath.normpath(posixpath.join(folder, target))
-        kind = "raw" if path.endswith((".png", ".jpg", ".svg")) else "blob"
-        return f"{url}/{kind}/main/{path}"
 
-    return rewrite_links(text, rewrite)
+def repository_link(file: str, url: str) -> str | None:
+    """Address of a file on GitHub.
+
+    Args:
+        file: path in the repository.
+        url: of the repository; "" if it is unknown: then there is no link.
+    """
+    kind = "raw" if file.endswith((".png", ".jpg", ".svg")) else "blob"
+    return f"{url}/{kind}/main/{file}" if url else None

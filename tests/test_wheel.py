@@ -102,10 +102,7 @@ def test_without_an_address_links_are_text():
     page = "[a](docs/a.md) ![p](p.png)[b](https://b) [`c`](#c)\n```\n[d](d)\n```\n[![e](e)](e)"
     expected = "a [b](https://b) [`c`](#c)\n```\n[d](d)\n```\n"
     assert link_to_repository(page, "") == expected
-    assert (
-        link_to_repository("[a](../b.md#c)", "https://x", "docs")
-        == "[a](https://x/blob/main/b.md#c)"
-    )
+    assert link_to_repository("[a](b.md#c)", "https://x") == "[a](https://x/blob/main/b.md#c)"
 
 
 @pytest.fixture(scope="module")
