@@ -10,7 +10,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs_site.pages import OUTSIDE, ROOT, reference_pages, render_page  # noqa: E402
+from docs_site.pages import OUTSIDE, ROOT, reference_pages, render_page
 
 log = logging.getLogger("mkdocs.docs_site")
 

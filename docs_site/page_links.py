@@ -1,6 +1,5 @@
 """Links of a Markdown page that is shown away from the repository."""
 
-import posixpath
 import re
 from collections.abc import Callable
 
