@@ -190,7 +190,8 @@ def test_a_wheel_trains_with_its_configs(command, tmp_path):
     mistyped = command("train", "--config-file", "Demo/relay_mask_rcn_nl.yaml")
     assert mistyped.stderr == (
         "nl-detectron train: error: config file 'Demo/relay_mask_rcn_nl.yaml' does not exist; did "
-        "you mean Demo/relay_mask_rcnn_nl.yaml or Demo/relay_mask_rcnn.yaml?\n"
+        "you mean Demo/relay_mask_rcnn_nl.yaml or Demo/relay_mask_rcnn.yaml or "
+        "Demo/relay_keypoint_rcnn_nl.yaml?\n"
     )
 
 
