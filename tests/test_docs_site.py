@@ -60,6 +60,20 @@ def test_the_reference_has_every_package_with_public_names():
         assert import_module(name).__doc__
 
 
+def test_configs_to_choose_from_exist_and_memory_follows_from_their_figures():
+    text = (ROOT / "docs/choosing.md").read_text()
+    for name in re.findall(r"`([\w-]+/\w+\.yaml)`", text):
+        assert (ROOT / "configs" / name).is_file()
+    row = r"mask_rcnn_R_50_FPN_nl_1x.yaml` \| ([\d.]+) \| \d+ \| ([\d,]+) \|"
+    millions, megabytes = re.search(row, text).groups()
+    kept, parameters = float(megabytes.replace(",", "")), float(millions)
+    expected = " | ".join(f"{(12 * parameters + n * kept) / 1000:.1f} GB" for n in (1, 2, 4, 8))
+    assert f"| Mask R-CNN R50-FPN | {expected} |" in text
+    cost = (ROOT / "docs/cost.md").read_text()  # analyze_model.py's own table
+    assert f"mask_rcnn_R_50_FPN_nl_1x {' ' * 50}" in cost and "46,442,928" in cost
+    assert parameters == 46.4 and kept == 1048 and "1,048.3" in cost
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not PYTHON.is_file(), reason="make docs has not made its environment")
 def test_the_site_is_made_without_a_warning(tmp_path):
