@@ -26,7 +26,7 @@ class Parser(ArgumentParser):
     a config anywhere: in ``args.opts``, in their order."""
 
     has_overrides = False
-    own_overrides = ()  # options whose overrides are not for args.opts
+    own_overrides: tuple[str, ...] = ()  # options whose overrides are not for args.opts
 
     def __init__(self, *args: Any, **keys: Any):
         super().__init__(*args, **{"prog": names.running_program(), "allow_abbrev": False, **keys})
@@ -82,9 +82,9 @@ class Parser(ArgumentParser):
         return action is not None and action.nargs is None
 
 
-def make_parser(description: str, **keys: Any) -> Parser:
+def make_parser(description: str | None, **keys: Any) -> Parser:
     """A parser whose ``--help`` begins with the first line of a program's docstring."""
-    return Parser(description=description.split("\n")[0], **keys)
+    return Parser(description=(description or "").split("\n")[0], **keys)
 
 
 def add_config_file(parser: ArgumentParser, required: bool = True) -> None:
