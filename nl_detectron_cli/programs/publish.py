@@ -33,10 +33,8 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def parse_arguments(words: Sequence[str] | None) -> Namespace:
-    parser = Parser(
-        description=__doc__.replace(f"{names.COMMAND} publish", names.program_command("publish")),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    usage = (__doc__ or "").replace(f"{names.COMMAND} publish", names.program_command("publish"))
+    parser = Parser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("run", type=Path, help="OUTPUT_DIR of a run (its model_final.pth), or a checkpoint in it")
     add("--name", required=True, help="a config's path below configs/, or a name of your own")
