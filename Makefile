@@ -9,11 +9,14 @@ STAMP := $(VENV)/.nl_detectron-setup
 EXPLORE_STAMP := $(VENV)/.nl_detectron-explore
 EXPORT_STAMP := $(VENV)/.nl_detectron-export
 PEERS_STAMP := $(VENV)/.nl_detectron-peers
+# the site's packages are apart from the others: they need none of these, and no torch
+DOCS_VENV ?= .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.nl_detectron-docs
 DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report notebook lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report notebook docs lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -21,7 +24,7 @@ help: ## list these targets
 
 setup: $(STAMP) ## make the environment (or complete your own: VENV=path), several GB the first time
 
-$(STAMP): requirements.txt requirements-dev.txt requirements-detectron2.txt pyproject.toml setup.py tools/setup_env.py
+$(STAMP): requirements.txt requirements-dev.txt nl_detectron_cli/requirements-detectron2.txt nl_detectron_cli/detectron2_wheel.py pyproject.toml setup.py tools/setup_env.py
 	@command -v $(PYTHON) > /dev/null || { \
 		echo "There is no '$(PYTHON)' here. Name your Python 3.10 or newer: make PYTHON=python3.11 setup" >&2; exit 1; }
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --dev
@@ -99,11 +102,19 @@ evidence-report: $(STAMP) ## make docs/evidence.md and its pictures from benchma
 notebook: $(STAMP) ## run docs/notebook.py and make its page, in minutes; ARGS=--quick runs a short form in seconds
 	$(BIN) -W ignore -m benchmarks.notebook $(ARGS)
 
+$(DOCS_STAMP): requirements-docs.txt
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
+docs: $(DOCS_STAMP) ## make the documentation's site in build/site and check all its links; ARGS="..."
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
+
 lint: $(STAMP) ## check style, formatting and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m basedpyright --pythonpath $(BIN)
 
 clean: ## delete output/ and caches; the environment stays
-	rm -rf output .pytest_cache .ruff_cache .coverage htmlcov
+	rm -rf output build/site .pytest_cache .ruff_cache .coverage htmlcov
 	find nl_detectron tools tests configs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,10 +8,12 @@ import warnings
 try:
     import detectron2  # noqa: F401
 except ImportError as error:
+    from nl_detectron_cli.names import setup_command
+
     raise ImportError(
         "nl_detectron extends Detectron2, which does not import here "
-        f"({error}). Install it from its repository, or run `python tools/setup_env.py --here` in "
-        "a clone of nl_detectron for a wheel that needs no compiler."
+        f"({error}). Install it from its repository, or run `{setup_command()}` for a wheel that "
+        "needs no compiler."
     ) from error
 
 with warnings.catch_warnings():

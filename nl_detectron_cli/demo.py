@@ -8,7 +8,7 @@ from . import options
 MAX_POINTS = 3  # that of nl_detectron.prediction.drawing
 
 
-def make_demo_parser(doc: str) -> options.Parser:
+def make_demo_parser(doc: str | None) -> options.Parser:
     """A parser of the config, the inputs, the output folder and what to draw."""
     parser = options.make_parser(doc)
     options.add_config_file(parser)

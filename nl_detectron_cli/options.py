@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
+from . import names
+
 # first words of keys of a YAML file, and of a LazyConfig
 SECTIONS = (
     "MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST|VISUALIZE|GLOBAL|OUTPUT_DIR|SEED|VERSION|"
@@ -24,10 +26,10 @@ class Parser(ArgumentParser):
     a config anywhere: in ``args.opts``, in their order."""
 
     has_overrides = False
-    own_overrides = ()  # options whose overrides are not for args.opts
+    own_overrides: tuple[str, ...] = ()  # options whose overrides are not for args.opts
 
     def __init__(self, *args: Any, **keys: Any):
-        super().__init__(*args, **{"allow_abbrev": False, **keys})
+        super().__init__(*args, **{"prog": names.running_program(), "allow_abbrev": False, **keys})
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         words = list(sys.argv[1:] if args is None else args)
@@ -80,9 +82,9 @@ class Parser(ArgumentParser):
         return action is not None and action.nargs is None
 
 
-def make_parser(description: str, **keys: Any) -> Parser:
+def make_parser(description: str | None, **keys: Any) -> Parser:
     """A parser whose ``--help`` begins with the first line of a program's docstring."""
-    return Parser(description=description.split("\n")[0], **keys)
+    return Parser(description=(description or "").split("\n")[0], **keys)
 
 
 def add_config_file(parser: ArgumentParser, required: bool = True) -> None:
@@ -92,7 +94,7 @@ def add_config_file(parser: ArgumentParser, required: bool = True) -> None:
         required=required,
         default="",
         metavar="FILE",
-        help="a config, such as those in configs/",
+        help="a config, such as those in configs/, by its path there too",
     )
 
 
@@ -159,7 +161,7 @@ def parse_count(text: str) -> int:
 
 
 def make_training_parser() -> Parser:
-    """The parser of train_net.py: the options of Detectron2's ``default_argument_parser``, and
+    """The parser of ``train`` and ``eval``: Detectron2's options (``default_argument_parser``), and
     ``--dataset``, ``--batch-size``, ``--no-check`` and the trust options."""
     parser = Parser(
         description="Train or evaluate a detector, with or without non-local blocks.",

@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]  # of a clone
+from . import names
+
 # Warnings that packages give for themselves and that no user can act on, by their first words.
 WARNINGS = (
     r".?torch\.jit\.script",  # Detectron2 and fvcore script functions as they are imported
@@ -35,7 +36,7 @@ def run(main: Callable[[], int | None], interrupted: str = "stopped") -> None:
         main: returns the exit code, or None for 0.
         interrupted: what to say after Ctrl-C.
     """
-    name = Path(sys.argv[0]).name
+    name = names.running_program()
     ignore_known_warnings()
     try:
         if code := main():
@@ -69,8 +70,12 @@ def explain_import_error(error: ImportError) -> str:
     package = (cause.name or "").split(".")[0]
     if package.startswith("nl_detectron"):
         return ""
-    environment = ROOT / ".venv"
+    environment = names.ROOT / ".venv"
     where = f"the package {package} is not installed for {sys.executable}"
     if environment.is_dir() and Path(sys.prefix).resolve() != environment.resolve():
         return f"{where}; activate the environment first: source {environment}/bin/activate"
-    return f"{where}; install it with the others: make setup (docs/installation.md)"
+    if names.in_clone():
+        return f"{where}; install it with the others: make setup (docs/installation.md)"
+    if package == "detectron2":
+        return f"{where}; install your own, or a wheel that needs no compiler: nl-detectron setup"
+    return f"{where}; install it with the others: pip install --upgrade nl_detectron"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from detectron2.engine import default_argument_parser
@@ -16,7 +17,9 @@ from nl_detectron.export import FORMATS
 from nl_detectron.prediction import drawing
 from nl_detectron.reproduce import TABLES
 from nl_detectron_cli import demo
+from nl_detectron_cli.names import SCRIPTS
 from nl_detectron_cli.options import make_training_parser
+from tools import relay_demo
 
 ROOT = Path(__file__).parents[1]
 # programs with arguments that are complete, and their parsers where there are overrides
@@ -34,15 +37,23 @@ PROGRAMS = {
     "tools/reproduce.py": "relay --num-gpus 0",
     "tools/subset_coco.py": "--coco . --output out",
 }
-WITH_OVERRIDES = {
-    "train_net.py": lambda words: make_training_parser().parse_args(words),
-    "tools/demo.py": lambda words: demo.make_demo_parser("doc").parse_args(words),
-} | {
-    f"tools/{name}.py": lambda words, name=name: import_module(f"tools.{name}").parse_arguments(
-        words
-    )
-    for name in ("analyze_model", "explore", "export_model", "relay_demo", "reproduce")
-}
+
+
+def load_program(name: str) -> ModuleType:
+    return import_module(f"nl_detectron_cli.programs.{name}")
+
+
+WITH_OVERRIDES = (
+    {
+        "train_net.py": lambda words: make_training_parser().parse_args(words),
+        "tools/demo.py": lambda words: demo.make_demo_parser("doc").parse_args(words),
+    }
+    | {
+        SCRIPTS[name]: lambda words, name=name: load_program(name).parse_arguments(words)
+        for name in ("analyze", "explore", "export", "reproduce")
+    }
+    | {"tools/relay_demo.py": lambda words: relay_demo.parse_arguments(words)}
+)
 
 
 def run(*words, **options) -> subprocess.CompletedProcess:
@@ -129,9 +140,7 @@ def test_train_net_has_all_options_of_detectron2():
 
 
 def test_choices_are_those_of_the_package():
-    convert, export, reproduce = (
-        import_module(f"tools.{name}") for name in ("convert_weights", "export_model", "reproduce")
-    )
+    convert, export, reproduce = (load_program(name) for name in ("convert", "export", "reproduce"))
     assert convert.SOURCES == tuple(sources.SOURCES)
     assert export.FORMATS == tuple(FORMATS)
     assert {k: tuple(t["schedules"]) for k, t in TABLES.items()} == reproduce.SCHEDULES

@@ -15,6 +15,8 @@ from pathlib import Path
 import pip
 import pytest
 
+from nl_detectron_cli.detectron2_wheel import pip_verdict
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tools" / "setup_env.py"
 STAMP = ".nl_detectron-setup"
@@ -143,7 +145,7 @@ def test_a_failed_download_ends_in_one_message_without_a_stamp(environment):
 
 
 def test_the_networks_own_complaint_is_passed_on():
-    verdict = setup_env.pip_verdict(
+    verdict = pip_verdict(
         "WARNING: Retrying (total=0) after connection broken by 'ProxyError(refused)': /torch/\n"
         "ERROR: Could not find a version that satisfies the requirement torch\n"
         "ERROR: No matching distribution found for torch\n"

@@ -1,69 +1,16 @@
 #!/usr/bin/env python3
 """Print what a model and its non-local blocks cost: parameters, FLOPs, activation memory.
 
-python tools/analyze_model.py \
-    --config-file configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml \
-    --compare configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml
+The program is nl_detectron_cli/programs/analyze.py; `nl-detectron analyze` is the same.
 """
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
 
-from nl_detectron_cli import options
 from nl_detectron_cli.program import run
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
-    # these take seconds, which --help need not
-    from nl_detectron.analysis_report import (
-        analyze_config,
-        drop_block_overrides,
-        format_table,
-        make_json,
-    )
-    from nl_detectron.engine import trust_from_args
-    from nl_detectron.errors import UsageError
-
-    if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
-        raise UsageError(f"--json {args.json}: expected a file in a folder that exists")
-    devices = ("cpu", "cuda") if args.device == "cuda" else ("cpu",)
-    given = args.dataset, args.size, devices
-    with trust_from_args(args):
-        models = {Path(args.config_file).stem: analyze_config(args.config_file, args.opts, *given)}
-        if args.compare:
-            name = Path(args.compare).stem
-            twin = analyze_config(args.compare, drop_block_overrides(args.opts), *given)
-            models[f"{name} (compared)" if name in models else name] = twin
-    print(format_table(models, args.size))
-    if args.json:
-        args.json.write_text(json.dumps(make_json(models, args.size), indent=2) + "\n")
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = options.make_parser(__doc__)
-    options.add_config_file(parser)
-    options.add_dataset_argument(parser)
-    options.add_trust_arguments(parser, checkpoints=False)
-    parser.add_argument("--compare", metavar="FILE", help="a second config, such as the twin's")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=[800, 1344], metavar=("H", "W"), help="of the image"
-    )
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="cuda: the activations that a GPU keeps in float32, too; it need not be there",
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    options.add_overrides(parser, "of both configs; MODEL.NONLOCAL's of the first alone")
-    return parser.parse_args(argv)
-
+from nl_detectron_cli.programs.analyze import main
 
 if __name__ == "__main__":
     run(main)

@@ -1,100 +1,16 @@
 #!/usr/bin/env python3
 """Tell what is wrong with a data set in COCO's format, before a training runs into it.
 
-python tools/check_dataset.py birds/train.json birds/images --sheet birds.png
-
-The exit code is 0 where nothing is wrong, 1 with warnings alone, 2 with errors: where a run would
-stop, or its results would be wrong.
+The program is nl_detectron_cli/programs/check.py; `nl-detectron check` is the same.
 """
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
 
-from nl_detectron_cli.options import make_parser
 from nl_detectron_cli.program import run
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Returns the exit code."""
-    args = parse_arguments(words)
-    # these take seconds, which --help need not
-    from nl_detectron.data.coco import read_coco
-    from nl_detectron.data.coco_dataset import describe
-    from nl_detectron.data.validation.checks import check_content, check_files
-    from nl_detectron.data.validation.issues import (
-        OUTSIDE,
-        SEVERITIES,
-        summarize_issues,
-        worst_severity,
-    )
-    from nl_detectron.data.validation.report import format_findings, format_info, report_as_json
-
-    content = read_coco(args.annotations)
-    info = describe(content)
-    issues = chain(check_content(content), check_files(content, args.images))
-    allowed = {OUTSIDE} if args.allow_outside else set()
-    findings = summarize_issues(issue for issue in issues if issue[0] not in allowed)
-    print(f"{args.annotations}: {format_info(info)}\n\n{format_findings(findings)}")
-    if args.json:
-        report = report_as_json(args.annotations, args.images, info, findings)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
-    if args.sheet:
-        draw_sheet(content, args.images, args.sheet)
-    return SEVERITIES.index(worst_severity(findings))
-
-
-def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser(
-        __doc__,
-        epilog="exit code: 0 where nothing is wrong, 1 with warnings alone, 2 with errors",
-    )
-    parser.add_argument("annotations", metavar="ANNOTATIONS.json", type=Path)
-    parser.add_argument("images", metavar="IMAGE_FOLDER", type=Path)
-    parser.add_argument(
-        "--sheet", metavar="FILE.png", type=Path, help="draw up to 12 images that show all classes"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the report there too")
-    parser.add_argument(
-        "--allow-outside",
-        action="store_true",
-        help="allow image names that lead out of IMAGE_FOLDER, as DATASETS.ALLOW_OUTSIDE_IMAGES",
-    )
-    args = parser.parse_args(words)
-    for option, file in (("--sheet", args.sheet), ("--json", args.json)):
-        if file and (file.is_dir() or not file.parent.is_dir()):
-            parser.error(f"{option} {file}: expected a file in a folder that exists")
-    if args.sheet and args.sheet.suffix.lower() != ".png":
-        parser.error(f"--sheet {args.sheet}: expected a name that ends in .png")
-    if not args.images.is_dir():
-        parser.error(f"IMAGE_FOLDER {args.images}: there is no such folder")
-    return args
-
-
-def check() -> int:
-    """:func:`main`, whose exit code is 2 for a file that cannot be checked too."""
-    try:
-        return main()
-    except ValueError as error:
-        print(f"check_dataset.py: error: {error}", file=sys.stderr)
-        return 2
-
-
-def draw_sheet(content: dict, images: Path, file: Path) -> None:
-    # imports Matplotlib, which takes a while
-    from nl_detectron.data.validation.contact_sheet import contact_sheet
-
-    try:
-        contact_sheet(content, images).savefig(file)
-        print(f"\nSome of it drawn: {file}")
-    except ValueError as error:
-        print(f"\nNo --sheet: {error}")
-
+from nl_detectron_cli.programs.check import main
 
 if __name__ == "__main__":
-    run(check)
+    run(main)

@@ -1,80 +1,16 @@
 #!/usr/bin/env python3
 """Draw what a model finds in images, videos or a camera, and where its non-local blocks look.
 
-python tools/demo.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml \
-    --input photo.jpg folder "more/*.png" video.mp4 --output found --attention auto \
-    --opts MODEL.WEIGHTS model_final.pth
-
-The folder gets NAME.png for an image and NAME.attention1.png and so on, NAME.mp4 for a video with
-attention below its frames, and detections.jsonl: a line of JSON for each image or frame.
+The program is nl_detectron_cli/programs/demo.py; `nl-detectron demo` is the same.
 """
 
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
 
-from nl_detectron_cli.demo import make_demo_parser
 from nl_detectron_cli.program import run
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 1 if anything was skipped, else 0."""
-    args = make_demo_parser(__doc__).parse_args(argv)
-    from nl_detectron.engine import trust_from_args  # takes seconds, which --help need not
-
-    with trust_from_args(args):
-        return predict(args)
-
-
-def predict(args: Namespace) -> int:
-    """Returns the exit code, as :func:`main`."""
-    from nl_detectron.engine.full_disk import report_full_disk
-    from nl_detectron.prediction.inputs import (
-        SkipReporter,
-        find_camera,
-        find_sources,
-        silence_opencv,
-    )
-    from nl_detectron.prediction.predictor import load_prediction_config, predict_sources
-
-    silence_opencv()
-    cfg = load_prediction_config(
-        args.config_file, args.opts, args.dataset, args.confidence_threshold, say
-    )
-    skip = SkipReporter(say)
-    live = args.webcam is not None
-    sources = [find_camera(args.webcam)] if live else find_sources(args.input, skip)
-    with report_full_disk(str(args.output), "start it again"):
-        counts = predict_sources(
-            cfg,
-            sources,
-            args.output,
-            skip,
-            say,
-            attention=args.attention,
-            show_scores=args.scores,
-            batch_size=args.batch_size,
-        )
-    found = counts["detection(s)"]
-    shown = {what: n for what, n in counts.items() if n or what == "detection(s)"}
-    print(", ".join(f"{n} {what}" for what, n in shown.items()), f"-> {args.output}")
-    if not found:
-        say(
-            f"nothing has a score of --confidence-threshold {args.confidence_threshold:g} or more: "
-            "try a lower one, such as 0.1, or a model that was trained longer"
-        )
-    return 1 if skip.count else 0
-
-
-def say(text: str) -> None:
-    """Print a line on stderr, above the progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(f"demo.py: {text}", file=sys.stderr)
-
+from nl_detectron_cli.programs.demo import INTERRUPTED, main
 
 if __name__ == "__main__":
-    run(main, interrupted="stopped; what was drawn until now is there")
+    run(main, INTERRUPTED)

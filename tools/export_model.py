@@ -1,58 +1,16 @@
 #!/usr/bin/env python3
 """Export a model: the whole detector as TorchScript, or its backbone as ONNX or by torch.export.
 
-python tools/export_model.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml \
-    --format torchscript --output exported --opts MODEL.WEIGHTS model_final.pth
-
-What was written is read again and held against the model at three image sizes: an output that
-differs by more than 1e-4 of its largest value is an error, and the file is deleted.
+The program is nl_detectron_cli/programs/export.py; `nl-detectron export` is the same.
 """
 
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
 
-from nl_detectron_cli import options
 from nl_detectron_cli.program import run
-
-FORMATS = ("torchscript", "onnx", "torch_export")  # those of nl_detectron.export
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
-    # these take seconds, which --help need not
-    from nl_detectron.engine import trust_from_args
-    from nl_detectron.export import export_model
-
-    say = partial(print, flush=True)
-    with trust_from_args(args):
-        export_model(args.config_file, args.format, args.output, args.opts, args.image, say)
-
-
-def parse_arguments(argv: Sequence[str] | None) -> Namespace:
-    parser = options.make_parser(__doc__)
-    options.add_config_file(parser)
-    options.add_trust_arguments(parser)
-    parser.add_argument(
-        "--format",
-        required=True,
-        choices=FORMATS,
-        help="torchscript: the whole detector; onnx, torch_export: its backbone, with FPN and "
-        "blocks, as the heads work on as many boxes as they find",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--image",
-        metavar="FILE",
-        help="what the export is checked on; made up by default, which may show a detector nothing",
-    )
-    options.add_overrides(parser)
-    return parser.parse_args(argv)
-
+from nl_detectron_cli.programs.export import main
 
 if __name__ == "__main__":
     run(main)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from nl_detectron_cli.names import program_name
+
 from ..errors import UsageError
 
 MARK = "bad_samples"  # key of a sample: what was wrong with the records that it replaces
@@ -98,7 +100,7 @@ class CheckedLoader:
             count = f" (bad sample number {self.bad_samples})" if self.limit else ""
             raise UsageError(
                 f"{bad[-1]}{count}: repair it or remove it from the annotations{allowed}; "
-                "tools/check_dataset.py finds all such images"
+                f"{program_name('check')} finds all such images"
             )
         for text in bad:
             logger.warning("%s: another one replaces it (%d)", text, self.bad_samples)

@@ -1,4 +1,4 @@
-"""The command line of train_net.py: Detectron2's parser with options of this package."""
+"""The command line of a training: Detectron2's parser with options of this package."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -6,14 +6,15 @@ from types import ModuleType
 
 from ..errors import UsageError
 from .batch import scale_batch, scaled_keys
+from .config_files import find_config
 from .dataset_overrides import get
 from .loading import load_run
 from .run import Config, Run
 
 
 def argument_parser() -> ArgumentParser:
-    """Return the parser of train_net.py: Detectron2's options with ``--dataset``, ``--batch-size``,
-    ``--no-check`` and the trust options."""
+    """Return the parser of ``train_net.py`` and ``nl-detectron train``: Detectron2's options with
+    ``--dataset``, ``--batch-size``, ``--no-check`` and the trust options."""
     return _options().make_training_parser()
 
 
@@ -46,13 +47,15 @@ def make_output(folder: Path) -> None:
 def config_from_args(args: Namespace) -> Config:
     """Load the config of a parsed command line: a YAML file or a LazyConfig, with overrides.
 
-    Sets ``args.notes`` to lines on what was adapted or scaled, which ``start_run`` logs.
+    Sets ``args.config_file`` to the file, and ``args.notes`` to lines on what was adapted or
+    scaled, which ``start_run`` logs.
 
     Raises:
         UsageError: as in :func:`load_config` and :func:`scale_batch`, or ``--batch-size``
             contradicts an override.
     """
     args.notes = []
+    args.config_file = find_config(args.config_file)  # Detectron2 reads it again
     run = load_run(args.config_file, args.opts, args.dataset, args.notes.append)
     return run.cfg if args.batch_size is None else _with_batch(run, args)
 

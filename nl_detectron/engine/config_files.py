@@ -13,22 +13,35 @@ from ..errors import UsageError
 PACKAGE = Path(__file__).parents[1]
 # Inside the package in a wheel (setup.py), beside it in a clone.
 CONFIGS = next(f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir())
+IN_WHEEL = CONFIGS.parent == PACKAGE
+SHOWN = str(CONFIGS) if IN_WHEEL else "configs/"  # in messages
 
 
-def check_file(config_file: str) -> None:
-    """Raises UsageError if there is no such file, or it is a URL."""
+def find_config(config_file: str) -> str:
+    """The path of a config file.
+
+    Args:
+        config_file: a path, or that of one of this package's configs below configs/ (the name that
+            it has in the model zoo), with or without this folder.
+
+    Raises:
+        UsageError: there is no such file, or it is a URL.
+    """
     if not config_file:
-        raise UsageError("no config: give --config-file FILE, such as one of those in configs/")
+        raise UsageError(f"no config: give --config-file FILE, such as one of those in {SHOWN}")
     if "://" in config_file:
         raise UsageError(f"config {config_file!r} is a URL: download it and give the file")
     if PathManager.isfile(config_file):
-        return
+        return config_file
+    ours = CONFIGS / config_file.removeprefix("configs/")
+    if ours.is_file():
+        return str(ours)
     if os.path.isdir(config_file):
         inside = sorted(f.name for f in Path(config_file).iterdir() if f.suffix in (".yaml", ".py"))
         hint = f", such as {os.path.join(config_file, inside[0])}" if inside else ""
         raise UsageError(f"config file {config_file!r} is a folder: give a file{hint}")
     near = _similar_configs(config_file)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see those in configs/"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"see those in {SHOWN}"
     raise UsageError(f"config file {config_file!r} does not exist; {hint}")
 
 
@@ -41,7 +54,14 @@ def _similar_configs(config_file: str) -> list[str]:
     known = {f.stem: f for f in reversed(files) if f.suffix == (named.suffix or ".yaml")}
     stem = named.stem if named.suffix in (".yaml", ".py") else named.name
     near = difflib.get_close_matches(stem, known, n=3, cutoff=0.7)
-    return [os.path.relpath(known[name]) for name in near]
+    return [show_config(known[name]) for name in near]
+
+
+def show_config(file: Path) -> str:
+    """A config file as a user may give it: from here, or by its path below configs/ where these are
+    deep in an installed package."""
+    ours = IN_WHEEL and file.is_relative_to(CONFIGS)
+    return file.relative_to(CONFIGS).as_posix() if ours else os.path.relpath(file)
 
 
 def explain_unknown_key(cfg: Mapping, key: str) -> str:

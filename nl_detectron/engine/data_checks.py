@@ -9,6 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from nl_detectron_cli.names import program_name
+
 from ..data.coco_dataset import DatasetInfo
 from ..data.image_files import find_missing, list_file_names, read_file_names
 from ..data.validation.issues import ISSUE_TYPES, OUTSIDE
@@ -217,7 +219,7 @@ def check_annotations(
     if errors:
         raise UsageError(
             f"data set {name!r} cannot be used: {'; '.join(map(str, errors))}. "
-            "tools/check_dataset.py explains this, and checks the images too"
+            f"{program_name('check')} explains this, and checks the images too"
         )
     key, value = mask_format
     if masks and info.rle and value != "bitmask":

@@ -16,6 +16,8 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
+from nl_detectron_cli.names import program_name
+
 from ..data.bad_samples import CheckedLoader, ReplacingMapper
 from ..data.mapper import DatasetMapper
 from ..errors import UsageError
@@ -126,6 +128,6 @@ def _explain_failure(names: Sequence[str]) -> Iterator[None]:
     except Exception as error:  # Detectron2 and pycocotools raise anything for a bad file
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UsageError(
-            f"data set {', '.join(names)} cannot be loaded ({reason}); tools/check_dataset.py "
-            "names what is wrong with its annotations"
+            f"data set {', '.join(names)} cannot be loaded ({reason}); "
+            f"{program_name('check')} names what is wrong with its annotations"
         ) from error

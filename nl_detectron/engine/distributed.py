@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,8 @@ from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from nl_detectron_cli.names import running_program
 
 from ..errors import UsageError
 from .stopping import Stopped, block_ctrl_c, pass_signals_on, unblock_ctrl_c
@@ -187,7 +188,7 @@ def one_message() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        message = f"{Path(sys.argv[0]).name}: error: {error}"
+        message = f"{running_program()}: error: {error}"
         if not (started_by_torchrun() or dist.is_initialized()):
             sys.exit(message)
         if not _is_first():
@@ -196,7 +197,7 @@ def one_message() -> Iterator[None]:
         os._exit(1)  # a normal exit takes seconds, in which the others would report it too
     except KeyboardInterrupt:  # before or after the training, which stops in its own way
         if not dist.is_initialized() or _is_first():
-            print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+            print(f"{running_program()}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         if _is_lost_connection(error):

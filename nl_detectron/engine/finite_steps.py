@@ -12,14 +12,16 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nl_detectron_cli.names import program_name
+
 from ..errors import UsageError
 from .nonfinite_output import find_nonfinite_output
 
 MOST_IMAGES = 8  # images of a batch that a message names
 HELP = (
     "What usually helps: a lower learning rate, a longer warm-up, gradient clipping, and right "
-    "annotations (tools/check_dataset.py). The step was not taken, and the last checkpoint is the "
-    "one from before"
+    f"annotations ({program_name('check')}). The step was not taken, and the last checkpoint is "
+    "the one from before"
 )
 
 

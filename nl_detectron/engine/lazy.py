@@ -27,7 +27,7 @@ from ..data.coco_dataset import CocoDataset, DatasetInfo
 from ..errors import UsageError
 from ..modeling import attach_image_sizes
 from .config_checks import check_config
-from .config_files import CONFIGS, check_file, choose_device, explain_unknown_key
+from .config_files import CONFIGS, choose_device, explain_unknown_key, find_config
 from .config_values import flatten, to_plain
 from .data_checks import check_annotations
 from .data_loaders import build_lazy_loader
@@ -74,7 +74,7 @@ def load_config(
     and without an override of train.device, the device is the CPU. Loading runs the file's code.
 
     Args:
-        config_file: path of a ``.py`` file.
+        config_file: path of a ``.py`` file, also below this package's configs/.
         opts: overrides.
         data: the user's data sets, which are registered. The config itself must have their names
             and their number of classes.
@@ -84,7 +84,7 @@ def load_config(
         UsageError: the file is missing or no config, a key is unknown, a value has a wrong type, or
             a data set is missing or not used.
     """
-    check_file(config_file)
+    config_file = find_config(config_file)
     try:
         cfg = cast(DictConfig, LazyConfig.load(config_file))
     except Exception as error:  # Python code can raise anything

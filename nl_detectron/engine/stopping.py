@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from detectron2.utils import comm
 
+from nl_detectron_cli.names import COMMAND, is_command, program_command
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Processes of a group may receive one Ctrl-C twice: from the terminal and from their launcher.
 PATIENCE_SECONDS = 3
@@ -123,14 +125,22 @@ def unblock_ctrl_c() -> None:
 def resume_command(output_dir: str) -> str:
     """The command that continues this process's run.
 
-    For a program other than train_net.py it is one that trains from the config in its output
-    folder.
+    For a program that does not train by the command line of ``train`` it is one that trains from
+    the config in its output folder.
     """
-    words = sys.argv
-    if os.path.basename(words[0]) != "train_net.py":
-        config = os.path.join(output_dir, "config.yaml")
-        words = ["train_net.py", "--config-file", config]
+    started, *words = sys.argv
+    if is_command():
+        trains, started = words[:1] == ["train"], f"{COMMAND} train"
+        words = words[1:]
+    else:
+        trains = os.path.basename(started) == "train_net.py"
+        started = f"python {shlex.quote(started)}"
+    if not trains:
+        started = program_command("train")
+        words = ["--config-file", os.path.join(output_dir, "config.yaml")]
     if "--resume" not in words:
-        words = [words[0], "--resume", *words[1:]]
-    start = ["torchrun", "…"] if "TORCHELASTIC_RUN_ID" in os.environ else ["python"]
-    return " ".join([*start, shlex.join(words)])
+        words = ["--resume", *words]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        module = started.replace(COMMAND, "-m nl_detectron_cli")
+        started = f"torchrun … {module.removeprefix('python ')}"
+    return f"{started} {shlex.join(words)}"

@@ -10,6 +10,8 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
+from nl_detectron_cli.names import program_command
+
 from ..errors import UsageError
 
 BACKBONE = "backbone."
@@ -170,6 +172,6 @@ def _advise(match: WeightMatch, path: str, key: str) -> str:
     if not source:
         return f"Its names are those of {project}"
     return (
-        f"Its names are those of {project}; to convert it: python tools/convert_weights.py "
+        f"Its names are those of {project}; to convert it: {program_command('convert')} "
         f"--source {source} --input {path} --output converted.pth"
     )

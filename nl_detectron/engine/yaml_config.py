@@ -14,7 +14,7 @@ from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
 from .base_configs import read_yaml
 from .config_checks import check_config
-from .config_files import check_file, choose_device, config_keys, explain_unknown_key
+from .config_files import choose_device, config_keys, explain_unknown_key, find_config
 from .config_values import flatten, to_plain
 from .data_checks import check_fit
 from .data_loaders import build_test_loader, build_train_loader, make_mapper
@@ -50,7 +50,7 @@ def load_config(
     Without CUDA and without an explicit MODEL.DEVICE, the device is the CPU.
 
     Args:
-        config_file: path of a YAML file.
+        config_file: path of a YAML file, also below this package's configs/.
         opts: overrides, keys and values in turn.
         data: the user's data sets. They are registered, and the config is adapted to them by
             :func:`adapt_config_to_dataset`.
@@ -62,7 +62,7 @@ def load_config(
     """
     cfg = get_cfg()
     add_nonlocal_config(cfg)
-    check_file(config_file)
+    config_file = find_config(config_file)
     if config_file.endswith(".py"):
         raise UsageError(f"config file {config_file!r} is a LazyConfig; give a YAML file here")
     written = read_yaml(config_file)

@@ -1,1 +1,1 @@
-"""The page of ``tools/explore.py``: click into an image and see where non-local blocks look."""
+"""The page of ``nl-detectron explore``: click into an image and see where non-local blocks look."""

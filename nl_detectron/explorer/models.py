@@ -14,6 +14,7 @@ from torch import nn
 from ..attention import AttentionRecord, record_attention
 from ..data import CocoDataset
 from ..engine import LoadedModel, build_on_meta, load_config, load_model
+from ..engine.config_files import SHOWN
 from ..errors import UsageError
 from ..modeling import find_blocks
 from ..prediction.instances import make_class_metadata
@@ -55,7 +56,7 @@ def load_explorer_model(
     if not find_blocks(build_on_meta(cfg)):
         raise UsageError(
             f"{config_file}: this model has no non-local blocks to look through; name a config "
-            "with blocks, such as one of the *_nl_*.yaml below configs/"
+            f"with blocks, such as one of the *_nl_*.yaml below {SHOWN}"
         )
     loaded = load_model(cfg)
     return ExplorerModel(

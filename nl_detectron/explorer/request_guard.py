@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from nl_detectron_cli.names import short_program_name
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -51,7 +53,8 @@ class RequestGuard:
         status, reason = refusal
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": f"explore.py: {reason}".encode()})
+        body = f"{short_program_name('explore')}: {reason}".encode()
+        await send({"type": "http.response.body", "body": body})
 
     def _check_headers(self, scope: Message) -> tuple[int, str] | None:
         """Status and reason of a refusal; None for a request that may pass."""

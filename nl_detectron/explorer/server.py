@@ -5,6 +5,8 @@ import signal
 from types import ModuleType
 from typing import Any
 
+from nl_detectron_cli.names import install_command
+
 from ..errors import UsageError
 from .page import CSS
 from .request_guard import MAX_UPLOAD_MIB, RequestGuard
@@ -31,7 +33,7 @@ def import_gradio(folder: str) -> ModuleType:
         import gradio  # pyright: ignore[reportMissingImports]  # optional
     except ImportError as error:
         raise UsageError(
-            f"the page needs gradio ({error}): pip install -r requirements-explore.txt"
+            f"the page needs gradio ({error}): {install_command('explore')}"
         ) from error
     return gradio
 

@@ -9,6 +9,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from nl_detectron_cli.names import install_command
+
 from ..engine import build_on_meta, load_config, load_model, make_output
 from ..errors import UsageError
 from .comparison import compare_outputs
@@ -79,8 +81,7 @@ def check_packages(format_name: str) -> None:
     lacking = [package for package in packages if importlib.util.find_spec(package) is None]
     if lacking:
         raise UsageError(
-            f"--format {format_name} needs {' and '.join(lacking)}: "
-            "pip install -r requirements-export.txt"
+            f"--format {format_name} needs {' and '.join(lacking)}: {install_command('export')}"
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from nl_detectron_cli.names import program_name
+
 from ..errors import UsageError
 
 SHIPPED = Path(__file__).with_name("index.yaml")
@@ -91,6 +93,6 @@ def parsed(file: Path) -> Index:
     if not isinstance(index, dict) or not all(isinstance(e, dict) for e in index.values()):
         raise UsageError(
             f"index {str(file)!r} of a model zoo: expected entries by the name of a config, as "
-            "written by tools/publish_checkpoint.py"
+            f"written by {program_name('publish')}"
         )
     return index

@@ -28,7 +28,7 @@ from .run_record import (
     strip_config,
 )
 
-HEADER = "# Made by tools/publish_checkpoint.py. NL_DETECTRON_ZOO=FILE adds it to the model zoo.\n"
+HEADER = "# Made by nl-detectron publish. NL_DETECTRON_ZOO=FILE adds it to the model zoo.\n"
 
 
 def publish_checkpoint(
@@ -38,7 +38,7 @@ def publish_checkpoint(
 
     Args:
         checkpoint: a checkpoint in a run's folder, with summary.json or evaluation.json of
-            train_net.py beside it.
+            a run beside it.
         name: name of one of the package's configs, or a new name, such as "birds/mask_rcnn_nl".
         output: folder for the files; it is made if it does not exist.
         say: called with lines on what was left out, on a test of the published file, and on how to

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
+from nl_detectron_cli.names import program_command
+
 from ..engine import build_on_meta, load_config
 from ..engine.checkpoint_files import digest
 from ..engine.config_values import flatten, flatten_config
@@ -24,7 +26,7 @@ MAY_DIFFER = (
 
 
 def find_record(checkpoint: Path) -> dict[str, Any]:
-    """Read what train_net.py wrote when it evaluated a checkpoint: results, config and versions.
+    """Read what a run wrote when it evaluated a checkpoint: results, config and versions.
 
     Raises:
         UsageError: there is no record of this file; the message has the command that makes it.
@@ -35,11 +37,11 @@ def find_record(checkpoint: Path) -> dict[str, Any]:
         if record.get("results") and record.get("checkpoint") == sha256:
             return record
     folder = checkpoint.parent
-    argv = ["train_net.py", "--config-file", folder / "config.yaml", "--eval-only"]
+    argv = ["--config-file", folder / "config.yaml", "--eval-only"]
     argv += ["MODEL.WEIGHTS", checkpoint, "OUTPUT_DIR", folder]
     raise UsageError(
         f"neither summary.json nor evaluation.json in {folder} has results of {checkpoint.name} as "
-        f"it is now; evaluate it: {shlex.join(map(str, ['python', *argv]))}"
+        f"it is now; evaluate it: {program_command('train')} {shlex.join(map(str, argv))}"
     )
 
 

@@ -1,7 +1,7 @@
 """The functions of ``detectron2.model_zoo`` for the configs and checkpoints of this package.
 
 A name is a config's path below configs/, with or without ``.yaml``. Models published by
-``tools/publish_checkpoint.py`` are included if the environment variable NL_DETECTRON_ZOO names
+``nl-detectron publish`` are included if the environment variable NL_DETECTRON_ZOO names
 their index.
 """
 
@@ -16,14 +16,14 @@ from detectron2.config import CfgNode, LazyConfig
 from omegaconf import DictConfig
 from torch import nn
 
+from nl_detectron_cli.names import program_command
+
 from ..engine import load_config, load_model
 from ..engine.checkpoint import locate_checkpoint
 from ..engine.checkpoint_files import digest
-from ..engine.config_files import CONFIGS
+from ..engine.config_files import CONFIGS, IN_WHEEL
 from ..errors import UsageError
 from .index import REMOTE, entries, shipped
-
-TRAIN = "python train_net.py --config-file configs/{}.yaml --num-gpus 8"
 
 
 def get_config_file(config_path: str) -> str:
@@ -148,14 +148,19 @@ def _name(config_path: str) -> str:
     return re.sub(r"\.(yaml|py)$", "", config_path)
 
 
+def _train_command(name: str) -> str:
+    file = f"{name}.yaml" if IN_WHEEL else f"configs/{name}.yaml"
+    return f"{program_command('train')} --config-file {file} --num-gpus 8"
+
+
 def _untrained(name: str, entry: dict) -> str:
     """Message for a model without a checkpoint: how to get one."""
-    message = f"nobody has trained {name} yet. Train it: {TRAIN.format(name)}"
+    message = f"nobody has trained {name} yet. Train it: {_train_command(name)}"
     if "baseline" not in entry:
         return message
     finetune = re.sub(r"_[13]x$", "_finetune", name)
     if finetune == name:
         return f"{message}, which starts from Detectron2's baseline {baseline_url(entry)}"
     short = finetune in shipped()
-    command = TRAIN.format(finetune) if short else "the same with that URL as MODEL.WEIGHTS"
+    command = _train_command(finetune) if short else "the same with that URL as MODEL.WEIGHTS"
     return f"{message}, or start from Detectron2's baseline {baseline_url(entry)}: {command}"

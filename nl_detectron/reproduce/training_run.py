@@ -1,4 +1,4 @@
-"""One training by train_net.py in a process of its own: its command, progress and results."""
+"""One training by ``train`` in a process of its own: its command, progress and results."""
 
 import json
 import os
@@ -18,11 +18,13 @@ from detectron2.config import CfgNode
 
 from ..engine import load_config, scale_batch
 from ..engine.checkpoint_files import list_checkpoints
+from ..engine.config_files import show_config
 from ..engine.config_values import flatten, flatten_config
 from ..errors import UsageError
 from ..model_zoo.zoo import CONFIGS
 
 TRAIN_NET = Path(__file__).parents[2] / "train_net.py"  # in a clone
+MODULE = ("nl_detectron_cli", "train")  # the same in a wheel
 # what may change between a run and its continuation
 MAY_DIFFER = ("OUTPUT_DIR", "MODEL.DEVICE", "VISUALIZE.")
 MEASURED_ITERATIONS = 20  # Detectron2 does not time the first two
@@ -66,8 +68,9 @@ class TrainingRun:
     @property
     def command(self) -> list[str]:
         """Trains it, or continues from its last checkpoint."""
-        file = os.path.relpath(CONFIGS / self.config)
-        start = [sys.executable, os.path.relpath(TRAIN_NET), "--config-file", file]
+        file = show_config(CONFIGS / self.config)
+        script = [os.path.relpath(TRAIN_NET)] if TRAIN_NET.is_file() else ["-m", *MODULE]
+        start = [sys.executable, *script, "--config-file", file]
         resume = ["--resume"] if list_checkpoints(str(self.folder)) else []
         return [*start, "--num-gpus", str(self.num_gpus), *resume, *self.overrides]
 

@@ -6,7 +6,7 @@ from block_equations import EMBEDDED
 from source_checkpoints import slowfast_block
 
 from nl_detectron.errors import UsageError
-from tools.convert_weights import main, parse_arguments, parse_places
+from nl_detectron_cli.programs.convert import main, parse_arguments, parse_places
 
 
 def test_nothing_is_overwritten(tmp_path):

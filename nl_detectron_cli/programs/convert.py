@@ -1,0 +1,88 @@
+"""Convert weights from elsewhere: non-local blocks, and the ResNets that Detectron2 has too.
+
+nl-detectron convert --source torchvision --input resnet50-11ad3fa6.pth --output R-50.pth
+
+nl-detectron convert --source slowfast --input C2D_NLN_8x8_R50.pyth --output nl.pth \
+    --pairwise embedded_gaussian --pool 1,2,2
+nl-detectron convert --source mmcv --input block.pth --output nl.pth --place res4.4 \
+    --pairwise embedded_gaussian --scale none --base detectron2://…/model_final_a3ec72.pkl
+
+It prints what went where and what was left, and the words of a config that computes the same.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..options import add_checkpoint_argument, make_parser
+
+SOURCES = ("mmcv", "slowfast", "caffe2", "torchvision", "timm")  # those of nl_detectron.convert
+UNSEEN = ("pairwise", "subsample", "pool", "scale", "groups")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    args = parse_arguments(words)
+    # these take seconds, which --help need not
+    import torch
+
+    from nl_detectron.convert import convert, read_tensors
+    from nl_detectron.convert.merge import merge_into_checkpoint
+    from nl_detectron.convert.report import format_config, format_table
+    from nl_detectron.engine import trust_from_args
+    from nl_detectron.errors import UsageError
+
+    if args.output.exists() or not args.output.parent.is_dir() or args.output.suffix != ".pth":
+        raise UsageError(
+            f"--output {args.output}: expected a new file, NAME.pth, in a folder that exists"
+        )
+    given = {fact: getattr(args, fact) for fact in UNSEEN if getattr(args, fact) is not None}
+    places = parse_places(args.place) if args.place else None
+    with trust_from_args(args):
+        found = convert(read_tensors(args.input), args.source, places=places, fpn=args.fpn, **given)
+        content = {"model": found.model}
+        if args.base:
+            content = merge_into_checkpoint(args.base, found.model)
+    torch.save(content, args.output)
+    print(format_table(found))
+    print(f"\n{format_config(found, args.output, args.source, given)}")
+
+
+def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("--source", required=True, choices=SOURCES, help="whose names they are")
+    add("--input", required=True, metavar="FILE", help="a checkpoint of theirs, .safetensors too")
+    add("--output", required=True, metavar="FILE.pth", type=Path, help="to make")
+    add("--base", metavar="FILE", help="a checkpoint of Detectron2's to put the blocks into")
+    add(
+        "--place",
+        nargs="+",
+        metavar="[BLOCK=]res4.4",
+        help="take over these blocks alone, to follow these residual blocks",
+    )
+    add("--no-fpn", dest="fpn", action="store_false", help="for a C4 or DC5 model")
+    add_checkpoint_argument(parser)
+    unseen = parser.add_argument_group("what tensors do not show (an error says which is needed)")
+    add = unseen.add_argument
+    add("--pairwise", choices=("embedded_gaussian", "dot_product"))
+    add("--subsample", choices=("before", "after", "none"), help="where the 2x2 pool is")
+    add("--pool", type=integers, metavar="T,H,W", help="the max pool's kernel: 1,2,2 or 1,1,1")
+    add("--scale", choices=("divided", "none", "multiplied"), help="of theta . phi, by sqrt(D)")
+    add("--groups", type=int, metavar="N", help="of a GroupNorm: 32")
+    return parser.parse_args(words)
+
+
+def integers(word: str) -> tuple[int, ...]:
+    """``1,2,2`` or, as SlowFast's config has it, ``[1, 2, 2]``."""
+    return tuple(int(number) for number in word.strip("[]").split(","))
+
+
+def parse_places(words: Sequence[str]) -> dict[str, str]:
+    """``BLOCK=PLACE`` or, of an only block, ``PLACE``."""
+    pairs = [word.rpartition("=") for word in words]
+    named = {block: place for block, _, place in pairs}
+    if len(named) < len(words):
+        from nl_detectron.errors import UsageError
+
+        raise UsageError(f"--place: expected BLOCK=PLACE, each block once, got {' '.join(words)}")
+    return named

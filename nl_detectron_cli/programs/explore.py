@@ -1,0 +1,64 @@
+"""Open a local page: click into an image and see what each non-local block attends to there.
+
+nl-detectron explore --config-file Demo/relay_mask_rcnn_nl.yaml \
+    --opts MODEL.WEIGHTS model_final.pth --images path/to/images
+
+The page is served to this machine alone, and neither it nor the server asks anything of another.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+
+from .. import options
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    args = parse_arguments(words)
+    # these take seconds, which --help need not
+    from nl_detectron.engine import trust_from_args
+    from nl_detectron.errors import UsageError
+    from nl_detectron.explorer.first_image import find_telling_image
+    from nl_detectron.explorer.images import find_images, list_dataset_images
+    from nl_detectron.explorer.models import Explorer, load_explorer_model
+    from nl_detectron.explorer.page import build_page
+    from nl_detectron.explorer.server import import_gradio, serve_page
+
+    if args.compare_opts and not args.compare_config:
+        raise UsageError("--compare-opts, but no --compare-config FILE that they would be for")
+    # the server keeps every picture and upload in files: here, until it ends
+    with tempfile.TemporaryDirectory(prefix="nl_detectron-explore-") as folder:
+        gr = import_gradio(folder)
+        images = find_images(args.images)
+        pairs = [(args.config_file, args.opts)]
+        if args.compare_config:
+            pairs.append((args.compare_config, args.compare_opts))
+        with trust_from_args(args):
+            models = [load_explorer_model(file, opts, args.dataset) for file, opts in pairs]
+        explorer, first = Explorer(models), None
+        if not images:
+            images = list_dataset_images(models[0].data_set)
+            first = find_telling_image(explorer, images)
+        serve_page(gr, build_page(gr, explorer, images, first), args.port)
+
+
+def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = options.make_parser(__doc__)
+    options.add_config_file(parser)
+    options.add_dataset_argument(parser)
+    options.add_trust_arguments(parser)
+    parser.add_argument("--compare-config", metavar="FILE", help="of a second model, to compare")
+    parser.add_argument(
+        "--compare-opts", nargs="*", default=[], metavar="KEY VALUE", help="its own overrides"
+    )
+    parser.own_overrides = ("--compare-opts",)
+    parser.add_argument(
+        "--images",
+        nargs="*",
+        default=[],
+        metavar="PATH",
+        help="files, or folders of them; by default the config's test data set, if it is here",
+    )
+    parser.add_argument("--port", type=int, help="by default the first free one from 7860")
+    options.add_overrides(parser)
+    return parser.parse_args(words)
