@@ -6,6 +6,8 @@ from pathlib import Path
 from detectron2.engine import default_argument_parser
 
 from ..data.coco_dataset import FORM, CocoDataset
+from ..data.video.dataset import FORM as VIDEO_FORM
+from ..data.video.dataset import VideoDataset
 from ..errors import UsageError
 from .batch import scale_batch, scaled_keys
 from .dataset_overrides import get
@@ -36,8 +38,9 @@ def add_dataset_argument(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar=FORM,
-        help="your own data in COCO's format (repeatable). A NAME that ends in _train is used for "
-        "training, one in _val or _test for evaluation, any other if DATASETS.TRAIN or "
+        help="your own data in COCO's format (repeatable), or videos for a video model, as "
+        f"{VIDEO_FORM} (docs/video_data.md has the kinds of lists). A NAME that ends in _train is "
+        "used for training, one in _val or _test for evaluation, any other if DATASETS.TRAIN or "
         "DATASETS.TEST names it",
     )
 
@@ -87,11 +90,27 @@ def _with_batch(run: Run, args: Namespace) -> Config:
     return scaled
 
 
-def _parse_dataset(text: str) -> CocoDataset:
+def _parse_dataset(text: str) -> CocoDataset | VideoDataset:
     try:
-        return CocoDataset.parse(text)
+        return parse_dataset(text)
     except ValueError as error:  # argparse shows the message of an ArgumentTypeError only
         raise ArgumentTypeError(str(error)) from error
+
+
+def parse_dataset(text: str) -> CocoDataset | VideoDataset:
+    """Parse the value of ``--dataset``: images in COCO's format, or a list of videos.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    try:
+        return VideoDataset.parse(text)
+    except ValueError:
+        pass
+    try:
+        return CocoDataset.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; for videos, {VIDEO_FORM} or .csv") from error
 
 
 def parse_count(text: str) -> int:

@@ -82,6 +82,7 @@ SEED = Condition("an integer, negative for a random seed", lambda v: _is_integer
 SIZE_PAIR = Condition(
     "two numbers above 0", lambda value: POSITIVE.holds(value) and len(value) == 2
 )
+ONE_OR_THREE = Condition("1 or 3", lambda value: _is_integer(value) and value in (1, 3))
 
 # Keys of YAML files. Values that no condition allows would be a traceback, or a useless run.
 YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
@@ -95,13 +96,15 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("MODEL.RPN.POST_NMS_TOPK_TRAIN", "MODEL.RPN.POST_NMS_TOPK_TEST"),
         *("MODEL.FPN.OUT_CHANNELS", "MODEL.RESNETS.WIDTH_PER_GROUP"),
         *("MODEL.RESNETS.STEM_OUT_CHANNELS", "MODEL.RESNETS.RES2_OUT_CHANNELS"),
-        *("MODEL.NONLOCAL.REDUCTION", "VISUALIZE.IMAGES"),
+        *("MODEL.NONLOCAL.REDUCTION", "VISUALIZE.IMAGES", "MODEL.VIDEO.NUM_CLASSES"),
+        *("INPUT.VIDEO.FRAMES", "INPUT.VIDEO.RATE", "INPUT.VIDEO.CROP_SIZE"),
+        *("TEST.VIDEO.CLIPS", "TEST.VIDEO.SHORT_SIDE", "TEST.VIDEO.BATCH"),
     ),
     WHOLE: (
         *("DATALOADER.NUM_WORKERS", "DATALOADER.MAX_BAD_SAMPLES", "SOLVER.WARMUP_ITERS"),
         *("SOLVER.REFERENCE_WORLD_SIZE", "TEST.EVAL_PERIOD", "INPUT.MIN_SIZE_TEST"),
         *("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "MODEL.BACKBONE.FREEZE_AT"),
-        "VISUALIZE.PERIOD",
+        *("VISUALIZE.PERIOD", "TEST.VIDEO.CROP_SIZE"),
     ),
     _integer(-1): ("TEST.DETECTIONS_PER_IMAGE",),
     SEED: ("SEED",),
@@ -116,14 +119,15 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("MODEL.RPN.POSITIVE_FRACTION", "MODEL.RPN.NMS_THRESH"),
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "MODEL.ROI_HEADS.SCORE_THRESH_TEST"),
         *("MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.RETINANET.SCORE_THRESH_TEST"),
-        "MODEL.RETINANET.NMS_THRESH_TEST",
+        *("MODEL.RETINANET.NMS_THRESH_TEST", "MODEL.VIDEO.DROPOUT"),
     ),
     FLAG: (
         *("MODEL.MASK_ON", "MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS", "SOLVER.NESTEROV"),
         *("SOLVER.AMP.ENABLED", "SOLVER.CLIP_GRADIENTS.ENABLED", "INPUT.CROP.ENABLED"),
         *("DATALOADER.ASPECT_RATIO_GROUPING", "DATALOADER.FILTER_EMPTY_ANNOTATIONS"),
         *("DATASETS.ALLOW_OUTSIDE_IMAGES", "TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED"),
-        *("MODEL.NONLOCAL.USE_SCALE", "MODEL.NONLOCAL.CHECKPOINT"),
+        *("MODEL.NONLOCAL.USE_SCALE", "MODEL.NONLOCAL.CHECKPOINT", "MODEL.VIDEO.MULTI_LABEL"),
+        *("TEST.VIDEO.ONE_VIEW", "TEST.VIDEO.ONE_VIEW_IN_TRAINING"),
     ),
     TEXT: (
         *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME"),
@@ -144,6 +148,8 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
     _one_of("choice", "range"): ("INPUT.MIN_SIZE_TRAIN_SAMPLING",),
     _one_of("absolute", "absolute_range", "relative", "relative_range"): ("INPUT.CROP.TYPE",),
     _one_of("linear", "constant"): ("SOLVER.WARMUP_METHOD",),
+    _one_of("average", "max"): ("TEST.VIDEO.ENSEMBLE",),
+    ONE_OR_THREE: ("TEST.VIDEO.CROPS",),
     _one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"): (
         "SOLVER.LR_SCHEDULER_NAME",
     ),

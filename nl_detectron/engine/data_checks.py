@@ -8,11 +8,13 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ..config import is_video
 from ..data.coco_dataset import DatasetInfo
 from ..data.validation.issues import ISSUE_TYPES, OUTSIDE
 from ..errors import UsageError
 from .dataset_overrides import KEYPOINTS, SIGMAS, classes_key, get
 from .evaluation import predicted_tasks
+from .video_checks import check_videos
 
 # Files and folders of a data set, by their keys in Detectron2's metadata.
 FILES = {
@@ -21,6 +23,8 @@ FILES = {
     "panoptic_json": "panoptic annotations",
     "panoptic_root": "panoptic masks",
     "sem_seg_root": "semantic masks (for COCO, Detectron2's prepare_panoptic_fpn.py makes them)",
+    "video_list": "list",
+    "video_root": "videos",
 }
 COCO_KEYPOINTS = 17  # a config without sigmas uses COCO's
 
@@ -32,18 +36,21 @@ def check_dataset(name: str) -> None:
         hint = f" (similar: {', '.join(near)})" if near else ""
         raise UsageError(
             f"data set {name!r} is not registered{hint}; name your own with "
-            f"--dataset {name}=ANNOTATIONS.json:IMAGE_FOLDER, or in code with "
-            "detectron2.data.datasets.register_coco_instances"
+            f"--dataset {name}=ANNOTATIONS.json:IMAGE_FOLDER (videos: LIST.txt:VIDEO_FOLDER), or "
+            "in code with detectron2.data.datasets.register_coco_instances"
         )
     meta = MetadataCatalog.get(name)
     if meta.get("made_on_demand", False):
         return
     for key, kind in FILES.items():
-        path = meta.get(key)
-        if path and not PathManager.exists(path):
+        paths = meta.get(key) or ""
+        paths = paths.split("+") if key == "video_list" else [paths]
+        path = next((path for path in paths if path and not PathManager.exists(path)), None)
+        if path:
             raise UsageError(
                 f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; for COCO set "
-                "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (now "
+                "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (for "
+                "Kinetics and Charades kinetics400/ and charades/; now "
                 f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')}), for your own "
                 "correct the path that it was registered with"
             )
@@ -55,6 +62,9 @@ def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
     Raises:
         UsageError: they do not; the message says what to do.
     """
+    if is_video(cfg):
+        check_videos(cfg, train, test)
+        return
     tasks = predicted_tasks(cfg)
     if "panoptic_seg" in tasks and "segm" not in tasks:
         raise UsageError(

@@ -16,15 +16,17 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
+from ..config import is_video
 from ..data.bad_samples import CheckedLoader, ReplacingMapper
 from ..data.mapper import DatasetMapper
+from ..data.video.mapper import make_mapper as make_video_mapper
 from ..errors import UsageError
 from .weight_files import read_weight_file
 
 # Detectron2's decorator `configurable` hides what these take and return.
 _build_train_loader = cast(Callable[..., Iterable], build_detection_train_loader)
 _build_test_loader = cast(Callable[..., Iterable], build_detection_test_loader)
-_make_mapper = cast(Callable[..., DatasetMapper], DatasetMapper)
+_make_image_mapper = cast(Callable[..., DatasetMapper], DatasetMapper)
 
 
 def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
@@ -49,7 +51,10 @@ def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
     )
     limit = cfg.DATALOADER.MAX_BAD_SAMPLES
     mapper = ReplacingMapper(_make_mapper(cfg, True), records, limit)
-    return CheckedLoader(_build_train_loader(cfg, dataset=records, mapper=mapper), limit, key)
+    # crops of videos have one size
+    options = {"aspect_ratio_grouping": False} if is_video(cfg) else {}
+    loader = _build_train_loader(cfg, dataset=records, mapper=mapper, **options)
+    return CheckedLoader(loader, limit, key)
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> CheckedLoader:
@@ -62,6 +67,18 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> CheckedLoader:
     mapper = ReplacingMapper(_make_mapper(cfg, False))
     with _explain_failure([dataset_name]):
         return CheckedLoader(_build_test_loader(cfg, dataset_name, mapper=mapper))
+
+
+def build_video_loader(cfg: CfgNode, records: list[dict]) -> CheckedLoader:
+    """Build the data loader of some videos of a test set; no sample may be bad."""
+    mapper = ReplacingMapper(_make_mapper(cfg, False))
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return CheckedLoader(_build_test_loader(records, mapper=mapper, num_workers=workers))
+
+
+def _make_mapper(cfg: CfgNode, training: bool) -> Callable[[dict], dict]:
+    make: Callable[..., Any] = make_video_mapper if is_video(cfg) else _make_image_mapper
+    return make(cfg, training)
 
 
 def build_lazy_loader(call: DictConfig, limit: int = 0, key: str = "") -> Iterable:

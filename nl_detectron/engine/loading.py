@@ -8,18 +8,18 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
 from ..modeling import find_blocks
 from . import lazy, yaml_config
 from .checkpoint import Checkpointer, fresh_outside_blocks, locate_checkpoint
+from .dataset_overrides import OwnDataset
 from .run import Config, Run
 
 
 def load_run(
     config_file: str,
     opts: Sequence[str] = (),
-    data: Sequence[CocoDataset] = (),
+    data: Sequence[OwnDataset] = (),
     say: Callable[[str], None] = print,
 ) -> Run:
     """Load a config file and return its run, whose ``cfg`` is the loaded config.

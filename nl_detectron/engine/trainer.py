@@ -22,6 +22,7 @@ from detectron2.utils.logger import setup_logger
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
+from ..config import is_video
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
 from .finite_steps import FiniteTrainer
@@ -36,6 +37,7 @@ from .run import Config
 from .run_lock import unlock_folder
 from .stopping import StopSignals
 from .train_loader import make_resumable
+from .video_evaluation import evaluate_videos, with_one_view
 from .workers import protect_workers
 
 logger = logging.getLogger(__name__)
@@ -112,10 +114,13 @@ class Trainer(DefaultTrainer):
             evaluators = [evaluators]
         results = {}
         for number, name in enumerate(describe_run(cfg).test_sets):
-            # first: it may write the annotations
-            loader = protect_workers(cls.build_test_loader(cfg, name))
-            evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
-            results[name] = inference_on_dataset(model, loader, evaluator)
+            if evaluators is None and isinstance(cfg, CfgNode) and is_video(cfg):
+                results[name] = evaluate_videos(cfg, model, name)
+            else:
+                # first: it may write the annotations
+                loader = protect_workers(cls.build_test_loader(cfg, name))
+                evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
+                results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])
@@ -199,7 +204,10 @@ class Trainer(DefaultTrainer):
         return hooks.PreciseBN(self.run.eval_period, self.model, loader, options.NUM_ITER)
 
     def _evaluate(self) -> dict[str, Any]:
-        self._last_eval_results = self.test(self.cfg, self.model)
+        cfg = self.cfg
+        if isinstance(cfg, CfgNode) and is_video(cfg) and self.iter + 1 < self.max_iter:
+            cfg = with_one_view(cfg)
+        self._last_eval_results = self.test(cfg, self.model)
         return self._last_eval_results
 
 

@@ -9,14 +9,13 @@ from torch import nn
 
 from .. import modeling
 from ..config import add_nonlocal_config, detector_section
-from ..data.coco_dataset import CocoDataset
 from ..errors import UsageError
 from .base_configs import read_yaml
 from .config_checks import check_config
 from .config_files import check_file, choose_device, config_keys, explain_unknown_key
 from .data_checks import check_fit
 from .data_loaders import build_test_loader, build_train_loader
-from .dataset_overrides import adapt_config_to_dataset
+from .dataset_overrides import OwnDataset, adapt_config_to_dataset
 from .evaluation import best_metric, build_evaluator, check_test_set, check_training_set
 from .optimizer import build_optimizer, check_optimizer
 from .run import Run, Visualize
@@ -39,7 +38,7 @@ KEYS = {
 def load_config(
     config_file: str,
     opts: Sequence[str] = (),
-    data: Sequence[CocoDataset] = (),
+    data: Sequence[OwnDataset] = (),
     say: Callable[[str], None] = print,
 ) -> CfgNode:
     """Load a YAML file with ``KEY VALUE`` overrides, over the defaults of Detectron2 and of this

@@ -1,0 +1,77 @@
+"""Checks before a run of a video model: its data sets, and the sizes of its clips."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from ..data.video.reader import import_av
+from ..errors import UsageError
+from .dataset_overrides import MULTI_LABEL, classes_key, get
+
+SAMPLERS = ("TrainingSampler", "RandomSubsetTrainingSampler")
+
+
+def check_videos(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
+    """Check that data sets of videos fit the model and each other, and that clips can be cropped.
+
+    Raises:
+        UsageError: they do not, or PyAV is not installed; the message says what to do.
+    """
+    import_av()
+    _check_sizes(cfg, bool(train))
+    if cfg.VISUALIZE.PERIOD:
+        raise UsageError(
+            f"VISUALIZE.PERIOD is {cfg.VISUALIZE.PERIOD}, but pictures in training are of images "
+            "alone: set it to 0 for a video model"
+        )
+    if train and cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS:
+        raise UsageError(
+            f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, which counts the objects "
+            f"of images: for videos expected one of {', '.join(SAMPLERS)}"
+        )
+    for name in dict.fromkeys((*train, *test)):
+        _check_set(cfg, name)
+
+
+def _check_sizes(cfg: CfgNode, training: bool) -> None:
+    clip, test, shortest = cfg.INPUT.VIDEO, cfg.TEST.VIDEO, np.min(cfg.INPUT.MIN_SIZE_TRAIN)
+    if training and clip.CROP_SIZE > shortest:
+        raise UsageError(
+            f"INPUT.VIDEO.CROP_SIZE is {clip.CROP_SIZE}, but INPUT.MIN_SIZE_TRAIN scales the "
+            f"shorter side of a clip to {shortest}: give a crop that is not larger"
+        )
+    if test.CROP_SIZE > test.SHORT_SIDE:
+        raise UsageError(
+            f"TEST.VIDEO.CROP_SIZE is {test.CROP_SIZE}, but TEST.VIDEO.SHORT_SIDE "
+            f"{test.SHORT_SIDE}: give a crop that is not larger, or 0 for whole frames"
+        )
+    if not test.CROP_SIZE and test.CROPS != 1:
+        raise UsageError(
+            f"TEST.VIDEO.CROP_SIZE 0 takes whole frames, but TEST.VIDEO.CROPS is {test.CROPS}: "
+            "set it to 1"
+        )
+
+
+def _check_set(cfg: CfgNode, name: str) -> None:
+    meta = MetadataCatalog.get(name)
+    info, classes = meta.get("video_info"), meta.get("classes")
+    multi_label, key = meta.get("multi_label", False), classes_key(cfg)
+    if info and info.outside and not cfg.DATASETS.ALLOW_OUTSIDE_IMAGES:
+        raise UsageError(
+            f"data set {name!r}: {len(info.outside)} path(s) lead out of its video folder, such as "
+            f"{info.outside[0]}: move them, or allow it by DATASETS.ALLOW_OUTSIDE_IMAGES True"
+        )
+    if multi_label != cfg.MODEL.VIDEO.MULTI_LABEL:
+        several = "any number of classes" if multi_label else "one class"
+        raise UsageError(
+            f"{MULTI_LABEL} is {cfg.MODEL.VIDEO.MULTI_LABEL}, but a video of {name!r} has "
+            f"{several}: set it to {multi_label}"
+        )
+    if classes and len(classes) != get(cfg, key):
+        raise UsageError(
+            f"{key} is {get(cfg, key)}, but {name!r} has {len(classes)} class(es): give "
+            f"{len(classes)}; if the list lacks classes of the model, write all of them into "
+            "classes.txt in the list's folder, a name a line"
+        )
