@@ -9,12 +9,14 @@ from typing import Any
 from urllib.parse import ParseResult, urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..errors import UsageError
 from ..modeling import find_blocks
+from ..modeling.video import conv3d_weights, inflate_weights, without_time
 from . import checkpoint_files as files
 from .atomic_files import write_text
 from .weight_files import check_url, read_checkpoint_file
@@ -132,6 +134,20 @@ class Checkpointer(DetectionCheckpointer):
                 "diverged; use an earlier checkpoint"
             )
         return loaded
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        """Load tensors as Detectron2 does, and those for images into convs over time."""
+        if conv3d_weights(self.model):
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            if checkpoint.pop("matching_heuristics", False):
+                checkpoint["model"] = align_and_update_state_dicts(
+                    without_time(self.model, checkpoint["model"]),
+                    checkpoint["model"],
+                    c2_conversion=checkpoint.get("__author__") == "Caffe2",
+                )
+            if inflated := inflate_weights(checkpoint["model"], self.model):
+                logger.info("Inflated %d convs for images to convs over time", len(inflated))
+        return super()._load_model(checkpoint)
 
     def _log_incompatible_keys(self, incompatible) -> None:
         wrong = {name: shapes for name, *shapes in incompatible.incorrect_shapes}

@@ -18,6 +18,7 @@ PARTS = {
                 "build_nonlocal_resnet_fpn_backbone",
                 "build_nonlocal_resnet_backbone",
                 "build_nonlocal_retinanet_resnet_fpn_backbone",
+                "build_nonlocal_video_resnet_backbone",
             )
         },
     ),
