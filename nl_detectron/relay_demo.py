@@ -11,17 +11,25 @@ import numpy as np
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
+from .config import is_video
 from .engine import Trainer, preflight, start_run
 from .prediction.comparison import save_comparison
+from .prediction.video_comparison import save_video_comparison
 
-TASKS = {"box": "bbox/AP", "mask": "segm/AP", "keypoint": "keypoints/AP"}
+TASKS = {
+    "box": "bbox/AP",
+    "mask": "segm/AP",
+    "keypoint": "keypoints/AP",
+    "video": "video/top1",
+}
 
 
 def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
     """Train, evaluate and draw ``predictions.png`` into OUTPUT_DIR.
 
     Returns:
-        AP in percent of each of :data:`TASKS` that the model has, ``minutes`` and ``versions``.
+        AP, or accuracy of videos, in percent for each of :data:`TASKS` that the model has;
+        ``minutes`` and ``versions``.
 
     Raises:
         UsageError: of :func:`preflight`.
@@ -34,7 +42,8 @@ def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
     trainer.resume_or_load(resume=False)
     trainer.train()
     summary = json.loads(Path(cfg.OUTPUT_DIR, "summary.json").read_text())
-    save_comparison(cfg, trainer.model, Path(cfg.OUTPUT_DIR, "predictions.png"))
+    draw = save_video_comparison if is_video(cfg) else save_comparison
+    draw(cfg, trainer.model, Path(cfg.OUTPUT_DIR, "predictions.png"))
     found = {task: summary["results"].get(key) for task, key in TASKS.items()}
     return {
         **{task: round(ap, 1) for task, ap in found.items() if ap is not None},
@@ -62,4 +71,6 @@ def format_table(
             values = [[r[t] for r in runs] for t in tasks]
             spread = (f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in values)
             rows.append([f"{other}, {len(runs)} recorded runs", *spread])
+    if tasks == ["video"]:
+        return tabulate(rows, headers=["held-out videos", "top-1 accuracy"])
     return tabulate(rows, headers=["held-out images", *(f"{t} AP" for t in tasks)])

@@ -1,0 +1,254 @@
+"""Runs of video models on real files: training, resuming, evaluation, and what is refused."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+pytest.importorskip("av", reason="needs PyAV: make setup-video")
+
+from coco_files import MASK, restore_catalogues
+from config_kinds import ROOT
+from video_files import write_sound, write_video
+
+from nl_detectron.engine import Trainer, evaluate, load_config
+from nl_detectron.engine import video_evaluation as evaluation
+from nl_detectron.engine.video_scores import ScoreFiles, VideoScores
+from nl_detectron.errors import UsageError
+from nl_detectron.video_relay import VideoRelay, register_split, write_videos
+
+CONFIG = ROOT / "configs/Demo/relay_video_c2d_nl.yaml"
+TINY = VideoRelay(pictures=4, hold=1, size=32, margin=0, patch=8, shape=10, train=8, val=5)
+THIN = (
+    *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
+    *("MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "MODEL.RESNETS.STEM_OUT_CHANNELS", "8"),
+    *("INPUT.MIN_SIZE_TRAIN", "(32, 36)", "INPUT.VIDEO.CROP_SIZE", "32"),
+    *("INPUT.VIDEO.FRAMES", "4", "INPUT.VIDEO.RATE", "1", "DATALOADER.NUM_WORKERS", "0"),
+    *("TEST.VIDEO.SHORT_SIDE", "32", "TEST.VIDEO.CROP_SIZE", "32"),
+    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2"),
+    *("SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"),
+)
+SETS = ("DATASETS.TRAIN", "('tiny_video_train',)", "DATASETS.TEST", "('tiny_video_val',)")
+
+
+@pytest.fixture(scope="module")
+def tiny_videos(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, restore_catalogues():
+        patch.setenv("NL_DETECTRON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        write_videos(TINY)
+        for split in ("train", "val"):
+            register_split(f"tiny_video_{split}", TINY, split)
+        yield
+
+
+@pytest.fixture
+def config(tiny_videos, tmp_path):
+    def make(*overrides, folder="run"):
+        words = [*THIN, *SETS, "OUTPUT_DIR", str(tmp_path / folder), *map(str, overrides)]
+        return load_config(str(CONFIG), words)
+
+    return make
+
+
+def weights(folder) -> dict:
+    return torch.load(folder / "model_final.pth", weights_only=False)["model"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_has_the_weights_of_one_that_was_not_stopped(
+    config, train, tmp_path, workers
+):
+    words = ("DATALOADER.NUM_WORKERS", workers)
+    train(config(*words, folder="whole"))
+    train(config(*words, "SOLVER.MAX_ITER", 2, folder="parts"))
+    (tmp_path / "parts" / "model_final.pth").unlink()
+    train(config(*words, folder="parts"), "--resume")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_run_reports_accuracy_of_one_view_on_the_way_and_of_all_at_its_end(
+    config, train, tmp_path
+):
+    train(config("TEST.EVAL_PERIOD", 2))
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert set(summary["results"]) == {"video/top1", "video/top1_1view"}
+    lines = (tmp_path / "run/metrics.json").read_text().splitlines()
+    metrics = {k: v for line in lines for k, v in json.loads(line).items()}
+    assert {"video/top1_1view", "video_classifier/accuracy"} <= metrics.keys()
+    assert (tmp_path / "run/model_best.pth").exists()
+    assert [scores.ensemble.shape for scores in kept(tmp_path).values()] == [(3,)] * 5
+
+
+def kept(tmp_path) -> dict[str, VideoScores]:
+    """The scores that the last evaluation has kept."""
+    folder = tmp_path / "run/inference/tiny_video_val"
+    head = (folder / "scores-0.jsonl").read_text().split("\n")[0]
+    return ScoreFiles(folder, json.loads(head)["fingerprint"], 0).start()
+
+
+def test_one_view_is_the_same_alone_and_among_all(config, train, tmp_path):
+    trainer = train(config("TEST.VIDEO.CLIPS", 3))
+    every = kept(tmp_path)
+    one = Trainer.test(config("TEST.VIDEO.CLIPS", 3, "TEST.VIDEO.ONE_VIEW", True), trainer.model)
+    assert set(one["video"]) == {"top1_1view"}
+    alone = kept(tmp_path)
+    assert alone.keys() == every.keys()
+    for name, scores in alone.items():
+        np.testing.assert_allclose(scores.one_view, every[name].one_view, atol=1e-6)
+        assert (scores.ensemble == scores.one_view).all()
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_stopped_evaluation_goes_on_and_other_weights_begin_anew(
+    config, train, tmp_path, monkeypatch, caplog
+):
+    cfg = config()
+    trainer = train(cfg)
+    expected = trainer._last_eval_results
+    scores = tmp_path / "run/inference/tiny_video_val/scores-0.jsonl"
+    scores.unlink()
+    done, real = [], evaluation.VideoEvaluator.process
+
+    def process(self, inputs, outputs):
+        if len(done) == 3 and "stop" not in done:
+            raise Killed
+        real(self, inputs, outputs)
+        done.extend(sample["video_id"] for sample in inputs)
+
+    monkeypatch.setattr(evaluation.VideoEvaluator, "process", process)
+    with pytest.raises(Killed):
+        Trainer.test(cfg, trainer.model)
+    first = list(done)
+    done[:] = ["stop"]
+    caplog.set_level(logging.INFO, "nl_detectron")
+    assert Trainer.test(cfg, trainer.model) == expected
+    assert len(first) == 3 and len(done[1:]) == 2 and not set(first) & set(done)
+    assert "3 of 5 videos were evaluated before" in caplog.text
+    done[:] = ["stop"]
+    assert Trainer.test(cfg, trainer.model) == expected
+    assert done == ["stop"]  # nothing was left to do
+    with torch.no_grad():
+        next(trainer.model.parameters()).add_(0.1)
+    Trainer.test(cfg, trainer.model)
+    assert len(done[1:]) == 5
+    done[:] = ["stop"]
+    Trainer.test(config("TEST.VIDEO.ENSEMBLE", "max"), trainer.model)
+    assert len(done[1:]) == 5
+
+
+def test_precise_batch_norm_takes_clips_of_training(config, train, tmp_path):
+    words = ("TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 3)
+    train(config(folder="plain"))
+    train(config(*words, folder="precise"))
+    plain, precise = weights(tmp_path / "plain"), weights(tmp_path / "precise")
+    name = "backbone.stem.conv1.norm.running_mean"
+    assert torch.equal(plain["linear.weight"], precise["linear.weight"])
+    assert not torch.allclose(plain[name], precise[name])
+
+
+def test_evaluation_of_a_checkpoint_is_that_of_training(config, train, tmp_path, restore_loggers):
+    trainer = train(config())
+    cfg = config("MODEL.WEIGHTS", tmp_path / "run/model_final.pth", folder="again")
+    assert evaluate(cfg) == trainer._last_eval_results
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Writes videos and a list; returns the words of --dataset."""
+
+    def make(text="a.mp4 run\nb.mp4 jump\n", name="own_train", extra=()):
+        for video in ("a", "b"):
+            write_video(tmp_path / f"{video}.mp4", 6)
+        (tmp_path / f"{name}.txt").write_text(text)
+        return ["--dataset", f"{name}={tmp_path / name}.txt:{tmp_path}"]
+
+    with restore_catalogues():
+        yield make
+
+
+def test_own_lists_set_the_classes_and_train(own, load_args, train, tmp_path):
+    words = [*own(), *own("a.mp4 run\n", "own_val")]
+    output = ("OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.MAX_ITER", "1")
+    cfg, args = load_args(CONFIG, *words, opts=[*THIN, *output])
+    assert cfg.MODEL.VIDEO.NUM_CLASSES == 2
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("own_train",), ("own_val",))
+    assert any("NUM_CLASSES 3 -> 2" in note for note in args.notes)
+    assert DatasetCatalog.get("own_val")[0]["label"] == 1
+    assert train(cfg)._last_eval_results["video"].keys() == {"top1", "top1_1view"}
+
+
+def test_charades_sets_several_labels(own, load_args, tmp_path):
+    own()
+    (tmp_path / "c.csv").write_text("id,actions\na,c003 0 1;c150 0 1\nb,\n")
+    words = ["--dataset", f"own_train={tmp_path}/c.csv:{tmp_path}"]
+    cfg, _ = load_args(CONFIG, *words, opts=THIN)
+    assert cfg.MODEL.VIDEO.MULTI_LABEL and cfg.MODEL.VIDEO.NUM_CLASSES == 157
+    assert MetadataCatalog.get("own_train").multi_label
+
+
+def test_bad_videos_are_named_replaced_and_counted(own, load_args, train, tmp_path, caplog):
+    write_sound(tmp_path / "s.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    words = own("a.mp4 run\nb.mp4 jump\ns.mp4 run\nbroken.mp4 jump\n")
+    options = [*THIN, "OUTPUT_DIR", str(tmp_path / "run"), "SEED", "3"]
+    cfg, _ = load_args(CONFIG, *words, opts=options)
+    with pytest.raises(UsageError, match=r"video .*(s|broken)\.mp4 \(id .*check_dataset\.py"):
+        train(cfg)
+    cfg, _ = load_args(CONFIG, *words, opts=[*options, "DATALOADER.MAX_BAD_SAMPLES", "20"])
+    assert train(cfg).bad_samples > 0
+    assert "no video stream (only audio)" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_images_and_videos_are_not_mixed(refusal, own, tiny_videos, birds):
+    said = refusal(MASK, *own())
+    assert said.startswith("--dataset own_train has videos, but this model (GeneralizedRCNN) takes")
+    said = refusal(CONFIG, *birds())
+    assert said.startswith(
+        "--dataset birds_train has images, but this model (VideoClassifier) takes"
+    )
+    said = refusal(CONFIG, opts=[*THIN, "DATASETS.TRAIN", "('relay_train',)"])
+    assert said.startswith("data set 'relay_train' has images, but this model (VideoClassifier)")
+    said = refusal(MASK, opts=["MODEL.DEVICE", "cpu", *SETS])
+    assert said.startswith(
+        "data set 'tiny_video_train' has videos, but this model (GeneralizedRCNN)"
+    )
+    said = refusal(ROOT / "configs/Demo/relay_mask_rcnn.py", *own(), opts=())
+    assert said.startswith("--dataset own_train has videos, but a LazyConfig's model takes images")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("INPUT.VIDEO.CROP_SIZE", 64), "INPUT.VIDEO.CROP_SIZE is 64, but INPUT.MIN_SIZE_TRAIN"),
+        (("TEST.VIDEO.CROP_SIZE", 64), "TEST.VIDEO.CROP_SIZE is 64, but TEST.VIDEO.SHORT_SIDE 32"),
+        (("TEST.VIDEO.CROP_SIZE", 0), "takes whole frames, but TEST.VIDEO.CROPS is 3"),
+        (("TEST.VIDEO.CROPS", 2), "TEST.VIDEO.CROPS: expected 1 or 3, got 2"),
+        (("TEST.VIDEO.ENSEMBLE", "mean"), "TEST.VIDEO.ENSEMBLE: expected one of average, max"),
+        (("INPUT.VIDEO.FRAMES", 0), "INPUT.VIDEO.FRAMES: expected an integer above 0, got 0"),
+        (("VISUALIZE.PERIOD", 5), "VISUALIZE.PERIOD is 5, but pictures in training are of im"),
+        (
+            ("MODEL.VIDEO.NUM_CLASSES", 4),
+            "NUM_CLASSES is 4, but 'tiny_video_train' has 3 class",
+        ),
+        (("MODEL.VIDEO.MULTI_LABEL", True), "MULTI_LABEL is True, but a video of"),
+        (
+            ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
+            "which counts the objects of images",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_before_training(refusal, tiny_videos, words, message):
+    assert message in refusal(CONFIG, opts=[*THIN, *SETS, *words])
+
+
+def test_paths_outside_need_permission(refusal, own, tmp_path):
+    words = own(f"../{tmp_path.name}/a.mp4 run\n/b.mp4 jump\n")
+    assert "2 path(s) lead out of its video folder" in refusal(CONFIG, *words, opts=THIN)
