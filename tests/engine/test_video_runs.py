@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -13,25 +14,13 @@ pytest.importorskip("av", reason="needs PyAV: make setup-video")
 from coco_files import MASK, restore_catalogues
 from config_kinds import ROOT
 from video_files import write_sound, write_video
+from video_processes import CONFIG, SETS, THIN, TINY, evaluate_weights, make_config, register
 
-from nl_detectron.engine import Trainer, evaluate, load_config
+from nl_detectron.engine import Trainer, argument_parser, distributed, evaluate
 from nl_detectron.engine import video_evaluation as evaluation
 from nl_detectron.engine.video_scores import ScoreFiles, VideoScores
 from nl_detectron.errors import UsageError
-from nl_detectron.video_relay import VideoRelay, register_split, write_videos
-
-CONFIG = ROOT / "configs/Demo/relay_video_c2d_nl.yaml"
-TINY = VideoRelay(pictures=4, hold=1, size=32, margin=0, patch=8, shape=10, train=8, val=5)
-THIN = (
-    *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
-    *("MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "MODEL.RESNETS.STEM_OUT_CHANNELS", "8"),
-    *("INPUT.MIN_SIZE_TRAIN", "(32, 36)", "INPUT.VIDEO.CROP_SIZE", "32"),
-    *("INPUT.VIDEO.FRAMES", "4", "INPUT.VIDEO.RATE", "1", "DATALOADER.NUM_WORKERS", "0"),
-    *("TEST.VIDEO.SHORT_SIDE", "32", "TEST.VIDEO.CROP_SIZE", "32"),
-    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2"),
-    *("SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"),
-)
-SETS = ("DATASETS.TRAIN", "('tiny_video_train',)", "DATASETS.TEST", "('tiny_video_val',)")
+from nl_detectron.video_relay import write_videos
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +28,14 @@ def tiny_videos(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, restore_catalogues():
         patch.setenv("NL_DETECTRON_CACHE", str(tmp_path_factory.mktemp("cache")))
         write_videos(TINY)
-        for split in ("train", "val"):
-            register_split(f"tiny_video_{split}", TINY, split)
+        register()
         yield
 
 
 @pytest.fixture
 def config(tiny_videos, tmp_path):
     def make(*overrides, folder="run"):
-        words = [*THIN, *SETS, "OUTPUT_DIR", str(tmp_path / folder), *map(str, overrides)]
-        return load_config(str(CONFIG), words)
+        return make_config(tmp_path / folder, *overrides)
 
     return make
 
@@ -158,6 +145,28 @@ def test_evaluation_of_a_checkpoint_is_that_of_training(config, train, tmp_path,
     trainer = train(config())
     cfg = config("MODEL.WEIGHTS", tmp_path / "run/model_final.pth", folder="again")
     assert evaluate(cfg) == trainer._last_eval_results
+
+
+@pytest.mark.several
+def test_two_processes_evaluate_each_video_once_and_as_one_does(
+    config, train, tmp_path, monkeypatch
+):
+    trainer = train(config())
+    one = kept(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    line = ["--num-gpus", "2", "--dist-url", "auto", "MODEL.DEVICE", "cpu"]
+    words = (tmp_path / "run/model_final.pth", tmp_path / "two/run")
+    distributed.launch(evaluate_weights, words, argument_parser().parse_args(line), "cpu")
+    results = json.loads((tmp_path / "two/run/evaluation.json").read_text())["results"]
+    assert results == {f"video/{k}": v for k, v in trainer._last_eval_results["video"].items()}
+    files = sorted((tmp_path / "two/run/inference/tiny_video_val").iterdir())
+    assert [file.name for file in files] == ["scores-0.jsonl", "scores-1.jsonl"]
+    assert [len(file.read_text().splitlines()) for file in files] == [1 + 3, 1 + 2]
+    two = kept(tmp_path / "two")
+    assert two.keys() == one.keys()
+    for name in one:
+        np.testing.assert_allclose(two[name].ensemble, one[name].ensemble, atol=1e-6)
 
 
 @pytest.fixture

@@ -192,8 +192,9 @@ class VideoReader:
         """Yield pairs of a wanted number and its decoded frame; ``wanted`` increases."""
         at, times = 0, self.index.times
         while at < len(wanted):
+            key = self._key_before(times[wanted[at]])
             before = None  # the frame shown before the wanted one
-            for frame in self._decode_from(wanted[at]):
+            for frame in self._decode_from(key, times[wanted[at]]):
                 while at < len(wanted) and frame.pts > times[wanted[at]]:  # it was not decoded
                     yield wanted[at], before or frame
                     at += 1
@@ -201,7 +202,10 @@ class VideoReader:
                     yield wanted[at], frame
                     at += 1
                 before = frame
-                if at == len(wanted) or self._is_seek_shorter(frame.pts, times[wanted[at]]):
+                if at == len(wanted):
+                    return
+                # seeking may lead before the key frame: without one after it, decode on
+                if self._is_seek_shorter(frame.pts, key, self._key_before(times[wanted[at]])):
                     break
             else:
                 if before is None:
@@ -209,18 +213,20 @@ class VideoReader:
                 yield from ((number, before) for number in wanted[at:])
                 return
 
-    def _is_seek_shorter(self, now: int, wanted: int) -> bool:
-        """Whether a key frame lies far enough after ``now``, and not after ``wanted``."""
-        key = bisect_right(self.index.keys, wanted) - 1
-        if key < 0 or self.index.keys[key] <= now:
+    def _key_before(self, time: int) -> int:
+        """Number of the last key frame shown at a time or before it; -1 if there is none."""
+        return bisect_right(self.index.keys, time) - 1
+
+    def _is_seek_shorter(self, now: int, last: int, key: int) -> bool:
+        """Whether a key frame comes after the one that was sought last, and far after ``now``."""
+        if key <= last:
             return False
         times = self.index.times
         return bisect_right(times, self.index.keys[key]) - bisect_right(times, now) > GAP
 
-    def _decode_from(self, number: int) -> Iterator[Any]:
-        """Decode from the last key frame that is shown at the time of a frame or before it."""
-        time = self.index.times[number]
-        key = bisect_right(self.index.keys, time) - 1
+    def _decode_from(self, key: int, time: int) -> Iterator[Any]:
+        """Decode from a key frame, or from an earlier frame, so that the first one is not shown
+        after ``time``."""
         if key >= 0:
             self._container.seek(self.index.seek_to[key], stream=self._stream)
             frames = self._timed_frames()
