@@ -111,6 +111,10 @@ def _add_video_config(cfg: CfgNode) -> None:
     node.ENSEMBLE = "average"
     # views in a forward pass
     node.BATCH = 6
+    # evaluate one view alone, the centre crop of the middle clip
+    node.ONE_VIEW = False
+    # the same in evaluations before the last iteration of a training
+    node.ONE_VIEW_IN_TRAINING = True
 
 
 def block_options(cfg: CfgNode) -> dict[str, Any]:
@@ -136,10 +140,17 @@ def default_block() -> dict[str, Any]:
 
 
 def detector_section(cfg: CfgNode) -> CfgNode:
-    """Section of MODEL with the detector's NUM_CLASSES and SCORE_THRESH_TEST."""
+    """Section of MODEL with the model's NUM_CLASSES, and a detector's SCORE_THRESH_TEST."""
     return cfg.MODEL[detector_section_name(cfg)]
 
 
 def detector_section_name(cfg: CfgNode) -> str:
     """Name of the section that :func:`detector_section` returns."""
-    return "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
+    return {"RetinaNet": "RETINANET", "VideoClassifier": "VIDEO"}.get(
+        cfg.MODEL.META_ARCHITECTURE, "ROI_HEADS"
+    )
+
+
+def is_video(cfg: CfgNode) -> bool:
+    """Whether a config describes a model of videos, rather than of images."""
+    return cfg.MODEL.META_ARCHITECTURE == "VideoClassifier"
