@@ -129,7 +129,9 @@ def test_a_trained_video_model_stands_there_with_both_accuracies():
     start = f"| 2g, 3 | [i3d_R_50_nl5_128x1](configs/{name}.yaml) | 76.5 / 92.6 | 76.5 / 92.7 |"
     assert line == f"{start} not trained yet |"
     trained = TRAINED | {"metrics": {"video/top1": 70.04, "video/top5": 90.0}}
-    assert page.line(name, INDEX[name] | {"trained": trained}).endswith("| 70.0 / 90.0 ([model](https://there/model.pth)) |")
+    assert page.line(name, INDEX[name] | {"trained": trained}).endswith(
+        "| 70.0 / 90.0 ([model](https://there/model.pth)) |"
+    )
 
 
 # --- the verbs -------------------------------------------------------------------------------

@@ -56,7 +56,9 @@ def expected_places(depth, blocks):
 
 
 def test_all_rows_of_the_papers_tables_are_there():
-    assert len(ALL) == 39 and set(ALL) == {n for n in shipped() if n.split("/")[0] in ("Kinetics", "Charades")}
+    assert len(ALL) == 39 and set(ALL) == {
+        n for n in shipped() if n.split("/")[0] in ("Kinetics", "Charades")
+    }
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -127,9 +127,7 @@ def format_markdown(table: Table, rows: Sequence[Row], conditions: str) -> str:
         source, published = _published(task)
         heads = ["", label, "paper's gain", f"{source}: {metrics[0]}"]
         heads += [*metrics, "gain over twin", "runs"]
-        body = [
-            list(_format_cells(row["name"], row["tasks"][task], published)) for row in rows
-        ]
+        body = [list(_format_cells(row["name"], row["tasks"][task], published)) for row in rows]
         aligned = ("left", *("right",) * (len(heads) - 1))
         shown = tabulate(body, heads, "pipe", colalign=aligned, disable_numparse=True)
         parts += [f"## {TASKS[task]}", shown]

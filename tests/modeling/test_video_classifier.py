@@ -35,7 +35,9 @@ def test_accuracy_is_the_share_of_clips_that_are_right():
     model = build_video_model(tiny_video_cfg(DROPOUT=0.0)).train()
     model.linear.weight.data.zero_()
     model.linear.bias.data.copy_(torch.tensor([0.0, 0.0, 9.0, 0.0, 0.0]))
-    batch = [{**item, "label": label} for item, label in zip(make_clips(4), (2, 2, 1, 2), strict=True)]
+    batch = [
+        {**item, "label": label} for item, label in zip(make_clips(4), (2, 2, 1, 2), strict=True)
+    ]
     with EventStorage() as storage:
         model(batch)
     assert storage.history("video_classifier/accuracy").latest() == 0.75
