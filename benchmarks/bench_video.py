@@ -1,5 +1,5 @@
-"""Video: our block of clips against the plain formula, mmcv's ``NonLocal3d`` and PyTorchVideo's, and
-a whole C2D against PyTorchVideo's, each with the same weights and the same outputs.
+"""Video: our block of clips against the plain formula, mmcv's ``NonLocal3d`` and PyTorchVideo's,
+and a whole C2D against PyTorchVideo's, each with the same weights and the same outputs.
 
 mmcv's block pools phi and g after their convs, as our subsample="after" does; the others pool x
 first, as "before" does. PyTorchVideo has two pairwise functions. Its C2D's pool after res2 is the

@@ -8,7 +8,7 @@ no memory, and nothing is computed. They take the same path as float32 tensors o
 and the GPU need not exist.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import cast

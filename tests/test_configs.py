@@ -1,4 +1,5 @@
-"""Every config of images: it builds, its blocks stand where the paper puts them, and it changes nothing else.
+"""Every config of images: it builds, its blocks stand where the paper puts them, and it changes
+nothing else.
 
 Models are built on the meta device, which has shapes and no memory.
 """

@@ -83,7 +83,7 @@ def test_a_whole_classifier_is_exported_for_any_number_of_clips(
 
 def test_an_image_is_no_clip_to_check_on(words, tmp_path):
     _, given = words("spacetime")
-    with pytest.raises(UsageError, match="--image photo.jpg: a video model is checked on made-up"):
+    with pytest.raises(UsageError, match="a video model is checked on made-up clips"):
         main(["--format", "torchscript", "--output", str(tmp_path), "--image", "photo.jpg", *given])
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from nl_detectron.analysis import analyze
 from nl_detectron.engine import build_on_meta, load_config
 
-# The paper's Table 2e counts the ResNet-101 with the stride in the 1x1 convs and the released pool1.
+# Table 2e counts the ResNet-101 with the stride in the 1x1 convs and the released pool1.
 PAPER = ["MODEL.RESNETS.STRIDE_IN_1X1", "True", "MODEL.VIDEO.POOL1", "released"]
 
 

@@ -98,7 +98,7 @@ def test_nonlocal_config_differs_from_its_twin_in_nonlocal_keys_only(name):
 @pytest.mark.parametrize("name", ALL)
 def test_file_sets_its_own_keys_over_another(name):
     base, keys = read_file(name)
-    arch, _, blocks, clip = parts_of(name)
+    _, _, blocks, clip = parts_of(name)
     if "_trainval" in name:
         assert keys == {"DATASETS.TRAIN", "DATASETS.TEST"}
     elif name.startswith("Charades"):

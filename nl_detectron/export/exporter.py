@@ -27,8 +27,8 @@ def export_model(
     image_file: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Export a trained model and check the file against it at three image sizes, or on three batches
-    of clips.
+    """Export a trained model and check the file against it, at three image sizes or on three
+    batches of clips.
 
     Args:
         config_file: a YAML config.

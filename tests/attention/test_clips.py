@@ -88,7 +88,7 @@ def test_the_strongest_come_first_with_their_frame_and_place(make_record):
     strongest = found.strongest(7)
     weights = [weight for *_, weight in strongest]
     assert weights == sorted(found.weights.ravel().tolist(), reverse=True)[:7]
-    frame, x, y, weight = strongest[0]
+    frame, x, y, _ = strongest[0]
     t, row, column = np.unravel_index(found.weights.argmax(), found.weights.shape)
     assert (frame, x, y) == (2 * t + 1, 16 * column + 8, 16 * row + 8)  # cells of 16 pixels
 

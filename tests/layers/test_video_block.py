@@ -1,5 +1,6 @@
 """Blocks over spacetime, space and time are the paper's sum over the positions that they name."""
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -105,7 +106,7 @@ def test_block_and_gradients_are_the_sum_over_the_named_positions(form, parts, f
         monkeypatch.setattr(block.pairwise, "prefers_fused", lambda sizes: fused)
         x = 0.5 * torch.randn(2, C, *SPACE, dtype=torch.float64)
         dz = torch.randn_like(x)
-        expected = run(lambda x: block_by_positions(block, parts, x), block, x, dz)
+        expected = run(partial(block_by_positions, block, parts), block, x, dz)
         assert not torch.allclose(expected["z"], x)
         for memory_format in (torch.contiguous_format, torch.channels_last_3d):
             found = run(block, block, x.contiguous(memory_format=memory_format), dz)
