@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Export a model: the whole detector as TorchScript, or its backbone as ONNX or by torch.export.
 
+A video classifier is exported whole, as any of them.
+
 python tools/export_model.py --config-file configs/Demo/relay_mask_rcnn_nl.yaml \
     --format torchscript --output exported --opts MODEL.WEIGHTS model_final.pth
 
@@ -36,7 +38,8 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
         required=True,
         choices=FORMATS,
         help="torchscript: the whole detector; onnx, torch_export: its backbone, with FPN and "
-        "blocks, as the heads work on as many boxes as they find",
+        "blocks, as the heads work on as many boxes as they find; of a video model, each the whole "
+        "classifier",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(

@@ -73,6 +73,19 @@ class VideoNonLocalBlock(NonLocalBlock):
         groups = x.unflatten(2, (-1, self._frames))
         return groups.transpose(1, 2).flatten(0, 1)
 
+    def locate(self, position: tuple[int, int, int], space: Sequence[int]) -> tuple[int, int]:
+        """The part of a single clip that has a position (t, h, w), and its row in the part.
+
+        Args:
+            position: of x.
+            space: T, H and W.
+        """
+        (t, h, w), (_, height, width) = position, space
+        if self.axes == "time":
+            return h * width + w, t
+        part, t = divmod(t, self._frames or space[0])
+        return part, (t * height + h) * width + w
+
     def join(self, parts: Tensor, space: Sequence[int]) -> Tensor:
         """The clips (B,C,T,H,W) of their parts, with T, H and W as ``space``."""
         frames, height, width = space

@@ -48,14 +48,12 @@ def build_nonlocal_video_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -
 
 
 def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> VideoResNet:
-    """The ResNet without blocks; its options are those of Detectron2's ``build_resnet_backbone``."""
+    """The ResNet without blocks, with the options of Detectron2's ``build_resnet_backbone``."""
     resnet = cfg.MODEL.RESNETS
     stem_frames, *block_frames = ARCHITECTURES[cfg.MODEL.VIDEO.ARCH]
     pools = POOLS[cfg.MODEL.VIDEO.STRIDES, cfg.MODEL.VIDEO.POOL1]
     in_channels = resnet.STEM_OUT_CHANNELS
-    stem = VideoStem(
-        BasicStem(input_shape.channels, in_channels, resnet.NORM), stem_frames, pools
-    )
+    stem = VideoStem(BasicStem(input_shape.channels, in_channels, resnet.NORM), stem_frames, pools)
     stages = []
     for stage, count in zip(STAGES, DEPTHS[resnet.DEPTH], strict=True):
         factor = 2 ** (stage - 2)

@@ -101,7 +101,7 @@ class VideoClassifier(nn.Module):
         if not self.training:
             return [{"scores": self._scores_of_views(item["clips"])} for item in batched_inputs]
         clips = torch.stack([item["clip"].to(self.device) for item in batched_inputs])
-        logits = self.linear(self.dropout(self.features(clips).mean(dim=(2, 3, 4))))
+        logits = self.pooled_logits(clips)
         targets = self._targets(batched_inputs)
         _log_accuracy(logits, targets)
         if self.multi_label:
@@ -116,6 +116,10 @@ class VideoClassifier(nn.Module):
         if self.input_format == "BGR":
             x = x.flip(1)
         return self.backbone((x - self.pixel_mean) / self.pixel_std)[self.feature]
+
+    def pooled_logits(self, clips: Tensor) -> Tensor:
+        """Scores before the softmax, (B,K), of the whole map of RGB clips, as in training."""
+        return self.linear(self.dropout(self.features(clips).mean(dim=(2, 3, 4))))
 
     def scores(self, clips: Tensor) -> Tensor:
         """The probabilities (B,K) of RGB clips (B,3,T,H,W), as in evaluation."""

@@ -42,9 +42,7 @@ POOLS = {
     ("paper", "released"): Pools(
         2, ((2, 3, 3), (2, 2, 2), (0, 0, 0)), ((2, 1, 1), (2, 1, 1), (0, 0, 0))
     ),
-    ("8x8", "text"): Pools(
-        1, ((1, 3, 3), (1, 2, 2), (0, 1, 1)), ((3, 1, 1), (2, 1, 1), (1, 0, 0))
-    ),
+    ("8x8", "text"): Pools(1, ((1, 3, 3), (1, 2, 2), (0, 1, 1)), ((3, 1, 1), (2, 1, 1), (1, 0, 0))),
     ("8x8", "released"): Pools(
         1, ((1, 3, 3), (1, 2, 2), (0, 0, 0)), ((2, 1, 1), (2, 1, 1), (0, 0, 0))
     ),
@@ -97,9 +95,7 @@ class VideoResNet(ResNet):
         kwargs: those of ``ResNet``.
     """
 
-    def __init__(
-        self, stem: VideoStem, stages: list[list[CNNBlockBase]], pools: Pools, **kwargs
-    ):
+    def __init__(self, stem: VideoStem, stages: list[list[CNNBlockBase]], pools: Pools, **kwargs):
         super().__init__(stem, stages, **kwargs)
         self.pool2 = nn.MaxPool3d(*pools.pool2)
 
