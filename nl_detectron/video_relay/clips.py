@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from .spec import COLOURS, SHAPES, SPLITS, VideoRelay
@@ -62,14 +61,16 @@ def _corner(relay: VideoRelay, rng: np.random.Generator, side: int) -> tuple[int
 
 def _mask(name: str, side: int) -> np.ndarray:
     """Pixels of a shape, booleans (side, side); they are the same in a mirror."""
-    mask = np.zeros((side, side), dtype=np.uint8)
-    third = side // 3
+    mask, third = np.zeros((side, side), dtype=bool), side // 3
     if name == "square":
-        mask[1:-1, 1:-1] = 1
-        mask[third:-third, third:-third] = 0  # a frame, so that it is no brighter than the others
+        mask[1:-1, 1:-1] = True
+        mask[third:-third, third:-third] = (
+            False  # a frame, so that it is no brighter than the others
+        )
     elif name == "disc":
-        cv2.circle(mask, (side // 2, side // 2), side // 2 - 2, 1, -1)
+        from_centre = np.arange(side) - (side - 1) / 2
+        mask = np.hypot(*np.meshgrid(from_centre, from_centre)) < side / 2 - 1
     else:
-        mask[third:-third] = 1
-        mask[:, third:-third] = 1
-    return mask.astype(bool)
+        mask[third:-third] = True
+        mask[:, third:-third] = True
+    return mask

@@ -133,12 +133,13 @@ def test_a_stopped_evaluation_goes_on_and_other_weights_begin_anew(
 
 def test_precise_batch_norm_takes_clips_of_training(config, train, tmp_path):
     words = ("TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 3)
-    train(config(folder="plain"))
-    train(config(*words, folder="precise"))
+    train(config("SOLVER.BASE_LR", 0.0, folder="plain"))
+    train(config("SOLVER.BASE_LR", 0.0, *words, folder="precise"))
     plain, precise = weights(tmp_path / "plain"), weights(tmp_path / "precise")
     name = "backbone.stem.conv1.norm.running_mean"
-    assert torch.equal(plain["linear.weight"], precise["linear.weight"])
-    assert not torch.allclose(plain[name], precise[name])
+    # four steps of momentum 0.1 have moved the plain one a third of the way from zero
+    ratio = plain[name] / precise[name]
+    assert (ratio > 0.2).all() and (ratio < 0.5).all()
 
 
 def test_evaluation_of_a_checkpoint_is_that_of_training(config, train, tmp_path, restore_loggers):

@@ -115,7 +115,12 @@ class VideoDataset:
 
     def register_unread(self) -> None:
         """Register the data set without reading its lists; loading it sets its classes."""
-        DatasetCatalog.register(self.name, self.load)
+
+        def load() -> list[dict]:
+            MetadataCatalog.get(self.name).classes = list(self.info.classes)
+            return self.load()
+
+        DatasetCatalog.register(self.name, load)
         MetadataCatalog.get(self.name).set(
             evaluator_type="video", video_list=self.files, video_root=self.videos
         )
@@ -131,7 +136,6 @@ class VideoDataset:
                 are no videos.
         """
         info, records = self.info, {}
-        MetadataCatalog.get(self.name).classes = list(info.classes)
         numbers, missing, twice = class_numbers(info.classes), 0, 0
         for one in self.lists:
             for entry, file in zip(one.entries, find_files(one, self.videos), strict=True):

@@ -67,6 +67,7 @@ class VideoReader:
     def __init__(self, file_name: str | os.PathLike):
         self.file_name = os.fspath(file_name)
         self._av = import_av()
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
         try:
             # metadata in encodings other than UTF-8 is no reason to refuse a video
             self._container = self._av.open(self.file_name, metadata_errors="ignore")
@@ -252,10 +253,11 @@ class VideoReader:
         height, width = frame.height, frame.width
         if short_side:
             height, width = scaled_size(height, width, short_side)
-        # one pass of FFmpeg's swscale converts and resizes
-        pixels = frame.to_ndarray(
-            format="rgb24", width=width, height=height, interpolation="BILINEAR"
+        # one pass of FFmpeg's swscale converts and resizes; by default it starts threads each time
+        rgb = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation="BILINEAR", threads=1
         )
+        pixels = rgb.to_ndarray()
         turns = round(frame.rotation / 90) % 4  # counterclockwise, as np.rot90
         return np.rot90(pixels, turns) if turns else pixels
 

@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("av", reason="needs PyAV: make setup-video")
 
-from video_files import decode_everything, number_of, write_video
+from video_files import decode_everything, number_of, picture, write_video
 
 from nl_detectron.data.video.mapper import TestVideoMapper, TrainVideoMapper
 from nl_detectron.data.video.sampling import Views
@@ -14,8 +14,14 @@ from nl_detectron.data.video.sampling import Views
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    """A video of 40 frames of 48 x 64."""
-    file = write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 40)
+    """A video of 40 frames of 48 x 64, dark at the bottom."""
+
+    def draw(number):
+        frame = picture(number)
+        frame[-10:] = 0
+        return frame
+
+    file = write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 40, draw=draw)
     return {"file_name": str(file), "video_id": "a", "label": 3, "classes": "not of the sample"}
 
 

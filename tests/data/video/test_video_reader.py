@@ -22,7 +22,7 @@ from nl_detectron.errors import UsageError
 COUNT = 70
 OPEN_GOP = {"bf": "3", "x264-params": "open-gop=1:keyint=12:b-adapt=0"}
 KINDS = {
-    "plain.mp4": {},
+    "plain.mp4": {"options": {"x264-params": "scenecut=0"}},  # a key frame every 12
     "b_frames.mp4": {"b_frames": 3},
     "open_gop.mp4": {"options": OPEN_GOP},
     "variable.mp4": {"times": lambda n: 3600 * n + 40 * n * n, "b_frames": 2},
