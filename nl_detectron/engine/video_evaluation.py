@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -79,10 +79,10 @@ class VideoEvaluator(DatasetEvaluator):
         Raises:
             RuntimeError: a video has no scores.
         """
-        gathered = comm.gather(self.scores)
+        gathered = cast(list[Scores], comm.gather(self.scores))
         if not comm.is_main_process():
             return {}
-        scores: Scores = {name: found for part in gathered for name, found in part.items()}
+        scores = {name: found for part in gathered for name, found in part.items()}
         lacking = [r["video_id"] for r in self.records if r["video_id"] not in scores]
         if lacking:
             raise RuntimeError(f"{len(lacking)} videos were not evaluated, such as {lacking[0]}")
@@ -110,12 +110,11 @@ def build_video_evaluator(
 ) -> VideoEvaluator:
     """Build the evaluator of some videos by TEST.VIDEO."""
     test = cfg.TEST.VIDEO
-    crops = test.CROPS if test.CROP_SIZE else 1
     return VideoEvaluator(
         records,
         multi_label=cfg.MODEL.VIDEO.MULTI_LABEL,
         ensemble=test.ENSEMBLE,
-        middle=test.CLIPS // 2 * crops + crops // 2,
+        middle=test.CLIPS // 2 * test.CROPS + test.CROPS // 2,
         one_view=test.ONE_VIEW,
         files=files,
         known=known,
@@ -134,10 +133,10 @@ def evaluate_videos(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[s
     records = DatasetCatalog.get(dataset_name)
     bare = model.module if isinstance(model, DistributedDataParallel) else model
     # the first process's: statistics of BN can differ between processes
-    key = comm.all_gather(fingerprint(bare, _settings(cfg), records))[0]
+    key = str(comm.all_gather(fingerprint(bare, _settings(cfg), records))[0])
     files = ScoreFiles(Path(cfg.OUTPUT_DIR, "inference", dataset_name), key, comm.get_rank())
     known = files.start() if comm.is_main_process() else {}
-    names = set(comm.all_gather(list(known))[0])
+    names = set(cast(list[str], comm.all_gather(list(known))[0]))
     if not comm.is_main_process():  # after the first, which deletes all other files
         files.start()
     if names:

@@ -68,11 +68,10 @@ def read_list(path: str | os.PathLike) -> VideoList:
     if not PathManager.isfile(file):
         raise ValueError(f"list {file}: there is no such file")
     try:
-        with PathManager.open(file, encoding="utf-8-sig", newline="") as opened:
-            lines = opened.read().splitlines()
+        lines = _read_text(file).split("\n")  # splitlines() would split at form feeds, too
     except (OSError, ValueError) as error:  # ValueError: not UTF-8
         raise ValueError(f"list {file} cannot be read as text: {error}") from error
-    head = [name.strip() for name in lines[0].split(",")] if lines else []
+    head = [name.strip() for name in lines[0].split(",")]
     if {"label", "youtube_id"} <= set(head):
         found, parse = VideoList("Kinetics"), _kinetics_row
     elif {"id", "actions"} <= set(head):
@@ -96,6 +95,11 @@ def read_list(path: str | os.PathLike) -> VideoList:
     if found.multi_label:
         found.classes = found.classes or tuple(f"c{i:03d}" for i in range(CHARADES_CLASSES))
     return found
+
+
+def _read_text(file: str) -> str:
+    with PathManager.open(file, encoding="utf-8-sig") as opened:
+        return str(opened.read())
 
 
 def _read_lines(lines: Sequence[str], found: VideoList) -> None:
@@ -142,8 +146,7 @@ def _read_classes(folder: Path) -> tuple[str, ...] | None:
     for name in NAMES_FILES:
         file = folder / name
         if PathManager.isfile(str(file)):
-            with PathManager.open(str(file), encoding="utf-8") as opened:
-                lines = [line.strip() for line in opened.read().splitlines()]
+            lines = [line.strip() for line in _read_text(str(file)).split("\n")]
             return tuple(re.sub(r"^c\d{3}\s+", "", line) for line in lines if line)
     return None
 
