@@ -57,7 +57,7 @@ def block_by_positions(block, parts, x):
                 torch.stack([phi[j] for j in js], dim=1)[None],
             )[0]
             for row, k in zip(weights, peers, strict=True):
-                y[k] = sum(w * g[j] for w, j in zip(row, js, strict=True))
+                y[k] = torch.stack([g[j] for j in js], dim=1) @ row
         summed.append(torch.stack([conv(block.w_z, y[at]) for at in positions(SPACE)], dim=1))
     z = torch.stack(summed)  # (B,C,N)
     if block.norm is not None:
