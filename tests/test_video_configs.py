@@ -3,6 +3,7 @@ nothing else. Models are built on the meta device, which has shapes and no memor
 
 import re
 from functools import cache
+from unittest import mock
 
 import pytest
 from helpers import CONFIGS
@@ -39,6 +40,13 @@ def load(name):
     return load_config(str(CONFIGS / f"{name}.yaml"))
 
 
+@cache
+def build(name):
+    drawn = ("kaiming_normal_", "kaiming_uniform_", "normal_", "uniform_")
+    with mock.patch.multiple("torch.nn.init", **dict.fromkeys(drawn, mock.DEFAULT)):  # slow on meta
+        return build_on_meta(load(name))
+
+
 def parts_of(name):
     """Architecture, depth, what ``nl`` is followed by (None without blocks) and the clip."""
     pattern = r"\w+/(c2d|i3d|i3d_3x3x3)_(R_\d+)(?:_(nl\w*?))?(?:_trainval)?_(\d+x\d)"
@@ -65,7 +73,7 @@ def test_all_rows_of_the_papers_tables_are_there():
 def test_model_is_the_one_in_the_name(name):
     arch, depth, blocks, clip = parts_of(name)
     cfg = load(name)
-    model = build_on_meta(cfg)
+    model = build(name)
     assert cfg.MODEL.VIDEO.ARCH == {"i3d": "i3d_3x1x1"}.get(arch, arch)
     assert len(model.backbone.res4) == {"R_50": 6, "R_101": 23}[depth] + sum(
         place.startswith("res4") for place in expected_places(depth, blocks)
@@ -140,9 +148,9 @@ def test_schedule_and_data_are_the_papers(name):
 @pytest.mark.parametrize("name", [name for name in ALL if load(name).MODEL.WEIGHTS[0] == "o"])
 def test_long_clips_start_from_a_model_that_a_config_trains(name):
     folder = load(name).MODEL.WEIGHTS.split("/")[1]
-    shapes = build_on_meta(load(name)).state_dict()
-    trained = build_on_meta(load(f"Kinetics/{folder}")).state_dict()
-    blocks = tuple(find_blocks(build_on_meta(load(name))))
+    shapes = build(name).state_dict()
+    trained = build(f"Kinetics/{folder}").state_dict()
+    blocks = tuple(find_blocks(build(name)))
     for key, tensor in shapes.items():
         same = key in trained and trained[key].shape == tensor.shape
         # the classifier of other classes is new, and so are blocks over a model without any

@@ -52,6 +52,7 @@ def add_time(conv: Conv2d, kernel: int = 1, stride: int = 1) -> Conv3d:
         conv.groups,
         bias=False,
         norm=conv.norm,
+        device="meta",  # no random weights, which would be replaced
     )
     made.weight = nn.Parameter(inflate(conv.weight.detach(), kernel))
     return made
