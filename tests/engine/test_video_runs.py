@@ -44,6 +44,7 @@ def weights(folder) -> dict:
     return torch.load(folder / "model_final.pth", weights_only=False)["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_resumed_run_has_the_weights_of_one_that_was_not_stopped(
     config, train, tmp_path, workers
@@ -94,6 +95,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_goes_on_and_other_weights_begin_anew(
     config, train, tmp_path, monkeypatch, caplog
 ):
@@ -131,6 +133,7 @@ def test_a_stopped_evaluation_goes_on_and_other_weights_begin_anew(
     assert len(done[1:]) == 5
 
 
+@pytest.mark.slow
 def test_precise_batch_norm_takes_clips_of_training(config, train, tmp_path):
     words = ("TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 3)
     train(config("SOLVER.BASE_LR", 0.0, folder="plain"))
@@ -204,6 +207,7 @@ def test_charades_sets_several_labels(own, load_args, tmp_path):
     assert MetadataCatalog.get("own_train").multi_label
 
 
+@pytest.mark.slow
 def test_bad_videos_are_named_replaced_and_counted(own, load_args, train, tmp_path, caplog):
     write_sound(tmp_path / "s.mp4")
     (tmp_path / "broken.mp4").write_bytes(b"no video")
