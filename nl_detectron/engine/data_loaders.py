@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from ..config import is_video
 from ..data.bad_samples import CheckedLoader, ReplacingMapper
 from ..data.mapper import DatasetMapper
+from ..data.video.dataset import check_classes
 from ..data.video.mapper import make_mapper as make_video_mapper
 from ..errors import UsageError
 from .weight_files import read_weight_file
@@ -51,8 +52,11 @@ def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
     )
     limit = cfg.DATALOADER.MAX_BAD_SAMPLES
     mapper = ReplacingMapper(_make_mapper(cfg, True), records, limit)
-    # crops of videos have one size
-    options = {"aspect_ratio_grouping": False} if is_video(cfg) else {}
+    options = {}
+    if is_video(cfg):
+        options["aspect_ratio_grouping"] = False  # all crops have one size
+        for name in sets.TRAIN:
+            check_classes(name, cfg.MODEL.VIDEO.NUM_CLASSES)
     loader = _build_train_loader(cfg, dataset=records, mapper=mapper, **options)
     return CheckedLoader(loader, limit, key)
 

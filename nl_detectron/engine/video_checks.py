@@ -6,9 +6,10 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ..data.video.dataset import check_classes
 from ..data.video.reader import import_av
 from ..errors import UsageError
-from .dataset_overrides import MULTI_LABEL, classes_key, get
+from .dataset_overrides import MULTI_LABEL
 
 SAMPLERS = ("TrainingSampler", "RandomSubsetTrainingSampler")
 
@@ -56,8 +57,7 @@ def _check_sizes(cfg: CfgNode, training: bool) -> None:
 
 def _check_set(cfg: CfgNode, name: str) -> None:
     meta = MetadataCatalog.get(name)
-    info, classes = meta.get("video_info"), meta.get("classes")
-    multi_label, key = meta.get("multi_label", False), classes_key(cfg)
+    info, multi_label = meta.get("video_info"), meta.get("multi_label", False)
     if info and info.outside and not cfg.DATASETS.ALLOW_OUTSIDE_IMAGES:
         raise UsageError(
             f"data set {name!r}: {len(info.outside)} path(s) lead out of its video folder, such as "
@@ -69,9 +69,4 @@ def _check_set(cfg: CfgNode, name: str) -> None:
             f"{MULTI_LABEL} is {cfg.MODEL.VIDEO.MULTI_LABEL}, but a video of {name!r} has "
             f"{several}: set it to {multi_label}"
         )
-    if classes and len(classes) != get(cfg, key):
-        raise UsageError(
-            f"{key} is {get(cfg, key)}, but {name!r} has {len(classes)} class(es): give "
-            f"{len(classes)}; if the list lacks classes of the model, write all of them into "
-            "classes.txt in the list's folder, a name a line"
-        )
+    check_classes(name, cfg.MODEL.VIDEO.NUM_CLASSES)

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.video.dataset import check_classes
 from ..data.video.mapper import test_views
 from ..errors import UsageError
 from .data_loaders import build_video_loader
@@ -131,6 +132,7 @@ def evaluate_videos(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[s
         The results of :class:`VideoEvaluator`, in the first process only.
     """
     records = DatasetCatalog.get(dataset_name)
+    check_classes(dataset_name, cfg.MODEL.VIDEO.NUM_CLASSES)
     bare = model.module if isinstance(model, DistributedDataParallel) else model
     # the first process's: statistics of BN can differ between processes
     key = str(comm.all_gather(fingerprint(bare, _settings(cfg), records))[0])

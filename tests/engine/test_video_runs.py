@@ -16,6 +16,7 @@ from config_kinds import ROOT
 from video_files import write_sound, write_video
 from video_processes import CONFIG, SETS, THIN, TINY, evaluate_weights, make_config, register
 
+from nl_detectron.data.video.dataset import VideoDataset
 from nl_detectron.engine import Trainer, argument_parser, distributed, evaluate
 from nl_detectron.engine import video_evaluation as evaluation
 from nl_detectron.engine.video_scores import ScoreFiles, VideoScores
@@ -261,6 +262,19 @@ def test_images_and_videos_are_not_mixed(refusal, own, tiny_videos, birds):
 )
 def test_what_cannot_run_is_refused_before_training(refusal, tiny_videos, words, message):
     assert message in refusal(CONFIG, opts=[*THIN, *SETS, *words])
+
+
+def test_kinetics_of_other_classes_is_refused_when_it_is_loaded(own, config, tmp_path):
+    """Its lists are not read before."""
+    own()
+    (tmp_path / "a_000001_000011.mp4").write_bytes((tmp_path / "a.mp4").read_bytes())
+    (tmp_path / "k.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nrun,a,1,11,train\n"
+    )
+    VideoDataset("k400", str(tmp_path / "k.csv"), str(tmp_path)).register_unread()
+    cfg = config("DATASETS.TRAIN", "('k400',)")
+    with pytest.raises(UsageError, match=r"NUM_CLASSES is 3, but 'k400' has 1 class\(es\): give 1"):
+        Trainer.build_train_loader(cfg)
 
 
 def test_paths_outside_need_permission(refusal, own, tmp_path):

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...errors import UsageError
 from ..validation.values import leaves_folder
 from .lists import ENDINGS, VideoList, class_names, class_numbers, find_files, read_list
 
@@ -187,6 +188,22 @@ def share_classes(data: Sequence[VideoDataset]) -> list[VideoDataset]:
         )
         for one in data
     ]
+
+
+def check_classes(name: str, number: int) -> None:
+    """Check that a registered data set has as many classes as the model. Those of Kinetics and
+    Charades are known after they are first loaded.
+
+    Raises:
+        UsageError: it has not.
+    """
+    classes = MetadataCatalog.get(name).get("classes")
+    if classes and len(classes) != number:
+        raise UsageError(
+            f"MODEL.VIDEO.NUM_CLASSES is {number}, but {name!r} has {len(classes)} class(es): give "
+            f"{len(classes)}; if the list lacks classes of the model, write all of them into "
+            "classes.txt in the list's folder, a name a line"
+        )
 
 
 def _read_whole(file: str) -> VideoList:
