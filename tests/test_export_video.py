@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from helpers import CONFIGS, randomise
-from test_export import EACH_FORMAT
+from test_export import WITH_ONNX
 from video_models import WIDTH, randomise_batch_norms
 
 from nl_detectron.engine import load_config
@@ -62,8 +62,18 @@ def words(tmp_path):
     return of
 
 
-@pytest.mark.parametrize("name", EACH_FORMAT)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("spacetime", "torchscript"),
+        ("time", "torchscript"),
+        ("groups", "torch_export"),
+        ("space", "torch_export"),
+        pytest.param("spacetime", "onnx", marks=WITH_ONNX),
+        pytest.param("time", "onnx", marks=WITH_ONNX),
+    ],
+)
 def test_a_whole_classifier_is_exported_for_any_number_of_clips(
     variant, name, words, tmp_path, capsys
 ):
