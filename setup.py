@@ -3,7 +3,10 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["nl_detectron", "nl_detectron.*"]), "nl_detectron.configs"],
+    packages=[
+        *find_packages(include=["nl_detectron", "nl_detectron.*", "nl_detectron_cli"]),
+        "nl_detectron.configs",
+    ],
     package_dir={"nl_detectron.configs": "configs"},
     package_data={
         "nl_detectron": ["py.typed"],

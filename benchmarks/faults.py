@@ -288,8 +288,8 @@ def main() -> None:
                 whole[tuple(setup)] = run, _time(run)
             records.append(perform(name, *whole[tuple(setup)], rng))
             print(json.dumps(records[-1]), flush=True)
-    result = {"machine": machine(), "seed": args.seed, "cases": records}
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+            result = {"machine": machine(), "seed": args.seed, "cases": records}
+            RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     print(table(records))
 
 

@@ -1,7 +1,9 @@
 """What the check of losses and gradients adds to a step: ``python -m benchmarks.finite_check``.
 
 Steps of the trainer of ``train_net.py`` and of Detectron2's, of the same Mask R-CNN R50-FPN with
-a block, take turns. Weights are random and images synthetic; the learning rate is 0.
+a block, take turns: one of ours between two of Detectron2's, whose mean it is compared with.
+Images are synthetic, and the learning rate is 0. Steps vary by more than the check takes, so it is
+also timed alone, on the gradients of the last step.
 """
 
 import argparse
@@ -18,6 +20,8 @@ from nl_detectron.engine.mixed_precision import MixedPrecisionTrainer
 from .bench_models import IMAGE, MODELS, load, make_synthetic_image
 from .machine import machine
 from .timing import Budget, spread, take_turns
+
+CHECKS = Budget(seconds=2.0, at_least=20, at_most=100)
 
 
 def main() -> None:
@@ -46,12 +50,18 @@ def main() -> None:
 
         return call
 
-    calls = dict(zip(("checked", "unchecked"), map(step, trainers), strict=True))
+    checked, unchecked = map(step, trainers)
+    calls = {"before": unchecked, "checked": checked, "after": unchecked}
     clock = time.perf_counter if args.device == "cuda" else time.process_time
     turns, _ = take_turns(calls, Budget(args.seconds, at_least=5, at_most=10**6), clock)
-    ratio = spread([turn["checked"] / turn["unchecked"] for turn in turns])
-    seconds = spread([turn["unchecked"] for turn in turns])["median"]
+    means = [(turn["before"] + turn["after"]) / 2 for turn in turns]
+    ratio = spread([turn["checked"] / mean for turn, mean in zip(turns, means, strict=True)])
+    seconds = spread(means)["median"]
+    losses = {f"loss {number}": torch.zeros((), device=args.device) for number in range(5)}
+    alone, _ = take_turns({"check": lambda: trainers[0]._check(losses) or ()}, CHECKS, clock)
+    check = spread([turn["check"] for turn in alone])["median"]
     print(
+        f"the check alone: {check * 1000:.1f} ms, {100 * check / seconds:.2f} % of a step; "
         f"checked / unchecked: {ratio['median']:.4f} ({ratio['q1']:.4f} to {ratio['q3']:.4f}), "
         f"{len(turns)} turns, {seconds * 1000:.0f} ms a step, 2 images of {args.size}, {machine()}"
     )

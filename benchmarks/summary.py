@@ -95,14 +95,14 @@ def _models(records: list[dict]) -> Iterator[Line]:
     for r in records:
         if "ratio" not in r:
             continue
-        most = 1.15 if r["case"]["model"].startswith("Keypoint") else 1.05
+        most = 1.15 if r["case"]["model"].startswith("Keypoint") else 1.045
         time, peaks = r["ratio"]["baseline"]["median"], r["peak_bytes"]
         case = {"model": r["case"]["model"], "mode": r["case"]["mode"]}
         yield Line("model's time over the baseline's", time, _describe(case), False, most)
-        if most == 1.05:
+        if most == 1.045:
             memory = peaks["nonlocal"] / peaks["baseline"]
             what = "model's peak memory over the baseline's"
-            yield Line(what, memory, _describe(case), False, 1.03)
+            yield Line(what, memory, _describe(case), False, 1.04)
 
 
 def _where(records: Iterable[dict], **wanted: tuple) -> list[dict]:

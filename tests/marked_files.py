@@ -27,3 +27,10 @@ def write_marked_file(path: Path, marker: Path) -> Path:
         content = {"model": {"stem.conv1.weight": torch.ones(2, 3)}, "more": Marker(marker)}
         torch.save(content, path)
     return path
+
+
+def assert_refused(message: str, file) -> None:
+    """One line with the file, what it asks for, the flag and the risk."""
+    assert "\n" not in message
+    for part in (str(file), "open", "--trust-checkpoint", "run any code"):
+        assert part in message

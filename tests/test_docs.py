@@ -58,6 +58,7 @@ def test_configuration_lists_every_key_with_its_default():
 
 def test_messages_of_troubleshooting_are_in_the_code():
     files = [*ROOT.glob("nl_detectron/**/*.py"), *ROOT.glob("tools/*.py")]
+    files += ROOT.glob("nl_detectron_cli/*.py")
     # adjacent literals are one message
     code = re.sub(r'"\s*\n\s*f?"', "", "\n".join(file.read_text() for file in files))
     text = (ROOT / "docs/troubleshooting.md").read_text()

@@ -229,6 +229,12 @@ def test_a_checkpoint_of_another_model_is_refused(own_index, tmp_path):
         ("- a list", "expected entries by the name of a config"),
         ("name: no entry", "expected entries by the name of a config"),
         ("a: b: c", "is not YAML: mapping values are not allowed here"),
+        (
+            f"{MASK}_1x: {{trained: {{}}}}",
+            "_1x' of index .*: trained has no checkpoint; give a path",
+        ),
+        ("a: {trained: {sha256: 0}}", "entry 'a' of index .*: trained has no checkpoint; give a"),
+        ("a: {trained: null}", "entry 'a' of index .*: trained has no keys"),
     ],
 )
 def test_what_is_no_index_is_reported(own_index, text, message):

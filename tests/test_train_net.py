@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from coco_files import restore_catalogues, valid_content, write
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "train_net.py"
@@ -50,6 +51,11 @@ def test_a_config_and_overrides_train_and_evaluate(process, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Running on the CPU") == 1
+    first, *others = done.stdout.splitlines()
+    assert first.startswith("Training for 2 iterations of 2 images on cpu, into ")
+    assert not any("Running with full config" in line for line in others)
+    known = ("UserWarning", "FutureWarning", "DeprecationWarning", "Category ids")
+    assert not any(word in done.stdout + done.stderr for word in known), done.stderr
     assert "Evaluation results for segm" in done.stdout
     assert (tmp_path / "run" / "model_final.pth").exists()
     assert (tmp_path / "run" / "summary.json").exists()
@@ -81,6 +87,12 @@ def files(tmp_path):
     (tmp_path / "mistyped.yaml").write_text("SOLVER:\n  BASE_LRR: 0.1\n")
     (tmp_path / "text.pth").write_text("not a checkpoint")
     torch.save({"model": {"backbone.bottom_up.x": torch.zeros(1)}}, tmp_path / "other.pth")
+    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "torchvision.pth")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model_final.pth").write_text("")
+    (tmp_path / "run" / "config.yaml").write_text("")
+    write(tmp_path, valid_content(), "birds_train")
+    (tmp_path / "empty").mkdir()
     return tmp_path
 
 
@@ -99,6 +111,24 @@ def restore_loggers():
     [
         ("", "no config"),
         ("--config-file nope.yaml", "'nope.yaml' does not exist"),
+        (
+            "--config-file {files}/run",
+            "run' is a folder: give a file, such as {files}/run/config.y",
+        ),
+        ("--config-file relay_mask_rcnn_n.yaml", "configs/Demo/relay_mask_rcnn_nl.yaml"),
+        ("--config-file COCO-Keypoints/keypoint_rcnn_R_50_FPN_nl_x1", "FPN_nl_1x.yaml"),
+        ("SEED 1 --config-file nope.yaml", "'nope.yaml' does not exist"),
+        ("--config-file {demo} MODEL.WEIGHTS {files}/run", "is a folder: give a file, such as"),
+        ("--config-file {demo} MODEL.WEIGHTS {files}/torchvision.pth", "--source torchvision"),
+        ("--config-file {demo} --dataset b_train={files}/run.json:{files}", "no such file"),
+        (
+            "--config-file {demo} --dataset b_train={birds}:{files}/nope",
+            "--dataset b_train: its images are not at {files}/nope; correct the path",
+        ),
+        (
+            "--config-file {demo} --dataset c_train={birds}:{files}/empty DATASETS.TEST ()",
+            "2 of its 2 images are not in {files}/empty or cannot be read",
+        ),
         ("--config-file {files}/broken.yaml", "broken.yaml' cannot be read"),
         ("--config-file {files}/mistyped.yaml", "did you mean SOLVER.BASE_LR"),
         ("--config-file {demo} SOLVER.BASE_LRR 1", "did you mean SOLVER.BASE_LR"),
@@ -124,12 +154,13 @@ def test_each_mistake_is_reported_in_one_line(words, message, files, monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.chdir(files)
-    line = words.format(demo=DEMO, files=files).split()
+    names = {"demo": DEMO, "files": files, "birds": files / "birds_train.json"}
+    line = words.format(**names).split()
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *line])
-    with pytest.raises(SystemExit) as stop:
+    with restore_catalogues(), pytest.raises(SystemExit) as stop:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     # Python prints a text on stderr and exits with 1
     assert isinstance(stop.value.code, str)
     assert stop.value.code.startswith("train_net.py: error: ")
     assert "\n" not in stop.value.code
-    assert message in stop.value.code
+    assert message.format(**names) in stop.value.code

@@ -10,6 +10,7 @@ from shutil import copy, copytree, ignore_patterns
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("nl_detectron", "nl_detectron_cli")
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def wheel(tmp_path_factory) -> Path:
     """The project's own, built from a copy of its sources."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for part in ("nl_detectron", "configs"):
+    for part in (*PACKAGES, "configs"):
         copytree(ROOT / part, source / part, ignore=ignore_patterns("__pycache__"))
     for file in (*ROOT.glob("*.txt"), *ROOT.glob("*.md"), ROOT / "LICENSE"):
         copy(file, source)
@@ -37,7 +38,8 @@ def test_the_wheel_carries_the_package_and_its_configs(wheel):
     configs = {path for path in (ROOT / "configs").rglob("*") if path.suffix in (".yaml", ".py")}
     assert configs
     expected = {f"nl_detectron/{path.relative_to(ROOT)}" for path in configs}
-    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "nl_detectron").rglob("*.py")}
+    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    expected |= {str(path.relative_to(ROOT)) for path in files}
     data = ("model_zoo/index.yaml", "reproduce/paper_tables.yaml", "py.typed")
     expected |= {f"nl_detectron/{name}" for name in data}
     assert carried == expected

@@ -14,42 +14,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nl_detectron.analysis_report import (
-    analyze_config,
-    drop_block_overrides,
-    format_table,
-    make_json,
-)
-from nl_detectron.engine import add_dataset_argument, add_trust_arguments, trust_from_args
-from nl_detectron.errors import UsageError
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli import options
+from nl_detectron_cli.program import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config-file", required=True)
-    add_dataset_argument(parser)
-    add_trust_arguments(parser, checkpoints=False)
-    parser.add_argument("--compare", metavar="FILE", help="a second config, such as the twin's")
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="of the image, by default 800 1344; of a video model's clip, by default its crop",
+    args = parse_arguments(argv)
+    # these take seconds, which --help need not
+    from nl_detectron.analysis_report import (
+        analyze_config,
+        drop_block_overrides,
+        format_table,
+        make_json,
     )
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="cuda: the activations that a GPU keeps in float32, too; it need not be there",
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        help="KEY VALUE overrides at the end, of both configs; MODEL.NONLOCAL's of the first alone",
-    )
-    args = parser.parse_args(argv)
+    from nl_detectron.engine import trust_from_args
+    from nl_detectron.errors import UsageError
+
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
         raise UsageError(f"--json {args.json}: expected a file in a folder that exists")
     devices = ("cpu", "cuda") if args.device == "cuda" else ("cpu",)
@@ -65,8 +47,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.json.write_text(json.dumps(make_json(models), indent=2) + "\n")
 
 
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = options.make_parser(__doc__)
+    options.add_config_file(parser)
+    options.add_dataset_argument(parser)
+    options.add_trust_arguments(parser, checkpoints=False)
+    parser.add_argument("--compare", metavar="FILE", help="a second config, such as the twin's")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="of the image, by default 800 1344; of a video model's clip, by default its crop",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: the activations that a GPU keeps in float32, too; it need not be there",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    options.add_overrides(parser, "of both configs; MODEL.NONLOCAL's of the first alone")
+    return parser.parse_args(argv)
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        sys.exit(f"analyze_model.py: error: {error}")
+    run(main)

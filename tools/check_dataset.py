@@ -16,31 +16,31 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nl_detectron.data.coco import read_coco
-from nl_detectron.data.coco_dataset import describe
-from nl_detectron.data.validation import video_checks
-from nl_detectron.data.validation.checks import check_content, check_files
-from nl_detectron.data.validation.issues import (
-    OUTSIDE,
-    SEVERITIES,
-    summarize_issues,
-    worst_severity,
-)
-from nl_detectron.data.validation.report import (
-    findings_as_json,
-    format_findings,
-    format_info,
-    report_as_json,
-)
-from nl_detectron.data.video.lists import ENDINGS as VIDEO_LISTS
-from nl_detectron.data.video.lists import class_names, read_list
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli.options import make_parser
+from nl_detectron_cli.program import run
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse_arguments(words)
-    if args.annotations.suffix in VIDEO_LISTS:
+    # these take seconds, which --help need not
+    from nl_detectron.data.video.lists import ENDINGS
+
+    if args.annotations.suffix in ENDINGS:
         return check_videos(args)
+    from nl_detectron.data.coco import read_coco
+    from nl_detectron.data.coco_dataset import describe
+    from nl_detectron.data.validation.checks import check_content, check_files
+    from nl_detectron.data.validation.issues import (
+        OUTSIDE,
+        SEVERITIES,
+        summarize_issues,
+        worst_severity,
+    )
+    from nl_detectron.data.validation.report import format_findings, format_info, report_as_json
+
     content = read_coco(args.annotations)
     info = describe(content)
     issues = chain(check_content(content), check_files(content, args.images))
@@ -57,6 +57,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def check_videos(args: argparse.Namespace) -> int:
     """Check a list of videos; returns the exit code."""
+    from nl_detectron.data.validation import video_checks
+    from nl_detectron.data.validation.issues import SEVERITIES, summarize_issues, worst_severity
+    from nl_detectron.data.validation.report import findings_as_json, format_findings
+    from nl_detectron.data.video.lists import class_names, read_list
+
     found = read_list(args.annotations)
     allowed = {"video outside its folder"} if args.allow_outside else set()
     issues = chain(
@@ -85,8 +90,8 @@ def check_videos(args: argparse.Namespace) -> int:
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
+    parser = make_parser(
+        __doc__,
         epilog="exit code: 0 where nothing is wrong, 1 with warnings alone, 2 with errors",
     )
     parser.add_argument(
@@ -126,6 +131,15 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def check() -> int:
+    """:func:`main`, whose exit code is 2 for a file that cannot be checked too."""
+    try:
+        return main()
+    except ValueError as error:
+        print(f"check_dataset.py: error: {error}", file=sys.stderr)
+        return 2
+
+
 def draw_sheet(content: dict, images: Path, file: Path) -> None:
     # imports Matplotlib, which takes a while
     from nl_detectron.data.validation.contact_sheet import contact_sheet
@@ -143,8 +157,4 @@ def save_sheet(draw: Callable[[], Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        print(f"check_dataset.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(check)

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Take the non-local blocks of a checkpoint from elsewhere over, into the names here.
+"""Convert weights from elsewhere: non-local blocks, and the ResNets that Detectron2 has too.
+
+python tools/convert_weights.py --source torchvision --input resnet50-11ad3fa6.pth --output R-50.pth
 
 python tools/convert_weights.py --source slowfast --input C2D_NLN_8x8_R50.pyth --output nl.pth \
     --pairwise embedded_gaussian --pool 1,2,2
@@ -14,19 +16,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
 
-from nl_detectron.convert import SOURCES, convert, read_tensors
-from nl_detectron.convert.merge import merge_into_checkpoint
-from nl_detectron.convert.report import format_config, format_table
-from nl_detectron.engine import add_checkpoint_argument, trust_from_args
-from nl_detectron.errors import UsageError
+from nl_detectron_cli.options import add_checkpoint_argument, make_parser
+from nl_detectron_cli.program import run
 
+SOURCES = ("mmcv", "slowfast", "caffe2", "torchvision", "timm")  # those of nl_detectron.convert
 UNSEEN = ("pairwise", "subsample", "pool", "scale", "groups")
 
 
 def main(words: Sequence[str] | None = None) -> None:
     args = parse_arguments(words)
+    # these take seconds, which --help need not
+    import torch
+
+    from nl_detectron.convert import convert, read_tensors
+    from nl_detectron.convert.merge import merge_into_checkpoint
+    from nl_detectron.convert.report import format_config, format_table
+    from nl_detectron.engine import trust_from_args
+    from nl_detectron.errors import UsageError
+
     if args.output.exists() or not args.output.parent.is_dir() or args.output.suffix != ".pth":
         raise UsageError(
             f"--output {args.output}: expected a new file, NAME.pth, in a folder that exists"
@@ -44,10 +53,10 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--source", required=True, choices=SOURCES, help="whose names they are")
-    add("--input", required=True, metavar="FILE", help="a checkpoint of theirs")
+    add("--input", required=True, metavar="FILE", help="a checkpoint of theirs, .safetensors too")
     add("--output", required=True, metavar="FILE.pth", type=Path, help="to make")
     add("--base", metavar="FILE", help="a checkpoint of Detectron2's to put the blocks into")
     add(
@@ -78,12 +87,11 @@ def parse_places(words: Sequence[str]) -> dict[str, str]:
     pairs = [word.rpartition("=") for word in words]
     named = {block: place for block, _, place in pairs}
     if len(named) < len(words):
+        from nl_detectron.errors import UsageError
+
         raise UsageError(f"--place: expected BLOCK=PLACE, each block once, got {' '.join(words)}")
     return named
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        sys.exit(f"convert_weights.py: error: {error}")
+    run(main)

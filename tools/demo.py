@@ -12,30 +12,34 @@ attention below its frames, and detections.jsonl: a line of JSON for each image 
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
-from tqdm import tqdm
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
 
-from nl_detectron.engine import trust_from_args
-from nl_detectron.errors import UsageError
-from nl_detectron.prediction.arguments import make_argument_parser
-from nl_detectron.prediction.inputs import (
-    SkipReporter,
-    find_camera,
-    find_sources,
-    silence_opencv,
-)
-from nl_detectron.prediction.predictor import load_prediction_config, predict_sources
+from nl_detectron_cli.demo import make_demo_parser
+from nl_detectron_cli.program import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 1 if anything was skipped, else 0."""
-    args = make_argument_parser(__doc__.split("\n")[0]).parse_args(argv)
+    args = make_demo_parser(__doc__).parse_args(argv)
+    from nl_detectron.engine import trust_from_args  # takes seconds, which --help need not
+
     with trust_from_args(args):
         return predict(args)
 
 
 def predict(args: Namespace) -> int:
     """Returns the exit code, as :func:`main`."""
+    from nl_detectron.engine.full_disk import report_full_disk
+    from nl_detectron.prediction.inputs import (
+        SkipReporter,
+        find_camera,
+        find_sources,
+        silence_opencv,
+    )
+    from nl_detectron.prediction.predictor import load_prediction_config, predict_sources
+
     silence_opencv()
     cfg = load_prediction_config(
         args.config_file, args.opts, args.dataset, args.confidence_threshold, say
@@ -43,29 +47,34 @@ def predict(args: Namespace) -> int:
     skip = SkipReporter(say)
     live = args.webcam is not None
     sources = [find_camera(args.webcam)] if live else find_sources(args.input, skip)
-    counts = predict_sources(
-        cfg,
-        sources,
-        args.output,
-        skip,
-        say,
-        attention=args.attention,
-        show_scores=args.scores,
-        batch_size=args.batch_size,
-    )
-    print(", ".join(f"{n} {what}" for what, n in counts.items()), f"-> {args.output}")
+    with report_full_disk(str(args.output), "start it again"):
+        counts = predict_sources(
+            cfg,
+            sources,
+            args.output,
+            skip,
+            say,
+            attention=args.attention,
+            show_scores=args.scores,
+            batch_size=args.batch_size,
+        )
+    found = counts["detection(s)"]
+    shown = {what: n for what, n in counts.items() if n or what == "detection(s)"}
+    print(", ".join(f"{n} {what}" for what, n in shown.items()), f"-> {args.output}")
+    if not found:
+        say(
+            f"nothing has a score of --confidence-threshold {args.confidence_threshold:g} or more: "
+            "try a lower one, such as 0.1, or a model that was trained longer"
+        )
     return 1 if skip.count else 0
 
 
 def say(text: str) -> None:
     """Print a line on stderr, above the progress bar."""
+    from tqdm import tqdm
+
     tqdm.write(f"demo.py: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UsageError as error:
-        sys.exit(f"demo.py: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("demo.py: stopped; what was drawn until now is there")
+    run(main, interrupted="stopped; what was drawn until now is there")

@@ -11,34 +11,24 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
-from nl_detectron.engine import add_dataset_argument, add_trust_arguments, trust_from_args
-from nl_detectron.errors import UsageError
-from nl_detectron.explorer.images import find_images, list_dataset_images
-from nl_detectron.explorer.models import Explorer, load_explorer_model
-from nl_detectron.explorer.page import build_page
-from nl_detectron.explorer.server import import_gradio, serve_page
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli import options
+from nl_detectron_cli.program import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="overrides")
-    add_dataset_argument(parser)
-    add_trust_arguments(parser)
-    parser.add_argument("--compare-config", metavar="FILE", help="of a second model, to compare")
-    parser.add_argument(
-        "--compare-opts", nargs="*", default=[], metavar="KEY VALUE", help="its own"
-    )
-    parser.add_argument(
-        "--images",
-        nargs="*",
-        default=[],
-        metavar="PATH",
-        help="files, or folders of them; by default the config's test data set, if it is here",
-    )
-    parser.add_argument("--port", type=int, help="by default the first free one from 7860")
-    args = parser.parse_args(argv)
+    args = parse_arguments(argv)
+    # these take seconds, which --help need not
+    from nl_detectron.engine import trust_from_args
+    from nl_detectron.errors import UsageError
+    from nl_detectron.explorer.images import find_images, list_dataset_images
+    from nl_detectron.explorer.models import Explorer, load_explorer_model
+    from nl_detectron.explorer.page import build_page
+    from nl_detectron.explorer.server import import_gradio, serve_page
+
     if args.compare_opts and not args.compare_config:
         raise UsageError("--compare-opts, but no --compare-config FILE that they would be for")
     # the server keeps every picture and upload in files: here, until it ends
@@ -54,8 +44,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         serve_page(gr, build_page(gr, Explorer(models), images), args.port)
 
 
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = options.make_parser(__doc__)
+    options.add_config_file(parser)
+    options.add_dataset_argument(parser)
+    options.add_trust_arguments(parser)
+    parser.add_argument("--compare-config", metavar="FILE", help="of a second model, to compare")
+    parser.add_argument(
+        "--compare-opts", nargs="*", default=[], metavar="KEY VALUE", help="its own overrides"
+    )
+    parser.own_overrides = ("--compare-opts",)
+    parser.add_argument(
+        "--images",
+        nargs="*",
+        default=[],
+        metavar="PATH",
+        help="files, or folders of them; by default the config's test data set, if it is here",
+    )
+    parser.add_argument("--port", type=int, help="by default the first free one from 7860")
+    options.add_overrides(parser)
+    return parser.parse_args(argv)
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        sys.exit(f"explore.py: error: {error}")
+    run(main)

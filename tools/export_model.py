@@ -10,29 +10,35 @@ What was written is read again and held against the model at three image sizes: 
 differs by more than 1e-4 of its largest value is an error, and the file is deleted.
 """
 
-import argparse
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from nl_detectron.engine import add_trust_arguments, trust_from_args
-from nl_detectron.errors import UsageError
-from nl_detectron.export import FORMATS, export_model
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli import options
+from nl_detectron_cli.program import run
+
+FORMATS = ("torchscript", "onnx", "torch_export")  # those of nl_detectron.export
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
+    # these take seconds, which --help need not
+    from nl_detectron.engine import trust_from_args
+    from nl_detectron.export import export_model
+
     say = partial(print, flush=True)
     with trust_from_args(args):
         export_model(args.config_file, args.format, args.output, args.opts, args.image, say)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    add_trust_arguments(parser)
+    parser = options.make_parser(__doc__)
+    options.add_config_file(parser)
+    options.add_trust_arguments(parser)
     parser.add_argument(
         "--format",
         required=True,
@@ -47,14 +53,9 @@ def parse_arguments(argv: Sequence[str] | None) -> Namespace:
         metavar="FILE",
         help="what the export is checked on; made up by default, which may show a detector nothing",
     )
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides, last"
-    )
+    options.add_overrides(parser)
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        sys.exit(f"export_model.py: error: {error}")
+    run(main)

@@ -8,15 +8,21 @@ python tools/plot_curves.py output/relay_demo/relay_mask_rcnn output/relay_demo/
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from nl_detectron.curves import draw_curves, group_runs, load_records, output_files, save_figure
-from nl_detectron.errors import UsageError
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli.options import Parser
+from nl_detectron_cli.program import run
 
 
 def main(words: Sequence[str] | None = None) -> None:
     args = parse_arguments(words)
+    # takes seconds, which --help need not
+    from nl_detectron.curves import draw_curves, group_runs, load_records, output_files, save_figure
+
     files = output_files(args.output)
-    groups = load_records(group_runs(args.runs, args.group), say)
+    groups = load_records(group_runs(args.runs, args.group, say), say)
     figure = draw_curves(groups, args.loss, args.metric, args.smooth, say)
     for file in files:
         save_figure(figure, file)
@@ -24,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=" ".join(__doc__.split("\n\n")[0].split()),
         epilog="Runs in NAME/seed1, NAME/seed2 and so on are seeds of NAME; NAME alone is all of "
         "them. A kind's curve ends with the first of its runs to end.",
@@ -38,6 +44,8 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     add("--smooth", metavar="N", type=int, default=1, help="losses: the median of N records")
     args = parser.parse_args(words)
     args.loss = args.loss or ["total_loss"]
+    from nl_detectron.errors import UsageError
+
     if not (args.runs or args.group):
         raise UsageError("nothing to plot: give a RUN, the OUTPUT_DIR of a training, or --group")
     if args.smooth < 1:
@@ -50,7 +58,4 @@ def say(note: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        sys.exit(f"plot_curves.py: error: {error}")
+    run(main)

@@ -19,22 +19,25 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from nl_detectron.engine import add_checkpoint_argument, trust_from_args
-from nl_detectron.errors import UsageError
-from nl_detectron.model_zoo.publishing import publish_checkpoint
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli.options import Parser, add_checkpoint_argument
+from nl_detectron_cli.program import run
 
 
 def main(words: Sequence[str] | None = None) -> None:
     args = parse_arguments(words)
+    # these take seconds, which --help need not
+    from nl_detectron.engine import trust_from_args
+    from nl_detectron.model_zoo.publishing import publish_checkpoint
+
     checkpoint = args.run / "model_final.pth" if args.run.is_dir() else args.run
     with trust_from_args(args):
         publish_checkpoint(checkpoint, args.name, args.output)
 
 
 def parse_arguments(words: Sequence[str] | None) -> Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("run", type=Path, help="OUTPUT_DIR of a run (its model_final.pth), or a checkpoint in it")
     add("--name", required=True, help="a config's path below configs/, or a name of your own")
@@ -48,7 +51,4 @@ def parse_arguments(words: Sequence[str] | None) -> Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        sys.exit(f"publish_checkpoint.py: error: {error}")
+    run(main)

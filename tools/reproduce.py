@@ -4,29 +4,41 @@
 python tools/reproduce.py table5 --num-gpus 8 --dry-run
 """
 
-import argparse
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from nl_detectron.errors import UsageError
-from nl_detectron.reproduce import (
-    TABLES,
-    Settings,
-    describe_runs,
-    plan_table,
-    train_plan,
-    write_table,
-)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
 
+from nl_detectron_cli.options import add_overrides, make_parser
+from nl_detectron_cli.program import run
+
+# the keys and schedules of nl_detectron.reproduce.TABLES
+SCHEDULES = {
+    "table5": ("1x", "3x"),
+    "table6": ("1x", "3x"),
+    "table2a": ("1x",),
+    "table2b": ("1x",),
+    "table2c": ("1x",),
+    "relay": (),
+}
 OWN_OPTIONS = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}  # not for --opts
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse_arguments(words)
+    # takes seconds, which --help need not
+    from nl_detectron.reproduce import (
+        Settings,
+        describe_runs,
+        plan_table,
+        train_plan,
+        write_table,
+    )
+
     settings = Settings(
         args.table, args.schedule, args.num_gpus, args.seeds, args.output, args.opts
     )
@@ -44,12 +56,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(words: Sequence[str] | None) -> Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
+    parser = make_parser(
+        __doc__,
         epilog="relay: the same on the relay data set, in minutes on a CPU (--num-gpus 0)",
     )
     add = parser.add_argument
-    add("table", choices=TABLES)
+    add("table", choices=SCHEDULES)
     add("--num-gpus", type=int, required=True, help="of this machine; 0: the CPU")
     add("--schedule", help="1x (by default) or 3x, where there are configs of it")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -62,9 +74,9 @@ def parse_arguments(words: Sequence[str] | None) -> Namespace:
     )
     add("--output", type=Path, default=Path("output/reproduce"), help="folder of runs and tables")
     add("--dry-run", action="store_true", help="print the plan alone")
-    add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides, of all runs")
+    add_overrides(parser, "of all runs")
     args = parser.parse_args(words)
-    schedules = TABLES[args.table]["schedules"]
+    schedules = SCHEDULES[args.table]
     if args.schedule and args.schedule not in schedules:
         known = ", ".join(schedules) or "one of its own, so leave --schedule out"
         parser.error(f"--schedule {args.schedule}: {args.table} has {known}")
@@ -77,10 +89,4 @@ def parse_arguments(words: Sequence[str] | None) -> Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UsageError as error:
-        sys.exit(f"reproduce.py: error: {error}")
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    run(main, interrupted="stopped; the same command goes on from here")

@@ -5,18 +5,20 @@ python tools/subset_coco.py --coco datasets/coco --output tiny/coco --images 8
 DETECTRON2_DATASETS=tiny python train_net.py --config-file … DATASETS.TEST "('coco_2017_train',)"
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-from nl_detectron.data.subset import subset
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone, installed or not
+
+from nl_detectron_cli.options import make_parser
+from nl_detectron_cli.program import run
 
 FILES = ("instances", "person_keypoints")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--coco", type=Path, required=True, help="folder of COCO, in its layout")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--split", default="train2017")
@@ -25,6 +27,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.images < 1:
         parser.error(f"--images: expected 1 or more, got {args.images}")
+    from nl_detectron.data.subset import subset  # takes seconds, which --help need not
+
     images = (args.coco / args.split).resolve()
     for folder in (images, args.coco / "annotations"):
         if not folder.is_dir():
@@ -46,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

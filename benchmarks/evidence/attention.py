@@ -56,11 +56,12 @@ def main() -> None:
     args = parser.parse_args()
     subjects = {"demo": demo(args.demo_weights)}
     for form in FORMS:
-        name, (seed, *_) = TABLES["H"][form]
-        if FULL.weights(RUNS[name], seed).exists():
-            subjects[name] = trained(name, seed)
+        name, seeds = TABLES["H"][form]
+        here = [seed for seed in seeds if FULL.weights(RUNS[name], seed).exists()]
+        if here:
+            subjects[name] = trained(name, here[0])
         else:
-            print(f"no weights of {name}, seed {seed}: run make evidence first")
+            print(f"no weights of {name}: run make evidence first")
     measured = {}
     for name, subject in subjects.items():
         print(name, flush=True)

@@ -93,10 +93,11 @@ def table(results: Results, seconds: Seconds, letter: str) -> str:
     for label, (_, seeds) in TABLES[letter].items():
         runs = row(results, letter, label)
         cells = [label, f"{len(runs)} of {len(seeds)}", share_learned(runs)]
+        cells.append(spread([100 * result["right"] for result in runs if "right" in result], 0))
         cells += [spread(aps(runs, task)) for task in tasks]
         cells.append(spread(aps(runs, tasks[-1], "located")))
         rows.append([*cells, *costs(runs), format_seconds(runs, seconds)])
-    heads = ["", "runs", "learned", *(f"{task} AP" for task in tasks)]
+    heads = ["", "runs", "learned", "recognised, %", *(f"{task} AP" for task in tasks)]
     heads.append("mask AP, any class" if "mask" in tasks else "keypoint AP, either way up")
     return as_table(rows, [*heads, "parameters", "GFLOPs", "s / iteration"])
 

@@ -39,7 +39,7 @@ def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     _scale(axes, shown, "weight / uniform weight")
 
 
-def likeness(axes: Axes, image: np.ndarray, attention: Attention) -> None:
+def heat_of_scores(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     """Draw the scores log f(x_i, x_j) of a softmax function over the grey image.
 
     Raises:
@@ -52,7 +52,7 @@ def likeness(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     grid = attention.grid
     shown = _over(axes, image, attention.scores, grid.box, _flipped(attention), "cividis", norm)
     _mark(axes, attention)
-    _scale(axes, shown, "log f")
+    _scale(axes, shown, "score, log f")
 
 
 def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARROWS) -> None:
@@ -95,7 +95,7 @@ def panel(
         records: one record per row.
         titles: one title per row, for what differs: a model, a pairwise function or a point.
         first: an RGB picture at the start of the first row, such as the detections.
-        scores: show the scores (:func:`likeness`) instead of the weights where there are any.
+        scores: show the scores (:func:`heat_of_scores`) instead of the weights where there are any.
     """
     columns = 2 * max(len(row) for row in rows) + (first is not None)
     height, width = records[0].image.shape[:2]
@@ -116,7 +116,7 @@ def panel(
                 left.set_title(f"{title}\n{_short(block)}: no RoI contains this point", fontsize=8)
                 continue
             alike = scores and attention.scores is not None
-            (likeness if alike else heat)(left, record.image, attention)
+            (heat_of_scores if alike else heat)(left, record.image, attention)
             arrows(right, record.image, attention)
             left.set_title(f"{title}\n{_short(block)}, {attention.form}", fontsize=8)
             right.set_title(facts(record, attention), fontsize=8)

@@ -54,6 +54,8 @@ def convert_block(
             argument contradicts this block or is not supported.
     """
     table = source_of(source)
+    if not table.block:
+        raise UsageError(f"{source} has no non-local blocks")
     block = {}
     for name, tensor in tensors.items():
         ours = renamed(name, table.block)

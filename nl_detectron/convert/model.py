@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .block import Tensors, convert_block, source_of
+from .resnet import rename_resnet, resnet_config
 from .sources import SOURCES, Source, renamed
 
 
@@ -38,7 +39,8 @@ def convert(
     fpn: bool = True,
     **given: Any,
 ) -> Converted:
-    """Convert the blocks of a model, and its ResNet if Detectron2's computes the same.
+    """Convert the blocks of a model, and its ResNet if Detectron2's computes the same; or the
+    ResNet alone, if there are no blocks.
 
     Args:
         tensors: all tensors of a checkpoint by name.
@@ -50,16 +52,14 @@ def convert(
         given: properties that tensors do not show, as in :func:`convert_block`.
 
     Raises:
-        UsageError: there is no block, the place of a block is unknown or does not exist, no single
-            config describes all blocks, or any error of :func:`convert_block`.
+        UsageError: there is neither a block nor a ResNet that can be converted, the place of a
+            block is unknown or does not exist, no single config describes all blocks, or any error
+            of :func:`convert_block`.
     """
     table = source_of(source)
     found = find_blocks(tensors, table)
     if not found:
-        raise UsageError(
-            f"there is no non-local block of {source} among {len(tensors)} tensors (such as "
-            f"{', '.join(list(tensors)[:3])}); known sources are {', '.join(SOURCES)}"
-        )
+        return _convert_resnet(tensors, source, fpn, bool(places or given))
     places = _places(found, table, places)
     backbone = "backbone.bottom_up" if fpn else "backbone"
     model, blocks, options = {}, {}, {}
@@ -74,13 +74,42 @@ def convert(
     block_of = {_of(name, table) + key: name for name, block in found.items() for key in block}
     left = {key: "not selected by --place" for key, name in block_of.items() if name not in places}
     rest = {name: tensor for name, tensor in tensors.items() if name not in block_of}
-    resnet, reason = _resnet(rest, table)
+    resnet, reason = rename_resnet(rest, table)
     for name, tensor in rest.items():
         if name in resnet:
             model[f"{backbone}.{resnet[name]}"] = tensor.squeeze(2) if tensor.dim() == 5 else tensor
         else:
             left[name] = _why_left(name, reason, table)
     return Converted(model, _config(options, places, fpn), blocks, resnet, left)
+
+
+def _convert_resnet(tensors: Tensors, source: str, fpn: bool, about_blocks: bool) -> Converted:
+    """Convert a model without blocks."""
+    table = source_of(source)
+    names, reason = rename_resnet(tensors, table)
+    if not table.block and about_blocks:
+        raise UsageError(f"{source} has no non-local blocks, which an option given is about")
+    if not table.block and not names:
+        raise UsageError(
+            reason
+            or f"there is no ResNet of {source} among {len(tensors)} tensors (such as "
+            f"{', '.join(list(tensors)[:3])})"
+        )
+    if not names or about_blocks:
+        raise UsageError(
+            f"there is no non-local block of {source} among {len(tensors)} tensors (such as "
+            f"{', '.join(list(tensors)[:3])})"
+            + (" that an option could be about" if names else f"; {reason}" * bool(reason))
+            + f"; known sources are {', '.join(SOURCES)}"
+        )
+    resnet = {ours: tensors[theirs] for theirs, ours in names.items()}
+    if any(tensor.dim() == 5 for tensor in resnet.values()):
+        resnet = {n: t.squeeze(2) if t.dim() == 5 else t for n, t in resnet.items()}
+    config = resnet_config(resnet, table.resnet_config)
+    backbone = "backbone.bottom_up" if fpn else "backbone"
+    model = {f"{backbone}.{name}": tensor for name, tensor in resnet.items()}
+    left = {name: _why_left(name, reason, table) for name in tensors if name not in names}
+    return Converted(model, config, {}, names, left)
 
 
 def find_blocks(tensors: Tensors, table: Source) -> dict[str, Tensors]:
@@ -143,26 +172,6 @@ def _places(
         raise UsageError(f"--place: more than one block follows {', '.join(twice)}")
     numbers = {block: [int(n) for n in re.findall(r"\d+", p)] for block, p in places.items()}
     return {block: places[block] for block in sorted(places, key=lambda block: numbers[block])}
-
-
-def _resnet(tensors: Tensors, table: Source) -> tuple[dict[str, str], str]:
-    """Detectron2's names for a ResNet's tensors, all or none of them, and the reason for none."""
-    trunk = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if re.match(table.trunk, name) and not name.endswith("num_batches_tracked")
-    }
-    if trunk and table.resnet_differs:
-        return {}, table.resnet_differs
-    names: dict[str, str] = {}
-    for name, tensor in trunk.items():
-        ours = renamed(name, table.resnet)
-        if ours is None:
-            return {}, f"Detectron2's ResNet has nothing like {name}, so none of it is converted"
-        if tensor.dim() == 5 and tensor.shape[2] > 1:
-            return {}, f"{name} is a kernel over {tensor.shape[2]} frames, but an image has one"
-        names[name] = ours
-    return names, ""
 
 
 def _why_left(name: str, of_resnet: str, table: Source) -> str:

@@ -11,7 +11,7 @@ import yaml
 from tabulate import tabulate
 
 from .model import Converted
-from .sources import SOURCES
+from .sources import SOURCES, Source
 
 
 def format_table(found: Converted) -> str:
@@ -42,22 +42,35 @@ def format_config(found: Converted, weights: Path, source: str, given: Mapping[s
         source: a key of ``SOURCES``.
         given: the arguments of :func:`convert_block` that the user gave.
     """
-    words = {"MODEL": {"WEIGHTS": str(weights), **found.config["MODEL"]}}
+    words = {**found.config, "MODEL": {"WEIGHTS": str(weights), **found.config["MODEL"]}}
     text = "# to put into a config\n" + yaml.safe_dump(words, sort_keys=False)
-    facts = (
-        f"--{fact} {','.join(map(str, value)) if fact == 'pool' else value}"
-        for fact, value in given.items()
-    )
-    unseen = (
-        "No checkpoint shows all that its blocks compute. Taken as given: "
-        f"{' '.join(facts) or 'nothing'}. Assumed: an eps of 1e-5 in every norm."
-    )
-    if found.resnet:
-        unseen += (
-            " The tensors do not tell MODEL.RESNETS.STRIDE_IN_1X1 and RES5_DILATION, "
-            "MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and INPUT.FORMAT. Set them as the ResNet was "
-            f"trained, by its {SOURCES[source].resnet_told_by}."
+    unseen = []
+    if found.blocks:
+        facts = (
+            f"--{fact} {','.join(map(str, value)) if fact == 'pool' else value}"
+            for fact, value in given.items()
         )
+        unseen.append(
+            "No checkpoint shows all that its blocks compute. Taken as given: "
+            f"{' '.join(facts) or 'nothing'}."
+        )
+    unseen.append("Assumed: an eps of 1e-5 in every norm.")
+    if found.resnet:
+        unseen.append(_describe_unseen(SOURCES[source]))
     return text + textwrap.fill(
-        unseen, 79, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+        " ".join(unseen), 79, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
+
+
+def _describe_unseen(source: Source) -> str:
+    """What the tensors of a source's ResNet do not show."""
+    if source.resnet_config:
+        return (
+            "PIXEL_MEAN and PIXEL_STD are those of the source's usual ImageNet weights. Told only "
+            f"by its {source.resnet_told_by}."
+        )
+    return (
+        "The tensors do not tell MODEL.RESNETS.STRIDE_IN_1X1 and RES5_DILATION, MODEL.PIXEL_MEAN, "
+        "MODEL.PIXEL_STD and INPUT.FORMAT. Set them as the ResNet was trained, by its "
+        f"{source.resnet_told_by}."
     )

@@ -13,6 +13,8 @@ Table = Mapping[str, str | Callable[[re.Match], str]]
 
 ALIKE = ("embedded_gaussian", "dot_product")  # which have the same tensors
 STATISTICS = "(weight|bias|running_mean|running_var)"
+# what may stand before the names of torchvision's ResNet
+_BEFORE = r"(?:module\.)?(?:encoder_q\.|base_encoder\.|backbone\.body\.)?"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Source:
             ``resnet_differs`` gives the reason.
         resnet_differs: why the ResNet cannot be converted.
         resnet_told_by: where the source's config states what the ResNet's tensors do not show.
+        resnet_config: config keys that all ResNets of the source share, nested as in YAML.
     """
 
     block: dict[str, str]
@@ -55,6 +58,7 @@ class Source:
     resnet: Table = field(default_factory=dict)
     resnet_differs: str = ""
     resnet_told_by: str = ""
+    resnet_config: dict[str, dict] = field(default_factory=dict)
 
 
 def renamed(name: str, table: Table) -> str | None:
@@ -68,6 +72,20 @@ def renamed(name: str, table: Table) -> str | None:
 def _of_layer(rest: str) -> Callable[[re.Match], str]:
     """Map layerN of torchvision and OpenMMLab to res(N+1)."""
     return lambda match: f"res{int(match[1]) + 1}." + match.expand(rest)
+
+
+def _torchvision_names(prefix: str) -> dict[str, str | Callable[[re.Match], str]]:
+    """Detectron2's names by those of torchvision's ResNet, which has a pattern before its names."""
+    return {
+        rf"{prefix}conv1\.weight": "stem.conv1.weight",
+        rf"{prefix}bn1\.{STATISTICS}": r"stem.conv1.norm.\1",
+        rf"{prefix}layer(\d)\.(\d+)\.(conv\d)\.weight": _of_layer(r"\2.\3.weight"),
+        rf"{prefix}layer(\d)\.(\d+)\.bn(\d)\.{STATISTICS}": _of_layer(r"\2.conv\3.norm.\4"),
+        rf"{prefix}layer(\d)\.(\d+)\.downsample\.0\.weight": _of_layer(r"\2.shortcut.weight"),
+        rf"{prefix}layer(\d)\.(\d+)\.downsample\.1\.{STATISTICS}": _of_layer(
+            r"\2.shortcut.norm.\3"
+        ),
+    }
 
 
 # open-mmlab/mmcv: mmcv/cnn/bricks/non_local.py (NonLocal1d to NonLocal3d), conv_module.py, norm.py.
@@ -105,18 +123,9 @@ MMCV = Source(
         "mmdetection before #1528",
         "groups": "norm_cfg's num_groups; a GroupNorm here has 32 groups",
     },
-    trunk=r"backbone\.",
+    trunk=r"(module\.)?backbone\.",
     # mmdet/models/backbones/resnet.py, which has torchvision's names
-    resnet={
-        r"backbone\.conv1\.weight": "stem.conv1.weight",
-        rf"backbone\.bn1\.{STATISTICS}": r"stem.conv1.norm.\1",
-        r"backbone\.layer(\d)\.(\d+)\.(conv\d)\.weight": _of_layer(r"\2.\3.weight"),
-        rf"backbone\.layer(\d)\.(\d+)\.bn(\d)\.{STATISTICS}": _of_layer(r"\2.conv\3.norm.\4"),
-        r"backbone\.layer(\d)\.(\d+)\.downsample\.0\.weight": _of_layer(r"\2.shortcut.weight"),
-        rf"backbone\.layer(\d)\.(\d+)\.downsample\.1\.{STATISTICS}": _of_layer(
-            r"\2.shortcut.norm.\3"
-        ),
-    },
+    resnet=_torchvision_names(r"(?:module\.)?backbone\."),
     resnet_told_by="style ('pytorch' is STRIDE_IN_1X1 False), dilations, mean, std, to_rgb",
 )
 
@@ -192,4 +201,32 @@ CAFFE2 = Source(
     "differ",
 )
 
-SOURCES = {"mmcv": MMCV, "slowfast": SLOWFAST, "caffe2": CAFFE2}
+# pytorch/vision: torchvision/models/resnet.py, with the same names in its detectors (after
+# "backbone.body") and in MoCo (facebookresearch/moco: detection/convert-pretrain.py);
+# huggingface/pytorch-image-models: timm/models/resnet.py. Both have no non-local blocks. Images are
+# RGB from 0 to 1, less a mean and divided by a standard deviation; here they are from 0 to 255.
+TORCHVISION = Source(
+    block={},
+    place={},
+    known_from={},
+    trunk=rf"{_BEFORE}(conv\d|bn\d|layer\d)\.",
+    resnet=_torchvision_names(_BEFORE),
+    resnet_told_by="code: a blurred or average pool in place of a stride (BlurPool, aa) and a "
+    "dilation (output_stride) have no tensors, and are not converted",
+    resnet_config={
+        "MODEL": {
+            "PIXEL_MEAN": [123.675, 116.28, 103.53],
+            "PIXEL_STD": [58.395, 57.12, 57.375],
+            "RESNETS": {"STRIDE_IN_1X1": False},
+        },
+        "INPUT": {"FORMAT": "RGB"},
+    },
+)
+
+SOURCES = {
+    "mmcv": MMCV,
+    "slowfast": SLOWFAST,
+    "caffe2": CAFFE2,
+    "torchvision": TORCHVISION,
+    "timm": TORCHVISION,
+}

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import UsageError
@@ -11,18 +11,28 @@ METRICS = "metrics.json"
 SEED = re.compile(r"seed[-_]?\d+")  # the folder of one of several runs of a group
 
 
-def group_runs(runs: Sequence[str], groups: Sequence[str] = ()) -> dict[str, list[Path]]:
+def group_runs(
+    runs: Sequence[str], groups: Sequence[str] = (), say: Callable[[str], None] | None = None
+) -> dict[str, list[Path]]:
     """The metrics.json of every run by the name of its group, each once.
 
     Args:
         runs: output folders, or their metrics.json. NAME/seed1, NAME/seed2 and so on are seeds of
             NAME, and NAME alone is all of them.
         groups: ``NAME=RUN,RUN,...``.
+        say: takes a line for each of the runs that is not there, if others are; by default each
+            such run is an error.
 
     Raises:
         UsageError: a run that is not there, or a group that is malformed or has a name twice.
     """
     found: dict[Path, list[Path]] = {}  # by folder: others may have the same name
+    there = [run for run in runs if os.path.exists(run)]
+    if there and say:
+        for run in runs:
+            if run not in there:
+                say(f"there is no run {run} yet, so the others are plotted without it")
+        runs = there
     for run in runs:
         for file in find_metrics(run):
             folder = file.parent if file.name == METRICS else file.with_suffix("")

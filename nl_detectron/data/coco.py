@@ -21,6 +21,8 @@ def read_coco(path: str | os.PathLike) -> dict:
         ValueError: the file does not exist, cannot be read, or is not in COCO's format.
     """
     if not PathManager.isfile(str(path)):
+        if os.path.isdir(path):
+            raise ValueError(f"annotations {path} is a folder: give the JSON file in it")
         raise ValueError(f"annotations {path}: there is no such file")
     try:
         with PathManager.open(str(path), encoding="utf-8") as file:

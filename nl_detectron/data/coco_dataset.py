@@ -13,6 +13,7 @@ from .coco import read_coco
 from .keypoints import connection_rules, flip_pairs
 from .validation.checks import check_content
 from .validation.issues import Finding, summarize_issues
+from .validation.values import is_text
 
 FORM = "NAME=ANNOTATIONS.json:IMAGE_FOLDER"
 ARGUMENT = re.compile(r"(?P<name>[\w.-]+)=(?P<annotations>.+?\.json):(?P<images>.+)")
@@ -32,6 +33,7 @@ class DatasetInfo:
             bitmask.
         images, annotations: numbers of images and annotations.
         errors: issues of severity "error" in the annotation file; image files are not checked.
+        files: names of the images.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +44,7 @@ class DatasetInfo:
     images: int
     annotations: int
     errors: tuple[Finding, ...]
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def describe(content: dict, findings: Sequence[Finding] = ()) -> DatasetInfo:
         images=len(content["images"]),
         annotations=len(content["annotations"]),
         errors=tuple(f for f in findings if f.severity == "error"),
+        files=tuple(i["file_name"] for i in content["images"] if is_text(i.get("file_name"))),
     )
 
 

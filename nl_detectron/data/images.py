@@ -59,8 +59,9 @@ def scale_to_8_bits(pixels: np.ndarray, is_16_bit: bool) -> tuple[np.ndarray, st
     """Scale integers or floats to uint8, and describe the scale.
 
     Pixels of 16 bits, and integers from 0 to 65535, are divided by 257; floats from 0 to 1 are
-    multiplied by 255. All such images of a data set have the same scale, so their brightness can
-    be compared. In any other image, the smallest value becomes 0 and the largest one 255.
+    multiplied by 255. All such images have the same scale, so their brightness can be compared.
+    An image of int32 or float whose values are from 0 to 255 is kept. In any other image, the
+    smallest value becomes 0 and the largest one 255.
 
     Raises:
         ValueError: some pixels are not finite.

@@ -4,7 +4,7 @@ from .arguments import add_dataset_argument, argument_parser, config_from_args, 
 from .batch import scale_batch
 from .checkpoint import Checkpointer
 from .loading import LoadedModel, build_on_meta, describe_run, load_model, load_run
-from .preflight import preflight
+from .preflight import announce, preflight
 from .run import Run
 from .setup import start_run
 from .trainer import Trainer, evaluate
@@ -19,6 +19,7 @@ __all__ = [
     "add_checkpoint_argument",
     "add_dataset_argument",
     "add_trust_arguments",
+    "announce",
     "argument_parser",
     "build_on_meta",
     "config_from_args",

@@ -1,48 +1,32 @@
 """The command line of train_net.py: Detectron2's parser with options of this package."""
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from types import ModuleType
 
-from detectron2.engine import default_argument_parser
-
-from ..data.coco_dataset import FORM, CocoDataset
-from ..data.video.dataset import FORM as VIDEO_FORM
-from ..data.video.dataset import VideoDataset
 from ..errors import UsageError
 from .batch import scale_batch, scaled_keys
 from .dataset_overrides import get
 from .loading import load_run
 from .run import Config, Run
-from .trust import add_trust_arguments
 
 
 def argument_parser() -> ArgumentParser:
-    """Return Detectron2's parser with ``--dataset``, ``--batch-size`` and the trust options."""
-    parser = default_argument_parser()
-    add_dataset_argument(parser)
-    add_trust_arguments(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=parse_count,
-        metavar="N",
-        help="images per iteration over all GPUs; scales the learning rate and the schedule",
-    )
-    return parser
+    """Return the parser of train_net.py: Detectron2's options with ``--dataset``, ``--batch-size``,
+    ``--no-check`` and the trust options."""
+    return _options().make_training_parser()
 
 
 def add_dataset_argument(parser: ArgumentParser) -> None:
     """Add ``--dataset`` to a parser; :func:`load_config` takes the resulting ``args.dataset``."""
-    parser.add_argument(
-        "--dataset",
-        type=_parse_dataset,
-        action="append",
-        default=[],
-        metavar=FORM,
-        help="your own data in COCO's format (repeatable), or videos for a video model, as "
-        f"{VIDEO_FORM} (docs/video_data.md has the kinds of lists). A NAME that ends in _train is "
-        "used for training, one in _val or _test for evaluation, any other if DATASETS.TRAIN or "
-        "DATASETS.TEST names it",
-    )
+    _options().add_dataset_argument(parser)
+
+
+def _options() -> ModuleType:
+    """The command lines, which can be imported without this package."""
+    from nl_detectron_cli import options
+
+    return options
 
 
 def make_output(folder: Path) -> None:
@@ -88,33 +72,3 @@ def _with_batch(run: Run, args: Namespace) -> Config:
     notes += [f"{key} {get(cfg, key)} as given" for key in kept]
     args.notes.append(f"--batch-size {batch}: {', '.join(notes) or 'the config has it already'}")
     return scaled
-
-
-def _parse_dataset(text: str) -> CocoDataset | VideoDataset:
-    try:
-        return parse_dataset(text)
-    except ValueError as error:  # argparse shows the message of an ArgumentTypeError only
-        raise ArgumentTypeError(str(error)) from error
-
-
-def parse_dataset(text: str) -> CocoDataset | VideoDataset:
-    """Parse the value of ``--dataset``: images in COCO's format, or a list of videos.
-
-    Raises:
-        ValueError: the text has another form.
-    """
-    try:
-        return VideoDataset.parse(text)
-    except ValueError:
-        pass
-    try:
-        return CocoDataset.parse(text)
-    except ValueError as error:
-        raise ValueError(f"{error}; for videos, {VIDEO_FORM} or .csv") from error
-
-
-def parse_count(text: str) -> int:
-    """Parse a whole number of 1 or more, for argparse."""
-    if not (text.isdecimal() and int(text)):
-        raise ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
-    return int(text)

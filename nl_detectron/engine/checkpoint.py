@@ -4,24 +4,27 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import ParseResult, urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..errors import UsageError
 from ..modeling import find_blocks
-from ..modeling.video import conv3d_weights, inflate_weights, without_time
 from . import checkpoint_files as files
 from .atomic_files import write_text
+from .block_records import KEY as BLOCKS_KEY
+from .block_records import describe_blocks
 from .weight_files import check_url, read_checkpoint_file
+from .weight_match import WeightMatch, check_match, match_weights
 
 logger = logging.getLogger(__name__)
+EXAMPLES = 4  # of tensors of another shape that are logged
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -35,12 +38,16 @@ class Checkpointer(DetectionCheckpointer):
     therefore lacks only the non-local tensors, and heads that the baseline does not have.
 
     After :meth:`load`, ``path`` is the file, ``fresh`` lists the model's tensors that were not
-    loaded and keep their initial values, and ``unused`` the file's tensors that the model lacks.
+    loaded and keep their initial values, ``unused`` the file's tensors that the model lacks;
+    ``shapes`` has those of all tensors in the file, and ``blocks`` is its description of non-local
+    blocks, or None.
     """
 
     path: str = ""
     fresh: Sequence[str] = ()
     unused: Sequence[str] = ()
+    blocks: Mapping[str, Mapping[str, Any]] | None = None
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({})
     _parsed_url_during_load: ParseResult | None
 
     def save(self, name: str, **kwargs) -> None:
@@ -54,7 +61,8 @@ class Checkpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         path = os.path.join(self.save_dir, f"{name}.pth")
-        content = {"model": self.model.state_dict()}
+        content: dict[str, Any] = {"model": self.model.state_dict()}
+        content[BLOCKS_KEY] = describe_blocks(self.model)
         content |= {key: one.state_dict() for key, one in self.checkpointables.items()} | kwargs
         if tensor := files.find_non_finite(content["model"]):
             last = files.read_last_checkpoint(self.save_dir)
@@ -103,14 +111,14 @@ class Checkpointer(DetectionCheckpointer):
         """Load a checkpoint as Detectron2 does.
 
         Raises:
-            UsageError: the file does not exist, cannot be read, does not match its checksum, or has
-                NaN or infinite weights.
+            UsageError: the file does not exist, cannot be read, does not match its checksum, has
+                NaN or infinite weights, or has none of the model's tensors or of its backbone's.
         """
         check_url(path)
         # Detectron2 logs a line for each renamed tensor, which only helps to debug the renaming.
         renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
         level, self.path = renaming.level, path
-        renaming.setLevel(logging.WARNING)
+        renaming.setLevel(logging.ERROR)  # and one for each of another shape
         if not path:  # Detectron2 then leaves the model as it is
             self.fresh = list(self.model.state_dict())
         try:
@@ -126,6 +134,8 @@ class Checkpointer(DetectionCheckpointer):
         url = self._parsed_url_during_load
         loaded = read_checkpoint_file(filename, url.query if url else "")
         model = loaded.get("model")
+        if isinstance(model, dict) and isinstance(model.get("state_dict"), dict):
+            model = loaded["model"] = model["state_dict"]  # of OpenMMLab, MoCo and others
         if not isinstance(model, dict) or not any(hasattr(v, "shape") for v in model.values()):
             raise UsageError(f"checkpoint {filename!r} holds no model weights")
         if tensor := files.find_non_finite(model):
@@ -136,35 +146,40 @@ class Checkpointer(DetectionCheckpointer):
         return loaded
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        """Load tensors as Detectron2 does, and those for images into convs over time."""
-        if conv3d_weights(self.model):
-            self._convert_ndarray_to_tensor(checkpoint["model"])
-            if checkpoint.pop("matching_heuristics", False):
-                checkpoint["model"] = align_and_update_state_dicts(
-                    without_time(self.model, checkpoint["model"]),
-                    checkpoint["model"],
-                    c2_conversion=checkpoint.get("__author__") == "Caffe2",
-                )
-            if inflated := inflate_weights(checkpoint["model"], self.model):
-                logger.info("Inflated %d convs for images to convs over time", len(inflated))
-        return super()._load_model(checkpoint)
+        checkpoint["model"], match = match_weights(self.model, checkpoint, self.path)
+        checkpoint.pop("matching_heuristics", None)  # done
+        check_match(match, self.path, "MODEL.WEIGHTS")
+        self.blocks = checkpoint.get(BLOCKS_KEY)
+        self.shapes = {name: tuple(t.shape) for name, t in checkpoint["model"].items()}
+        self.fresh, self.unused = list(match.fresh), list(match.unused)
+        incompatible = super()._load_model(checkpoint)
+        self._log_match(match)
+        return incompatible
 
-    def _log_incompatible_keys(self, incompatible) -> None:
-        wrong = {name: shapes for name, *shapes in incompatible.incorrect_shapes}
-        self.fresh = list(incompatible.missing_keys)  # with those of a wrong shape
-        self.unused = list(incompatible.unexpected_keys)
-        total = len(self.model.state_dict())
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Nothing: frozen norms fill in what a file lacks, so these keys are not all."""
+
+    def _log_match(self, match: WeightMatch) -> None:
+        folded = f" ({len(match.folded)} more are folded into others)" if match.folded else ""
         logger.info(
-            "Loaded %d of %d tensors from %s. Not in the file: %s. Not in the model: %s.",
-            total - len(self.fresh),
-            total,
+            "Loaded %d of %d tensors%s from %s. Not in the file: %s. Not in the model: %s.",
+            len(match.taken),
+            len(match.taken) + len(match.folded) + len(match.fresh),
+            folded,
             self.path,
-            _summary([k for k in self.fresh if k not in wrong], self.model) or "none",
+            _summary([k for k in self.fresh if k not in match.wrong], self.model) or "none",
             _summary(self.unused, self.model) or "none",
         )
-        for name, (in_file, in_model) in wrong.items():
+        if match.inflated:
+            logger.info("Inflated %d convs for images to convs over time", len(match.inflated))
+        if match.wrong:
+            shapes = [f"{k} is {a} in the file, {b} here" for k, (a, b) in match.wrong.items()]
+            more = f"; and {len(shapes) - EXAMPLES} more" if len(shapes) > EXAMPLES else ""
             logger.warning(
-                "%s is not loaded: its shape is %s in the file, %s here", name, in_file, in_model
+                "%d tensors are not loaded and start afresh, as they have other shapes: %s%s",
+                len(shapes),
+                "; ".join(shapes[:EXAMPLES]),
+                more,
             )
 
 
@@ -179,6 +194,10 @@ def locate_checkpoint(path: str) -> str:
         local = PathManager.get_local_path(path.split("?")[0])
     except Exception as error:  # path handlers raise their own: HTTP errors, lost connections
         raise UsageError(f"checkpoint {path!r} cannot be downloaded: {error}") from error
+    if os.path.isdir(local):
+        files_in = sorted(f for f in os.listdir(local) if f.endswith((".pth", ".pkl")))
+        hint = f", such as {os.path.join(local, files_in[-1])}" if files_in else ""
+        raise UsageError(f"checkpoint {path!r} is a folder: give a file{hint}")
     if not os.path.isfile(local):
         raise UsageError(f"checkpoint {path!r} does not exist")
     return local
@@ -202,7 +221,7 @@ def fresh_outside_blocks(checkpointer: Checkpointer) -> list[str]:
     return [name for name in checkpointer.fresh if not name.startswith(blocks)]
 
 
-def _summary(names: list[str], model: nn.Module) -> str:
+def _summary(names: Sequence[str], model: nn.Module) -> str:
     """Count tensors by part of the model: a block, or the first two names of any other module."""
 
     def part(name: str) -> str:

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from omegaconf import ListConfig, OmegaConf
 
 from ..errors import UsageError
+from .config_relations import check_relations
 from .config_values import flatten
 from .run import Config
 
@@ -50,8 +51,16 @@ def _sizes_of_levels(value: Any) -> bool:
     return _is_list(value, lambda level: _is_list(level, lambda n: _is_number(n) and n > 0))
 
 
+def _is_result(row: Any) -> bool:
+    if not isinstance(row, list | tuple) or len(row) != 4:
+        return False
+    return all(isinstance(text, str) for text in row[:2]) and all(map(_is_number, row[2:]))
+
+
 COUNT, WHOLE, SHARE = _integer(1), _integer(0), _number(0, 1)
 RATE = _number(0, 1e6)
+RATE_ABOVE_0 = Condition("a number above 0", lambda v: _is_number(v) and 0 < v <= 1e6)
+RATE_OR_NONE = Condition(f"{RATE.expected}, or None", lambda v: v is None or RATE.holds(v))
 FLAG = Condition("True or False", lambda value: isinstance(value, bool))
 TEXT = Condition("a string", lambda value: isinstance(value, str))
 DEVICE = Condition(
@@ -84,6 +93,26 @@ SIZE_PAIR = Condition(
 )
 ONE_OR_THREE = Condition("1 or 3", lambda value: _is_integer(value) and value in (1, 3))
 
+FOUR = Condition(
+    "four numbers above 0 (five for rotated boxes)",
+    lambda value: POSITIVE.holds(value) and len(value) in (4, 5),
+)
+COUNTS = Condition("a list of integers above 0", lambda value: _is_list(value, COUNT.holds))
+DIMS = Condition(
+    "a list of integers above 0, or -1 for the input's",
+    lambda value: _is_list(value, lambda n: n == -1 or COUNT.holds(n), least=0),
+)
+NORM = Condition(
+    "a number above 0, or inf",
+    lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value > 0,
+)
+RESULTS = Condition(
+    "a list of [task, metric, value, tolerance]",
+    lambda value: _is_list(value, _is_result, least=0),
+)
+BOX_LOSS = _one_of("smooth_l1", "giou", "diou", "ciou")
+
+MAY_BE_INFINITE = ("SOLVER.CLIP_GRADIENTS.NORM_TYPE",)
 # Keys of YAML files. Values that no condition allows would be a traceback, or a useless run.
 YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
     COUNT: (
@@ -96,24 +125,38 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("MODEL.RPN.POST_NMS_TOPK_TRAIN", "MODEL.RPN.POST_NMS_TOPK_TEST"),
         *("MODEL.FPN.OUT_CHANNELS", "MODEL.RESNETS.WIDTH_PER_GROUP"),
         *("MODEL.RESNETS.STEM_OUT_CHANNELS", "MODEL.RESNETS.RES2_OUT_CHANNELS"),
-        *("MODEL.NONLOCAL.REDUCTION", "VISUALIZE.IMAGES", "MODEL.VIDEO.NUM_CLASSES"),
+        *("MODEL.NONLOCAL.REDUCTION", "VISUALIZE.IMAGES", "SOLVER.NUM_DECAYS"),
+        *("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION"),
+        *("MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION", "MODEL.RESNETS.NUM_GROUPS"),
+        *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "TEST.AUG.MAX_SIZE"),
+        *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", "MODEL.ROI_MASK_HEAD.CONV_DIM"),
         *("INPUT.VIDEO.FRAMES", "INPUT.VIDEO.RATE", "INPUT.VIDEO.CROP_SIZE"),
         *("TEST.VIDEO.CLIPS", "TEST.VIDEO.SHORT_SIDE", "TEST.VIDEO.BATCH"),
+        "MODEL.VIDEO.NUM_CLASSES",
     ),
     WHOLE: (
         *("DATALOADER.NUM_WORKERS", "DATALOADER.MAX_BAD_SAMPLES", "SOLVER.WARMUP_ITERS"),
         *("SOLVER.REFERENCE_WORLD_SIZE", "TEST.EVAL_PERIOD", "INPUT.MIN_SIZE_TEST"),
         *("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "MODEL.BACKBONE.FREEZE_AT"),
-        *("VISUALIZE.PERIOD", "TEST.VIDEO.CROP_SIZE"),
+        *("VISUALIZE.PERIOD", "MODEL.ROI_BOX_HEAD.NUM_FC", "MODEL.ROI_BOX_HEAD.NUM_CONV"),
+        *("MODEL.ROI_MASK_HEAD.NUM_CONV", "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO"),
+        *("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "TEST.VIDEO.CROP_SIZE"),
+        "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO",
     ),
     _integer(-1): ("TEST.DETECTIONS_PER_IMAGE",),
     SEED: ("SEED",),
+    RATE_ABOVE_0: ("SOLVER.BASE_LR",),
+    RATE_OR_NONE: ("SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY_BIAS"),
     RATE: (
-        *("SOLVER.BASE_LR", "SOLVER.GAMMA", "SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM"),
+        *("SOLVER.BASE_LR_END", "SOLVER.GAMMA", "SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM"),
         *("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "DATALOADER.REPEAT_THRESHOLD"),
         *("MODEL.RPN.LOSS_WEIGHT", "MODEL.RPN.BBOX_REG_LOSS_WEIGHT"),
+        *("MODEL.RPN.SMOOTH_L1_BETA", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA"),
+        *("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT"),
+        "MODEL.PROPOSAL_GENERATOR.MIN_SIZE",
     ),
     _number(0, 1000): ("SOLVER.NONLOCAL_LR_FACTOR", "SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR"),
+    _number(-1, 1e6): ("MODEL.RPN.BOUNDARY_THRESH",),
     SHARE: (
         *("SOLVER.MOMENTUM", "SOLVER.WARMUP_FACTOR", "VISUALIZE.SCORE"),
         *("MODEL.RPN.POSITIVE_FRACTION", "MODEL.RPN.NMS_THRESH"),
@@ -126,8 +169,11 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("SOLVER.AMP.ENABLED", "SOLVER.CLIP_GRADIENTS.ENABLED", "INPUT.CROP.ENABLED"),
         *("DATALOADER.ASPECT_RATIO_GROUPING", "DATALOADER.FILTER_EMPTY_ANNOTATIONS"),
         *("DATASETS.ALLOW_OUTSIDE_IMAGES", "TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED"),
-        *("MODEL.NONLOCAL.USE_SCALE", "MODEL.NONLOCAL.CHECKPOINT", "MODEL.VIDEO.MULTI_LABEL"),
-        *("TEST.VIDEO.ONE_VIEW", "TEST.VIDEO.ONE_VIEW_IN_TRAINING"),
+        *("MODEL.NONLOCAL.USE_SCALE", "MODEL.NONLOCAL.CHECKPOINT", "TEST.AUG.FLIP"),
+        *("SOLVER.RESCALE_INTERVAL", "DATALOADER.REPEAT_SQRT", "CUDNN_BENCHMARK"),
+        *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"),
+        *("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK"),
+        *("TEST.VIDEO.ONE_VIEW", "TEST.VIDEO.ONE_VIEW_IN_TRAINING", "MODEL.VIDEO.MULTI_LABEL"),
     ),
     TEXT: (
         *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME"),
@@ -138,6 +184,18 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
     POSITIVE: ("MODEL.PIXEL_STD",),
     ANCHORS: ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"),
     SIGMAS: ("TEST.KEYPOINT_OKS_SIGMAS",),
+    FOUR: (
+        *("MODEL.RPN.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS"),
+        "MODEL.RETINANET.BBOX_REG_WEIGHTS",
+    ),
+    COUNTS: ("TEST.AUG.MIN_SIZES", "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS"),
+    DIMS: ("MODEL.RPN.CONV_DIMS",),
+    NORM: MAY_BE_INFINITE,
+    RESULTS: ("TEST.EXPECTED_RESULTS",),
+    BOX_LOSS: (
+        *("MODEL.RPN.BBOX_REG_LOSS_TYPE", "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE"),
+        "MODEL.RETINANET.BBOX_REG_LOSS_TYPE",
+    ),
     SIDES: ("INPUT.MIN_SIZE_TRAIN",),
     SIZE_PAIR: ("INPUT.CROP.SIZE",),
     STEPS: ("SOLVER.STEPS",),
@@ -197,7 +255,6 @@ LAZY_CHECKS: dict[Condition, tuple[str, ...]] = {
         "dataloader.test.mapper.augmentations.0.short_edge_length",
     ),
 }
-MAY_BE_INFINITE = ("SOLVER.CLIP_GRADIENTS.NORM_TYPE",)
 MISSING = object()
 
 
@@ -214,6 +271,7 @@ def check_config(cfg: Config) -> None:
                 if not math.isfinite(number) and key not in MAY_BE_INFINITE:
                     raise UsageError(f"{key}: expected finite numbers, got {value!r}")
         _check(YAML_CHECKS, lambda key: values.get(key, MISSING))
+        check_relations(values)
     else:
         _check(LAZY_CHECKS, lambda key: _select(cfg, key))
 

@@ -1,6 +1,7 @@
 """What YAML files and LazyConfigs share: where configs are, and checks of files, keys, devices."""
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,8 +21,27 @@ def check_file(config_file: str) -> None:
         raise UsageError("no config: give --config-file FILE, such as one of those in configs/")
     if "://" in config_file:
         raise UsageError(f"config {config_file!r} is a URL: download it and give the file")
-    if not PathManager.isfile(config_file):
-        raise UsageError(f"config file {config_file!r} does not exist; see those in configs/")
+    if PathManager.isfile(config_file):
+        return
+    if os.path.isdir(config_file):
+        inside = sorted(f.name for f in Path(config_file).iterdir() if f.suffix in (".yaml", ".py"))
+        hint = f", such as {os.path.join(config_file, inside[0])}" if inside else ""
+        raise UsageError(f"config file {config_file!r} is a folder: give a file{hint}")
+    near = _similar_configs(config_file)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see those in configs/"
+    raise UsageError(f"config file {config_file!r} does not exist; {hint}")
+
+
+def _similar_configs(config_file: str) -> list[str]:
+    """Up to three files of similar names: beside a missing file, and in configs/, where the names
+    of the model zoo are, too."""
+    named = Path(config_file)
+    beside = named.parent.glob("*") if named.parent.is_dir() else ()
+    files = [*beside, *CONFIGS.rglob("*")]
+    known = {f.stem: f for f in reversed(files) if f.suffix == (named.suffix or ".yaml")}
+    stem = named.stem if named.suffix in (".yaml", ".py") else named.name
+    near = difflib.get_close_matches(stem, known, n=3, cutoff=0.7)
+    return [os.path.relpath(known[name]) for name in near]
 
 
 def explain_unknown_key(cfg: Mapping, key: str) -> str:

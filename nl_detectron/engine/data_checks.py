@@ -1,6 +1,7 @@
 """Checks before a run: its data sets exist, agree with each other, and fit its model."""
 
 import difflib
+import logging
 import os
 from collections.abc import Collection, Sequence
 
@@ -10,11 +11,14 @@ from detectron2.utils.file_io import PathManager
 
 from ..config import is_video
 from ..data.coco_dataset import DatasetInfo
+from ..data.image_files import find_missing, list_file_names, read_file_names
 from ..data.validation.issues import ISSUE_TYPES, OUTSIDE
 from ..errors import UsageError
 from .dataset_overrides import KEYPOINTS, SIGMAS, classes_key, get
 from .evaluation import predicted_tasks
 from .video_checks import check_videos
+
+logger = logging.getLogger(__name__)
 
 # Files and folders of a data set, by their keys in Detectron2's metadata.
 FILES = {
@@ -47,6 +51,11 @@ def check_dataset(name: str) -> None:
         paths = paths.split("+") if key == "video_list" else [paths]
         path = next((path for path in paths if path and not PathManager.exists(path)), None)
         if path:
+            if meta.get("dataset_info") or meta.get("video_info"):
+                raise UsageError(
+                    f"--dataset {name}: its {kind} are not at {os.path.abspath(path)}; correct the "
+                    "path after --dataset"
+                )
             raise UsageError(
                 f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; for COCO set "
                 "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (for "
@@ -54,6 +63,41 @@ def check_dataset(name: str) -> None:
                 f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')}), for your own "
                 "correct the path that it was registered with"
             )
+
+
+def check_image_files(name: str, tolerated: int = 0) -> None:
+    """Check that the images of a registered data set exist.
+
+    Args:
+        name: a data set whose files :func:`check_dataset` found.
+        tolerated: a number of bad samples that the run replaces.
+
+    Raises:
+        UsageError: more images than that are missing or cannot be read.
+    """
+    meta = MetadataCatalog.get(name)
+    folder, annotations = meta.get("image_root"), meta.get("json_file")
+    if not (folder and annotations) or "://" in folder or meta.get("made_on_demand", False):
+        return
+    info = meta.get("dataset_info")
+    names = list(info.files) if info else list_file_names(annotations)
+    missing = find_missing(folder, names)
+    if missing and not info:
+        names = read_file_names(annotations)
+        missing = find_missing(folder, names)
+    if not missing:
+        return
+    examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    found = (
+        f"data set {name!r}: {len(missing)} of its {len(names)} images are not in {folder} or "
+        f"cannot be read: {examples}"
+    )
+    if len(missing) > tolerated:
+        raise UsageError(
+            f"{found}. Correct the image folder or the file names, or start nevertheless with "
+            "--no-check"
+        )
+    logger.warning("%s. They are replaced by others", found)
 
 
 def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
         sets.TRAIN,
     )
     limit = cfg.DATALOADER.MAX_BAD_SAMPLES
-    mapper = ReplacingMapper(_make_mapper(cfg, True), records, limit)
+    mapper = ReplacingMapper(make_mapper(cfg, True), records, limit)
     options = {}
     if is_video(cfg):
         options["aspect_ratio_grouping"] = False  # all crops have one size
@@ -68,19 +68,20 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> CheckedLoader:
         UsageError: the data set cannot be loaded.
     """
     _check_proposal_files(cfg, "TEST")
-    mapper = ReplacingMapper(_make_mapper(cfg, False))
+    mapper = ReplacingMapper(make_mapper(cfg, False))
     with _explain_failure([dataset_name]):
         return CheckedLoader(_build_test_loader(cfg, dataset_name, mapper=mapper))
 
 
 def build_video_loader(cfg: CfgNode, records: list[dict]) -> CheckedLoader:
     """Build the data loader of some videos of a test set; no sample may be bad."""
-    mapper = ReplacingMapper(_make_mapper(cfg, False))
+    mapper = ReplacingMapper(make_mapper(cfg, False))
     workers = cfg.DATALOADER.NUM_WORKERS
     return CheckedLoader(_build_test_loader(records, mapper=mapper, num_workers=workers))
 
 
-def _make_mapper(cfg: CfgNode, training: bool) -> Callable[[dict], dict]:
+def make_mapper(cfg: CfgNode, training: bool) -> Callable[[dict], dict]:
+    """The mapper of a YAML file, from records to samples of images or of videos."""
     make: Callable[..., Any] = make_video_mapper if is_video(cfg) else _make_image_mapper
     return make(cfg, training)
 

@@ -8,14 +8,14 @@ from detectron2.config import CfgNode
 from detectron2.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES
 
 from ..config import detector_section_name, is_video
-from ..data.coco_dataset import CocoDataset, DatasetInfo
+from ..data.coco_dataset import DatasetInfo
 from ..data.keypoints import flip_pairs, unpaired
+from ..data.own_dataset import OwnDataset
 from ..data.video.dataset import VideoDataset, VideoInfo, share_classes
 from ..errors import UsageError
 from .evaluation import predicted_tasks
 from .run import Config
 
-OwnDataset = CocoDataset | VideoDataset
 # A data set whose name has one of these endings is used for the key.
 ENDINGS = {"DATASETS.TRAIN": ("_train",), "DATASETS.TEST": ("_val", "_test")}
 KEYPOINTS = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"

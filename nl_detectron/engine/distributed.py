@@ -11,6 +11,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from ..errors import UsageError
-from .stopping import Stopped, pass_signals_on
+from .stopping import Stopped, block_ctrl_c, pass_signals_on, unblock_ctrl_c
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 # How long a process that did not cause a failure stays silent. By then its launcher, which stops
@@ -111,27 +112,31 @@ def _spawn(main: Callable, arguments: tuple, args: Namespace, device: str) -> No
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     # 0; or the number of the signal that stopped the processes; or -1 if they have finished
     outcome = get_context("spawn").Value("i", 0)
-    with pass_signals_on() as signals:
+    with pass_signals_on() as received:
         try:
-            _launch(main, arguments, args, outcome)
+            _launch(main, arguments, args, (outcome, received))
         except BaseException:
-            if signals:
-                raise Stopped(signals[0]) from None
+            if received.value:
+                raise Stopped(received.value) from None
             raise
-    if outcome.value > 0 or (signals and outcome.value == 0):
-        raise Stopped(outcome.value or signals[0])
+    if outcome.value > 0 or (received.value and outcome.value == 0):
+        raise Stopped(outcome.value or received.value)
 
 
-def _launch(main: Callable, arguments: tuple, args: Namespace, outcome: Any) -> None:
+def _launch(main: Callable, arguments: tuple, args: Namespace, signals: tuple) -> None:
     try:
-        launch_processes(
-            _run_spawned,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(main, arguments, outcome),
-        )
+        # The processes start without Ctrl-C, as a thread's do that blocks it: it would interrupt
+        # their imports with a traceback each. This one, the main thread, receives it.
+        with ThreadPoolExecutor(1, initializer=block_ctrl_c) as pool:
+            pool.submit(
+                launch_processes,
+                _run_spawned,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(main, arguments, *signals),
+            ).result()
     except ProcessRaisedException as error:
         if "EADDRINUSE" in error.msg:
             raise UsageError(
@@ -149,9 +154,12 @@ def _launch(main: Callable, arguments: tuple, args: Namespace, outcome: Any) -> 
         ) from None
 
 
-def _run_spawned(main: Callable, arguments: tuple, outcome: Any) -> None:
+def _run_spawned(main: Callable, arguments: tuple, outcome: Any, received: Any) -> None:
     with one_message():
         try:
+            if received.value:  # before this process could receive it
+                raise Stopped(received.value)
+            unblock_ctrl_c()
             _run_in_group(main, arguments)
             outcome.value = -1
         except Stopped as stop:  # another exit code than 0 would end the other processes

@@ -4,7 +4,9 @@ Tasks are named as in the results of Detectron2's evaluators: bbox, segm, keypoi
 panoptic_seg; and video, the classification of videos.
 """
 
+import math
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import IO, cast
 
@@ -21,9 +23,10 @@ from detectron2.evaluation import (
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-from ..config import is_video
+from ..config import detector_section, detector_section_name, is_video
 from ..errors import UsageError
 from .fast_evaluation import fast_evaluation
+from .run import Config
 from .video_evaluation import build_video_evaluator
 
 INSTANCES = ("bbox", "segm", "keypoints")
@@ -130,6 +133,34 @@ def check_test_set(cfg: CfgNode, dataset_name: str) -> None:
             f"data set {dataset_name!r} is evaluated by panopticapi, which is not installed: pip "
             f"install {PANOPTICAPI}, or name a test set of instances only, such as coco_2017_val"
         )
+
+
+def explain_nothing_found(
+    cfg: Config, dataset_name: str, results: Mapping[str, Mapping[str, float]]
+) -> str:
+    """A sentence about an evaluation in which the model found nothing; "" if it found something.
+
+    Args:
+        results: of Detectron2's evaluators, by task and metric. Without any detection, all metrics
+            of a task are NaN.
+    """
+    tasks = [
+        task
+        for task, metrics in (results or {}).items()
+        if task in INSTANCES and metrics and all(math.isnan(value) for value in metrics.values())
+    ]
+    if not tasks:
+        return ""
+    if isinstance(cfg, CfgNode):
+        key = f"MODEL.{detector_section_name(cfg)}.SCORE_THRESH_TEST"
+        threshold = f"{key} {detector_section(cfg).SCORE_THRESH_TEST:g}"
+    else:
+        threshold = "its test_score_thresh"
+    return (
+        f"The model found nothing in {dataset_name}, so {', '.join(tasks)} are nan: no score is "
+        f"above {threshold}. After a few iterations this is usual: train longer, or set a lower "
+        "threshold"
+    )
 
 
 def _unfit(cfg: CfgNode, dataset_name: str, how_many: str) -> UsageError:

@@ -7,19 +7,22 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 from ..errors import UsageError
 from .atomic_files import WriteError
 from .checkpoint_files import list_checkpoints
 
+CLOCK_TICK = 0.02  # seconds that a file's time may be behind the clock
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
-def report_full_disk(folder: str) -> Iterator[None]:
+def report_full_disk(folder: str, advice: str = "") -> Iterator[None]:
     """Turn the errors of a disk that is full or read-only into one UsageError.
 
     Detectron2's training loop logs such an error and every other UsageError with a traceback, which
@@ -28,6 +31,7 @@ def report_full_disk(folder: str) -> Iterator[None]:
 
     Args:
         folder: folder of the run's files.
+        advice: what to do once there is room; by default how to continue the training.
 
     Raises:
         UsageError: a file could not be written. The message has the file, the free space, and how
@@ -40,7 +44,7 @@ def report_full_disk(folder: str) -> Iterator[None]:
         yield
     except Exception as error:
         if full := find_disk_error(error):
-            raise UsageError(describe_full_disk(full, folder)) from None
+            raise UsageError(describe_full_disk(full, folder, advice)) from None
         raise
     finally:
         threading.excepthook = hook
@@ -63,14 +67,28 @@ def find_disk_error(error: BaseException | None) -> OSError | None:
     return next((e for e in reversed(full) if isinstance(e, WriteError)), full[-1])
 
 
-def describe_full_disk(error: OSError, folder: str) -> str:
+@contextmanager
+def remove_unfinished_files(folder: str) -> Iterator[None]:
+    """Remove the files that were written into a folder when the disk became full meanwhile."""
+    began = time.time() - CLOCK_TICK
+    try:
+        yield
+    except Exception as error:
+        if find_disk_error(error):
+            for path in filter(Path.is_file, Path(folder).rglob("*")):
+                if path.stat().st_mtime >= began:
+                    path.unlink()
+        raise
+
+
+def describe_full_disk(error: OSError, folder: str, advice: str = "") -> str:
     """The message of :func:`report_full_disk`."""
     what, size = error.filename or f"the run's files in {folder}", ""
     checkpoints = [path for path in list_checkpoints(folder) if os.path.isfile(path)]
     if checkpoints and error.errno != errno.EROFS:
         size = f", and a checkpoint takes {format_size(os.path.getsize(checkpoints[0]))}"
-    rest = "start the run again"
-    if checkpoints:
+    rest = advice or "start the run again"
+    if checkpoints and not advice:
         rest = f"the same command with --resume continues from {checkpoints[0]}"
     return (
         f"cannot write {what}: {error.strerror} ({format_size(free_space(folder))} are free there"

@@ -24,14 +24,16 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ..data.coco_dataset import DatasetInfo
+from ..data.own_dataset import OwnDataset
 from ..data.video.dataset import VideoDataset
 from ..errors import UsageError
 from ..modeling import attach_image_sizes
 from .config_checks import check_config
 from .config_files import CONFIGS, check_file, choose_device, explain_unknown_key
+from .config_values import flatten, to_plain
 from .data_checks import check_annotations
 from .data_loaders import build_lazy_loader
-from .dataset_overrides import OwnDataset, register_data
+from .dataset_overrides import register_data
 from .run import Run, Visualize
 
 KEYS = {
@@ -189,6 +191,7 @@ def describe_run(cfg: DictConfig) -> Run:
         batch_size=OmegaConf.select(cfg, KEYS["batch_size"], default=0),
         eval_period=train("eval_period"),
         log_period=train("log_period"),
+        max_bad_samples=train("max_bad_samples"),
         checkpoints=train("checkpointer"),
         ddp=train("ddp"),
         train_sets=_data_sets(cfg, "train"),
@@ -203,6 +206,7 @@ def describe_run(cfg: DictConfig) -> Run:
         build_lr_scheduler=lambda optimizer: LRMultiplier(
             optimizer, _instantiate(cfg.lr_multiplier), train("max_iter")
         ),
+        build_mapper=lambda: _instantiate(OmegaConf.select(cfg, "dataloader.train.mapper")),
         build_train_loader=lambda: build_lazy_loader(
             cfg.dataloader.train, train("max_bad_samples"), KEYS["max_bad_samples"]
         ),
@@ -211,6 +215,9 @@ def describe_run(cfg: DictConfig) -> Run:
         best_metric=partial(_best_metric, cfg),
         check=partial(_check, cfg),
         dump=partial(_dump, cfg),
+        describe_model=lambda: flatten(
+            to_plain(OmegaConf.to_container(cfg.model, resolve=True)), "model."
+        ),
     )
 
 

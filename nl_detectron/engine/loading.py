@@ -8,11 +8,12 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from ..data.own_dataset import OwnDataset
 from ..errors import UsageError
 from ..modeling import find_blocks
 from . import lazy, yaml_config
+from .block_records import check_blocks
 from .checkpoint import Checkpointer, fresh_outside_blocks, locate_checkpoint
-from .dataset_overrides import OwnDataset
 from .run import Config, Run
 
 
@@ -115,6 +116,7 @@ def load_model(
     """Build the model of a config and load its weights.
 
     A non-local model can also be loaded from a baseline's weights; its blocks are then identities.
+    Blocks in the file must be those of the model.
 
     Args:
         config: a config file, as in :func:`load_run`, or a loaded config.
@@ -125,8 +127,8 @@ def load_model(
         resume: load the last checkpoint in the config's output folder, if there is one.
 
     Raises:
-        UsageError: as in :func:`load_run`; or the config describes no model, or the checkpoint is
-            missing or cannot be read.
+        UsageError: as in :func:`load_run`; or the config describes no model; or the checkpoint is
+            missing, cannot be read, or is of a model with other blocks.
     """
     loaded = isinstance(config, Config)
     run = describe_run(config) if loaded else load_run(str(config), opts)
@@ -136,6 +138,7 @@ def load_model(
     model = _build_model(run, device).eval()
     checkpointer = Checkpointer(model, run.output_dir)
     checkpointer.resume_or_load(weights, resume=resume)
+    check_blocks(run, model, checkpointer.path, checkpointer.blocks, checkpointer.shapes)
     fresh = tuple(checkpointer.fresh)
     blocks = [name for name in find_blocks(model) if any(f.startswith(f"{name}.") for f in fresh)]
     untrained = fresh_outside_blocks(checkpointer)

@@ -133,7 +133,7 @@ def _make_sample(record: dict) -> Sample:
     """Read the image of one of Detectron2's dataset dicts."""
     try:
         image = read_image(record["file_name"], "RGB")
-    except OSError as error:
+    except Exception as error:  # each format of images raises its own
         raise UsageError(
             f"pictures of validation images: the image {record['file_name']} cannot be read "
             f"({error}); replace it, or draw no pictures"

@@ -3,23 +3,30 @@
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
+from detectron2.config import CfgNode
 from torch import nn
 
+from ..config import is_video
 from ..errors import UsageError
+from .block_records import KEY, check_blocks
 from .checkpoint import read_checkpoint
 from .checkpoint_files import choose_checkpoint
 from .config_checks import check_config
-from .data_checks import check_dataset
+from .data_checks import check_dataset, check_image_files
 from .full_disk import format_size, free_space
 from .loading import build_on_meta, describe_run
 from .mixed_precision import check_precision
 from .pictures import check_pictures
 from .resume_checks import check_resumed
 from .run import Config, Run
+from .weight_match import check_match, match_weights
 
 logger = logging.getLogger(__name__)
+Built = TypeVar("Built")
 
 
 def preflight(cfg: Config, args: Namespace) -> None:
@@ -46,11 +53,30 @@ def preflight(cfg: Config, args: Namespace) -> None:
     for name in filter(None, (*(run.train_sets if training else ()), *run.test_sets)):
         check_dataset(name)
     run.check(training)
-    model = _build_model(cfg)
+    model = _attempt("no model", lambda: build_on_meta(cfg))
     _check_norms(model, run, args)
     _check_weights(model, run, args)
     if training:
+        _attempt("no training", lambda: run.build_lr_scheduler(run.build_optimizer(model)))
+        _attempt("no training samples", run.build_mapper)
         _check_space(model, run)
+    if not getattr(args, "no_check", False):
+        for name in filter(None, dict.fromkeys(run.test_sets)):
+            check_image_files(name)
+        for name in filter(None, run.train_sets if training else ()):
+            check_image_files(name, run.max_bad_samples)
+
+
+def announce(cfg: Config, args: Namespace) -> str:
+    """One line about a run, to be printed before it is checked, which may take a while."""
+    run = describe_run(cfg)
+    where = f"on {run.device}" if args.num_gpus < 2 else f"in {args.num_gpus} processes"
+    if args.eval_only:
+        what = f"Evaluating on {', '.join(filter(None, run.test_sets)) or 'the test set'}"
+    else:
+        samples = "clips" if isinstance(cfg, CfgNode) and is_video(cfg) else "images"
+        what = f"Training for {run.max_iter:,} iterations of {run.batch_size} {samples}"
+    return f"{what} {where}, into {run.output_dir}; checking the run first"
 
 
 def _check_processes(run: Run, args: Namespace) -> None:
@@ -97,15 +123,15 @@ def _check_batch(run: Run, args: Namespace) -> None:
         )
 
 
-def _build_model(cfg: Config) -> nn.Module:
-    """Build the model without values. Raises UsageError for a config that describes none."""
+def _attempt(what: str, build: Callable[[], Built]) -> Built:
+    """Build a part of a run. Raises UsageError for a config that describes none."""
     try:
-        return build_on_meta(cfg)
+        return build()
     except UsageError:
         raise
-    except Exception as error:  # layers raise anything for sizes that they cannot have
+    except Exception as error:  # layers, optimizers and transforms raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise UsageError(f"this config describes no model: {reason}") from error
+        raise UsageError(f"this config describes {what}: {reason}") from error
 
 
 def _check_norms(model: nn.Module, run: Run, args: Namespace) -> None:
@@ -163,13 +189,26 @@ def _check_weights(model: nn.Module, run: Run, args: Namespace) -> None:
     path = run.weights
     if args.resume:
         found = choose_checkpoint(run.output_dir, read_checkpoint)
-        if found and not args.eval_only:
+        if found and args.eval_only:
+            _check_content(model, run, args, *found)
+        elif found:
             check_resumed(run, model, *found)
         if found:
             return
         logger.warning("--resume: no checkpoint in %s, so a new run starts", run.output_dir)
     if path:
-        read_checkpoint(path)
+        _check_content(model, run, args, path, read_checkpoint(path))
     elif args.eval_only:
         key = run.keys["weights"]
         raise UsageError(f"--eval-only needs {key}, or --resume and a run's output folder")
+
+
+def _check_content(
+    model: nn.Module, run: Run, args: Namespace, path: str, content: dict[str, Any]
+) -> None:
+    """Raises UsageError for weights of another project or, in an evaluation, of other blocks."""
+    tensors, match = match_weights(model, content, path)
+    check_match(match, path, run.keys["weights"])
+    if args.eval_only:
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        check_blocks(run, model, path, content.get(KEY), shapes)

@@ -73,6 +73,7 @@ class ResumeState(HookBase):
         model = self._model()
         own = {
             "random": get_random_states(),
+            "bad_samples": sum(loader.bad_samples for loader in self._checked_loaders()),
             "normalizers": _loss_normalizers(model),
             "buffers": {name: buffer.cpu() for name, buffer in model.named_buffers()},
         }
@@ -135,6 +136,10 @@ class ResumeState(HookBase):
                 buffers[name].copy_(value)
         if rank < len(ranks):
             set_random_states(ranks[rank]["random"])
+        counts = [own.get("bad_samples", 0) for own in ranks]
+        for loader in self._checked_loaders():  # with other processes, the first one has them all
+            same = len(ranks) == world
+            loader.bad_samples = counts[rank] if same else sum(counts) if rank == 0 else 0
         modules = dict(self._model().named_modules())
         for name, value in ranks[rank % len(ranks)]["normalizers"].items():
             if name in modules:
@@ -150,6 +155,11 @@ class ResumeState(HookBase):
         found = [trainer._trainer.data_loader, *(hook._data_loader for hook in precise)]
         found = [one.loader if isinstance(one, CheckedLoader) else one for one in found]
         return (loader for loader in found if isinstance(loader, TrainLoader))
+
+    def _checked_loaders(self) -> Iterator[CheckedLoader]:
+        loader = cast(Any, self.trainer)._trainer.data_loader
+        if isinstance(loader, CheckedLoader):
+            yield loader
 
     def _writers(self) -> Iterator[Any]:
         """The writers that remember up to which iteration they have written."""

@@ -50,11 +50,14 @@ class Run:
     build_model: Callable[..., nn.Module]  # takes a device, by default the config's
     build_optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     build_lr_scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+    build_mapper: Callable[[], Any]  # of training samples
     build_train_loader: Callable[[], Iterable]
     build_test_loader: Callable[[str], Iterable]  # takes one of test_sets
     build_evaluator: Callable[[str], DatasetEvaluator]  # takes one of test_sets
     best_metric: Callable[[], str]  # name of the metric that decides model_best.pth
     check: Callable[[bool], None]
     dump: Callable[[], str]  # the whole config as text
+    describe_model: Callable[[], dict[str, Any]]  # the model's values as plain data, by full key
+    max_bad_samples: int = 0  # training samples that may be replaced
     log_period: int = 20  # iterations between lines of the log
     reference_world_size: int = 0  # number of processes that the batch size is for; 0: any

@@ -55,6 +55,19 @@ def lock_folder(folder: str, key: str) -> str:
     return f"took over {path} of a run that is dead: {_format_owner(owner)}" if owner else ""
 
 
+def describe_owner(folder: str) -> str:
+    """The process of another run that trains into a folder, as text; "" if there is none."""
+    with suppress(OSError):
+        descriptor = os.open(os.path.join(folder, NAME), os.O_RDONLY)
+        try:
+            owner = _read_owner(descriptor)
+        finally:
+            os.close(descriptor)
+        if owner and _may_run(owner, locked=False):
+            return _format_owner(owner)
+    return ""
+
+
 def unlock_folder(folder: str) -> None:
     """Remove the lock of this process on a folder, if it has one."""
     path = os.path.join(os.path.realpath(folder), NAME)

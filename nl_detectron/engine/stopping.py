@@ -86,20 +86,21 @@ class StopSignals:
 
 
 @contextmanager
-def pass_signals_on() -> Iterator[list[int]]:
+def pass_signals_on() -> Iterator[Any]:
     """In a launcher: pass SIGTERM and SIGINT on to its processes, which decide when to end.
 
-    A second SIGINT kills them and the launcher. Yields the numbers of the signals that came.
+    A second SIGINT kills them and the launcher. Yields an integer in shared memory whose ``value``
+    is the number of the first signal, or 0. Processes that start later must look at it.
     """
-    received: list[int] = []
+    received = multiprocessing.get_context("spawn").RawValue("i", 0)
 
     def receive(number: int, frame: FrameType | None) -> None:
-        again = number == signal.SIGINT and bool(received)
+        again = number == signal.SIGINT and bool(received.value)
         for process in multiprocessing.active_children():
             os.kill(process.pid or 0, signal.SIGKILL if again else number)
         if again:
             os._exit(128 + number)
-        received.append(number)
+        received.value = received.value or number
 
     handlers = {one: signal.signal(one, receive) for one in SIGNALS}
     try:
@@ -107,6 +108,16 @@ def pass_signals_on() -> Iterator[list[int]]:
     finally:
         for one, handler in handlers.items():
             signal.signal(one, handler)
+
+
+def block_ctrl_c() -> None:
+    """Let SIGINT wait, in this thread and in processes that it starts."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def unblock_ctrl_c() -> None:
+    """Receive SIGINT again, also one that came meanwhile."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def resume_command(output_dir: str) -> str:

@@ -23,19 +23,24 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from ..config import is_video
+from .block_records import find_mismatch
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
+from .evaluation import explain_nothing_found
 from .finite_steps import FiniteTrainer
-from .full_disk import report_full_disk
+from .full_disk import remove_unfinished_files, report_full_disk
 from .hooks import BadSampleCount, BestCheckpointer, EvalHook, RunSummary, write_summary
+from .learning_rates import read_settings, restore_settings
 from .loading import describe_run, load_model
 from .mixed_precision import MixedPrecisionTrainer
 from .periodic_checkpoints import PeriodicCheckpointer
 from .pictures import Pictures
 from .resume import ResumeState
+from .resume_checks import describe_training
 from .run import Config
 from .run_lock import unlock_folder
 from .stopping import StopSignals
+from .terminal import ProgressBar, TimelyWriter
 from .train_loader import make_resumable
 from .video_evaluation import evaluate_videos, with_one_view
 from .workers import protect_workers
@@ -112,26 +117,38 @@ class Trainer(DefaultTrainer):
         """Evaluate a model; returns its results on the test set, or by name on several."""
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
-        results = {}
-        for number, name in enumerate(describe_run(cfg).test_sets):
-            if evaluators is None and isinstance(cfg, CfgNode) and is_video(cfg):
-                results[name] = evaluate_videos(cfg, model, name)
-            else:
-                # first: it may write the annotations
-                loader = protect_workers(cls.build_test_loader(cfg, name))
-                evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
-                results[name] = inference_on_dataset(model, loader, evaluator)
+        results, run = {}, describe_run(cfg)
+        for number, name in enumerate(run.test_sets):
+            with remove_unfinished_files(os.path.join(run.output_dir, "inference")):
+                if evaluators is None and isinstance(cfg, CfgNode) and is_video(cfg):
+                    results[name] = evaluate_videos(cfg, model, name)
+                else:
+                    # first: it may write the annotations
+                    loader = protect_workers(cls.build_test_loader(cfg, name))
+                    evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
+                    results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
+                if nothing := explain_nothing_found(cfg, name, results[name]):
+                    logger.warning(nothing)
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])
         return results if len(results) != 1 else results[name]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the weights that the config names. With ``resume``, continue from the last
-        checkpoint if there is one."""
-        self.checkpointer.resume_or_load(self.run.weights, resume=resume)
+        checkpoint if there is one, at the config's learning rate.
+
+        Blocks in the file that are not those of the model are reported in a warning: a training may
+        be meant to start from them.
+        """
+        settings, loader = read_settings(self._trainer.optimizer), self.checkpointer
+        loader.resume_or_load(self.run.weights, resume=resume)
+        problem = find_mismatch(self.run, loader.model, loader.blocks, loader.shapes)
+        if problem:
+            logger.warning("%s is of a model with OTHER NON-LOCAL BLOCKS: %s", loader.path, problem)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
+            restore_settings(self._trainer.optimizer, self.scheduler, settings)
         elif resume:
             self.resume_state.drop_metrics()
 
@@ -166,7 +183,8 @@ class Trainer(DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         # After the last iteration the counter is one too high, and a resumed run would skip one.
-        return {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
+        state = {**super().state_dict(), "iteration": min(self.iter, self.max_iter - 1)}
+        return {**state, "described": describe_training(self.run, self._trainer.optimizer)}
 
     def build_hooks(self) -> list[HookBase]:
         run, period = self.run, self.run.eval_period
@@ -183,8 +201,9 @@ class Trainer(DefaultTrainer):
             if run.visualize.period:
                 built.append(Pictures(run))
             built.append(RunSummary(run.output_dir, device=run.device, config=run.dump()))
+            built.append(ProgressBar())
             # the writer is last, so that it writes what the other hooks put into the storage
-            built.append(hooks.PeriodicWriter(self.build_writers(), period=run.log_period))
+            built.append(TimelyWriter(self.build_writers(), run.log_period))
         return [hook for hook in built if hook]
 
     def build_writers(self) -> list[EventWriter]:
@@ -219,17 +238,26 @@ def evaluate(cfg: Config, resume: bool = False) -> dict[str, Any]:
     identities.
 
     Raises:
-        UsageError: the weights lack tensors outside non-local blocks.
+        UsageError: the weights lack tensors outside non-local blocks, or a file could not be
+            written.
     """
     loaded = load_model(cfg, resume=resume)
     loaded.check_trained("an evaluation")
-    results, run = Trainer.test(cfg, loaded.model), loaded.run
-    if comm.is_main_process():
-        write_summary(
-            os.path.join(run.output_dir, "evaluation.json"),
-            results,
-            checkpoint=loaded.checkpoint,
-            device=run.device,
-            config=run.dump(),
+    if loaded.untrained_blocks:
+        logger.warning(
+            "%s lacks %s: untrained blocks are identities, so the model is evaluated without",
+            loaded.checkpoint,
+            ", ".join(loaded.untrained_blocks),
         )
+    run = loaded.run
+    with report_full_disk(run.output_dir, "evaluate again"):
+        results = Trainer.test(cfg, loaded.model)
+        if comm.is_main_process():
+            write_summary(
+                os.path.join(run.output_dir, "evaluation.json"),
+                results,
+                checkpoint=loaded.checkpoint,
+                device=run.device,
+                config=run.dump(),
+            )
     return results

@@ -11,20 +11,16 @@ _remote_bases: ContextVar[bool] = ContextVar("trust_remote_bases", default=False
 
 def add_trust_arguments(parser: ArgumentParser, *, checkpoints: bool = True) -> None:
     """Add ``--allow-remote-base`` and, for a program that reads weights, ``--trust-checkpoint``."""
-    parser.add_argument(
-        "--allow-remote-base", action="store_true", help="fetch a _BASE_ that is a URL in a config"
-    )
-    if checkpoints:
-        add_checkpoint_argument(parser)
+    from nl_detectron_cli import options
+
+    options.add_trust_arguments(parser, checkpoints=checkpoints)
 
 
 def add_checkpoint_argument(parser: ArgumentParser) -> None:
     """Add ``--trust-checkpoint``."""
-    parser.add_argument(
-        "--trust-checkpoint",
-        action="store_true",
-        help="also read weight files that hold more than tensors; this runs any code in them",
-    )
+    from nl_detectron_cli import options
+
+    options.add_checkpoint_argument(parser)
 
 
 def trust_from_args(args: Namespace) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.solver import build_lr_scheduler
@@ -9,13 +10,15 @@ from torch import nn
 
 from .. import modeling
 from ..config import add_nonlocal_config, detector_section
+from ..data.own_dataset import OwnDataset
 from ..errors import UsageError
 from .base_configs import read_yaml
 from .config_checks import check_config
 from .config_files import check_file, choose_device, config_keys, explain_unknown_key
+from .config_values import flatten, to_plain
 from .data_checks import check_fit
-from .data_loaders import build_test_loader, build_train_loader
-from .dataset_overrides import OwnDataset, adapt_config_to_dataset
+from .data_loaders import build_test_loader, build_train_loader, make_mapper
+from .dataset_overrides import adapt_config_to_dataset
 from .evaluation import best_metric, build_evaluator, check_test_set, check_training_set
 from .optimizer import build_optimizer, check_optimizer
 from .run import Run, Visualize
@@ -115,18 +118,21 @@ def describe_run(cfg: CfgNode) -> Run:
         ddp={"broadcast_buffers": False},
         train_sets=tuple(cfg.DATASETS.TRAIN),
         test_sets=tuple(cfg.DATASETS.TEST),
+        max_bad_samples=cfg.DATALOADER.MAX_BAD_SAMPLES,
         resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         num_classes=detector_section(cfg).NUM_CLASSES,
         visualize=Visualize(shown.PERIOD, shown.IMAGES, shown.SCORE),
         build_model=partial(_build_model, cfg),
         build_optimizer=partial(build_optimizer, cfg),
         build_lr_scheduler=partial(build_lr_scheduler, cfg),
+        build_mapper=partial(make_mapper, cfg, True),
         build_train_loader=partial(build_train_loader, cfg, KEYS["max_bad_samples"]),
         build_test_loader=partial(build_test_loader, cfg),
         build_evaluator=partial(build_evaluator, cfg),
         best_metric=partial(best_metric, cfg),
         check=partial(_check, cfg),
         dump=cfg.dump,
+        describe_model=lambda: flatten(to_plain(cfg.MODEL), "MODEL."),
     )
 
 
@@ -144,6 +150,12 @@ def _check(cfg: CfgNode, training: bool) -> None:
         check_optimizer(cfg)
         if not train:
             raise UsageError("DATASETS.TRAIN is empty: name a registered data set to train on")
+        masks = cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon"
+        if cfg.INPUT.CROP.ENABLED and masks and not find_spec("shapely"):
+            raise UsageError(
+                "INPUT.CROP.ENABLED: cropping polygons needs the package shapely (pip install "
+                "shapely); or set INPUT.MASK_FORMAT to bitmask"
+            )
     elif not test:
         raise UsageError("--eval-only, but DATASETS.TEST is empty: name a registered data set")
     for name in train:

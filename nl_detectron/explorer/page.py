@@ -23,7 +23,7 @@ get if all were alike), and **arrows** lead to the greatest, at most {ARROWS}, t
 greater. Some forms give weights below zero, which the map's scale shows; their arrows are dotted.
 """
 CLICK = "Click a point"
-MAPS = [("weights", "weights"), ("log f", "scores")]
+MAPS = ["weights", "scores"]
 QUICK = {"show_progress": "hidden", "trigger_mode": "always_last"}  # events that need no model
 CSS = """
 #picture img { cursor: crosshair }
@@ -88,7 +88,7 @@ def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> An
                         MAPS,
                         value="weights",
                         label="Map of",
-                        info="log f: what goes into the softmax, of forms with one",
+                        info="scores: log f, which goes into the softmax, of forms with one",
                         elem_id="what",
                         min_width=200,
                     )

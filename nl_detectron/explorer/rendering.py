@@ -5,7 +5,7 @@ from detectron2.data import Metadata
 from matplotlib.figure import Figure
 
 from ..attention import Attention, AttentionRecord, mean_distance, strongest
-from ..attention.draw import ARROWS, arrows, as_image, heat, likeness
+from ..attention.draw import ARROWS, arrows, as_image, heat, heat_of_scores
 from ..visualizer import Visualizer
 
 WIDTH, DPI = 7.2, 100  # of a map: inches, about half the page's width
@@ -84,7 +84,7 @@ def _draw_maps(
     axes = figure.subplots()
     axes.axis("off")
     of_scores = what == "scores" and found.scores is not None
-    (likeness if of_scores else heat)(axes, record.image, found)
+    (heat_of_scores if of_scores else heat)(axes, record.image, found)
     plain = Figure(figsize=(min(max(tall * width / height, 1), WIDTH), tall))
     axes = plain.add_axes((0, 0, 1, 1))
     axes.axis("off")

@@ -19,7 +19,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 MAX_UPLOAD_MIB = 100
 UPLOAD = "/gradio_api/upload"  # the one route whose body is not JSON
-URL_ROUTE = re.compile(r"/(proxy=|file=\s*[\w+.-]*:?//)")
+URL_ROUTE = re.compile(r"/(proxy=|file[=/]\s*[\w+.-]*:?//)")
 
 
 class RequestGuard:

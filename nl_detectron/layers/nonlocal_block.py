@@ -74,6 +74,7 @@ class NonLocalBlock(CNNBlockBase):
         self.inner_channels = inner
         self.pairwise_name = pairwise
         self.subsample = subsample
+        self.norm_name = norm
         self.ndim = ndim
         self.checkpoint = checkpoint
 

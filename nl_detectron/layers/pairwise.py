@@ -357,7 +357,9 @@ class Disentangled(EmbeddedGaussian):
         if is_exporting():
             return self.dense(theta, phi, g)
         unary = self._unary_weights(phi).to(g.dtype) @ g
-        return super().fused(theta, phi[..., :-1], g) + unary
+        y = super().fused(theta, phi[..., :-1], g)
+        # in place where it can be: SDPA keeps its result for the backward pass
+        return y + unary if prefers_sdpa(Sizes.of(theta, g)) else y.add_(unary)
 
     def _unary_weights(self, phi: Tensor) -> Tensor:
         """Softmax over j of w . x_j, (B,1,M), at least in float32."""

@@ -38,13 +38,17 @@ def read(file: Path) -> Index:
 
     Raises:
         UsageError: as in :func:`parsed`, or an entry names a file outside the index's folder, a
-            config that is not YAML, or a checkpoint without its SHA-256.
+            config that is not YAML, a checkpoint without its SHA-256, or no checkpoint in trained.
     """
     index = parsed(file)
     for name, entry in index.items():
         source, trained = f"entry {name!r} of index {str(file)!r}", entry.get("trained", {})
         if not isinstance(trained, dict):
             raise UsageError(f"{source}: trained has no keys")
+        if "trained" in entry and "checkpoint" not in trained:
+            raise UsageError(
+                f"{source}: trained has no checkpoint; give a path or a URL, and its sha256"
+            )
         if "config" in entry:
             config = str(entry["config"])
             if not config.endswith((".yaml", ".yml")):

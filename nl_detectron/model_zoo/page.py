@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .index import Index, shipped
@@ -33,7 +34,8 @@ VIDEO = ("kinetics", "charades")  # tables of video models
 Columns = dict[str, Callable[[str, dict], str]]  # by heading: a cell from a name and its entry
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    ArgumentParser(description=f"{__doc__}".split(":")[0] + ".").parse_args(words)
     if not PAGE.exists():
         sys.exit(f"page.py: error: no {PAGE}: run this in a clone of nl_detectron")
     PAGE.write_text(render(PAGE.read_text(), parts(shipped())))

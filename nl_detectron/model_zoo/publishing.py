@@ -15,6 +15,7 @@ from detectron2.engine import DefaultPredictor
 
 from ..data.images import read_image
 from ..engine import load_config, make_output
+from ..engine.block_records import KEY
 from ..engine.checkpoint import read_checkpoint
 from ..errors import UsageError
 from . import index, page
@@ -63,7 +64,7 @@ def publish_checkpoint(
         file.unlink()
         raise
     say(f"wrote {file} and ran it once: {outcome}")
-    about = {k: v for k, v in content.items() if k not in ("model", "name", "config")}
+    about = {k: v for k, v in content.items() if k not in ("model", "name", "config", KEY)}
     entry: dict[str, Any] = {"trained": {"checkpoint": file.name, "sha256": sha256, **about}}
     if not is_shipped(name):
         file.with_suffix(".yaml").write_text(content["config"])
@@ -90,6 +91,7 @@ def collect_content(
     iterations = content.get("trainer", {}).get("iteration", cfg.SOLVER.MAX_ITER - 1) + 1
     return {
         "model": check_weights(content["model"], cfg),
+        **({KEY: content[KEY]} if KEY in content else {}),
         "name": name,
         "config": text,
         "dataset": {"train": list(cfg.DATASETS.TRAIN), "test": cfg.DATASETS.TEST[0]},

@@ -57,14 +57,14 @@ def test_signed_weights_have_two_colours_about_zero():
     assert np.ptp(middle) < 25
 
 
-def test_likeness_shows_an_order_where_weights_are_all_on_one_position():
+def test_scores_show_an_order_where_weights_are_all_on_one_position():
     scores = np.array([[900.0, 300, 200, 100]])
     one = replace(attention([[1, 0, 0, 0]]), scores=scores)
-    picture = drawn(lambda axes: draw.likeness(axes, IMAGE, one))
+    picture = drawn(lambda axes: draw.heat_of_scores(axes, IMAGE, one))
     yellows = [at(picture, x, 60)[:2].sum() - at(picture, x, 60)[2] for x in (60, 100, 145)]
     assert yellows[0] > yellows[1] > yellows[2]
     with pytest.raises(ValueError, match="softmax form, which has scores, got form"):
-        drawn(lambda axes: draw.likeness(axes, IMAGE, attention([[1, 0]])))
+        drawn(lambda axes: draw.heat_of_scores(axes, IMAGE, attention([[1, 0]])))
 
 
 def test_what_lies_on_padding_is_cut_off():
@@ -100,7 +100,7 @@ def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing
         figure = draw.panel(rows, records, ["one", "other"], scores=scores)
         return {bar.get_ylabel() for axes in figure.axes for bar in axes.child_axes}
 
-    assert scales(False) == {"weight / uniform weight"} and scales(True) == {"log f"}
+    assert scales(False) == {"weight / uniform weight"} and scales(True) == {"score, log f"}
     assert draw.as_image(figure).std() > 20
 
 

@@ -48,3 +48,10 @@ def test_files_without_tensors_and_without_anything_are_reported(tmp_path):
         read_tensors(str(tmp_path / "empty.pth"))
     with pytest.raises(UsageError, match="there is no file"):
         read_tensors(str(tmp_path / "nowhere.pth"))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    file = str(tmp_path / "theirs.pth")
+    torch.save({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])}, file)
+    with pytest.raises(UsageError, match=r"NaN or infinite values in b"):
+        read_tensors(file)

@@ -1,8 +1,11 @@
 """Tiny relay data sets and thin models, so that a training takes a second."""
 
 import logging
+import socket
 from argparse import Namespace
 from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -178,3 +181,39 @@ def override_refusal(tiny_config, tmp_path, arguments):
         return str(caught.value)
 
     return check
+
+
+@pytest.fixture
+def marker(tmp_path):
+    """A file that no test may create."""
+    yield tmp_path / "it_ran"
+    assert not (tmp_path / "it_ran").exists()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Fails a test that looks a host up or connects to one."""
+
+    def refuse(*args, **keys):
+        pytest.fail(f"asked the network for {args}")
+
+    for name in ("getaddrinfo", "create_connection", "gethostbyname"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serves a file at any URL: ``server(content)`` returns its SHA-256."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+
+    def serve(content: bytes) -> str:
+        def download(url, folder, *, filename):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / filename).write_bytes(content)
+            return str(Path(folder) / filename)
+
+        monkeypatch.setattr("iopath.common.file_io.download", download)
+        return sha256(content).hexdigest()
+
+    return serve

@@ -48,6 +48,19 @@ def test_a_truncated_image_is_replaced_where_allowed(kind, torn, tiny_of_kind, t
     assert f"{summary['bad_samples']} bad training sample(s) were replaced" in log
 
 
+@pytest.mark.slow
+def test_a_resumed_run_still_counts_the_images_that_were_replaced_before(
+    torn, tiny_of_kind, train, tmp_path
+):
+    options = {"train_set": _names("yaml"), "max_bad_samples": 9}
+    cfg = tiny_of_kind("yaml", tmp_path, max_iter=4, **options)
+    train(cfg)
+    before = json.loads((tmp_path / "summary.json").read_text())["bad_samples"]
+    trainer = train(tiny_of_kind("yaml", tmp_path, max_iter=5, **options), "--resume")
+    assert trainer.start_iter == 4 and before >= 1
+    assert json.loads((tmp_path / "summary.json").read_text())["bad_samples"] >= before
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_truncated_image_stops_an_evaluation_by_its_name(kind, torn, tiny_of_kind, tmp_path):
     cfg = tiny_of_kind(kind, tmp_path / "run")

@@ -18,7 +18,38 @@ YAML_VALUES = [
     ("SOLVER.IMS_PER_BATCH", "-2", "an integer above 0"),
     ("SOLVER.CHECKPOINT_PERIOD", "0", "an integer above 0"),
     ("SOLVER.BASE_LR", "1e999", "finite numbers"),
-    ("SOLVER.BASE_LR", "-0.1", "a number of 0 to"),
+    ("SOLVER.BASE_LR", "-0.1", "a number above 0"),
+    ("SOLVER.BASE_LR", "0.0", "a number above 0"),
+    ("SOLVER.BASE_LR_END", "-0.1", "a number of 0 to"),
+    ("SOLVER.BIAS_LR_FACTOR", "-1.0", "a number of 0 to 1e+06, or None"),
+    ("SOLVER.WEIGHT_DECAY_BIAS", "-0.1", "a number of 0 to 1e+06, or None"),
+    ("SOLVER.WEIGHT_DECAY_BIAS", "'a'", "a number of 0 to 1e+06, or None"),
+    ("SOLVER.NUM_DECAYS", "0", "an integer above 0"),
+    ("SOLVER.RESCALE_INTERVAL", "None", "True or False"),
+    ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", "0.0", "a number above 0, or inf"),
+    ("TEST.EXPECTED_RESULTS", "['bbox']", "[task, metric, value, tolerance]"),
+    ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP']]", "[task, metric, value, tolerance]"),
+    ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 'a', 1]]", "[task, metric, value, tolerance]"),
+    ("TEST.AUG.MIN_SIZES", "()", "a list of integers above 0"),
+    ("TEST.AUG.MAX_SIZE", "0", "an integer above 0"),
+    ("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "0", "an integer above 0"),
+    ("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "-5", "a number of 0 to"),
+    ("MODEL.RPN.BBOX_REG_LOSS_TYPE", "foo", "smooth_l1, giou, diou, ciou"),
+    ("MODEL.RPN.BBOX_REG_WEIGHTS", "(1.0,)", "four numbers above 0"),
+    ("MODEL.RPN.BOUNDARY_THRESH", "None", "a number of -1 to"),
+    ("MODEL.RPN.CONV_DIMS", "[0]", "a list of integers above 0, or -1"),
+    ("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "(0,)", "a list of integers above 0"),
+    ("MODEL.RPN.SMOOTH_L1_BETA", "-1.0", "a number of 0 to"),
+    ("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "foo", "smooth_l1, giou, diou, ciou"),
+    ("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", "None", "a number of 0 to"),
+    ("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "(0.0, 0.0, 5.0, 5.0)", "four numbers above 0"),
+    ("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", "0", "an integer above 0"),
+    ("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", "-1", "an integer of 0 or more"),
+    ("MODEL.ROI_BOX_HEAD.NUM_FC", "-1", "an integer of 0 or more"),
+    ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "0", "an integer above 0"),
+    ("MODEL.ROI_MASK_HEAD.CONV_DIM", "0", "an integer above 0"),
+    ("MODEL.PIXEL_MEAN", "[1.0, 2.0]", "a number for each channel of INPUT.FORMAT"),
+    ("MODEL.PIXEL_STD", "[1.0]", "a number for each channel of INPUT.FORMAT"),
     ("SOLVER.BASE_LR", "None", "a number"),
     ("SOLVER.STEPS", "(5, 3)", "increasing integers"),
     ("SOLVER.STEPS", "(-1,)", "increasing integers"),
@@ -65,6 +96,40 @@ YAML_VALUES = [
     ("OUTPUT_DIR", "None", "a string"),
     ("SEED", "99999999999", "negative for a random seed"),
 ]
+CROP = "INPUT.CROP.SIZE"
+# Values that do not fit the other ones: the overrides, the key that is reported, what is expected.
+RELATIONS = [
+    (
+        "SOLVER.LR_SCHEDULER_NAME WarmupCosineLR SOLVER.BASE_LR_END 5.0",
+        "SOLVER.BASE_LR_END",
+        "at most SOLVER.BASE_LR, as SOLVER.LR_SCHEDULER_NAME is WarmupCosineLR, got 5.0",
+    ),
+    (
+        "INPUT.MIN_SIZE_TRAIN_SAMPLING range INPUT.MIN_SIZE_TRAIN (64,)",
+        "INPUT.MIN_SIZE_TRAIN",
+        "two sizes, the smaller first, as INPUT.MIN_SIZE_TRAIN_SAMPLING is range, got (64,)",
+    ),
+    (
+        "INPUT.MIN_SIZE_TRAIN_SAMPLING range INPUT.MIN_SIZE_TRAIN (80,64)",
+        "INPUT.MIN_SIZE_TRAIN",
+        "got (80, 64)",
+    ),
+    (f"INPUT.CROP.ENABLED True {CROP} [1.5,0.5]", CROP, "of at most 1, as INPUT.CROP.TYPE is rel"),
+    (f"INPUT.CROP.ENABLED True INPUT.CROP.TYPE relative {CROP} [1,2]", CROP, "of at most 1"),
+    (f"INPUT.CROP.ENABLED True INPUT.CROP.TYPE absolute {CROP} [9.5,9]", CROP, "two integers of"),
+    (f"INPUT.CROP.ENABLED True INPUT.CROP.TYPE absolute_range {CROP} [9,8]", CROP, "the largest"),
+]
+GOOD = [
+    "SOLVER.LR_SCHEDULER_NAME WarmupMultiStepLR SOLVER.BASE_LR_END 5.0",
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING range INPUT.MIN_SIZE_TRAIN (64,80)",
+    f"INPUT.CROP.ENABLED True INPUT.CROP.TYPE absolute {CROP} [90,80]",
+    f"INPUT.CROP.ENABLED True INPUT.CROP.TYPE absolute_range {CROP} [80,90]",
+    f"{CROP} [384,600]",
+    "INPUT.FORMAT L MODEL.PIXEL_MEAN [1.0] MODEL.PIXEL_STD [1.0]",
+    "INPUT.FORMAT L",
+    "SOLVER.WEIGHT_DECAY_BIAS 0.0 SOLVER.BIAS_LR_FACTOR 2.0",
+    "TEST.EXPECTED_RESULTS [['bbox','AP',40.2,1.0]]",
+]
 LAZY_VALUES = [
     ("train.max_iter=0", "an integer above 0"),
     ("train.checkpointer.period=0", "an integer above 0"),
@@ -92,6 +157,47 @@ def test_a_value_of_a_yaml_file_that_cannot_be_is_reported(key, value, expected)
     message = str(caught.value)
     assert message.startswith(f"{key}: expected ") and expected in message
     assert ", got " in message and "\n" not in message
+
+
+@pytest.mark.parametrize(("words", "key", "expected"), RELATIONS)
+def test_a_value_that_does_not_fit_another_one_is_reported(words, key, expected):
+    with pytest.raises(UsageError) as caught:
+        load_config(str(DEMO), [*PLAIN, *words.split()])
+    message = str(caught.value)
+    assert message.startswith(f"{key}: expected ") and expected in message
+
+
+@pytest.mark.parametrize("words", GOOD)
+def test_values_that_fit_pass(words):
+    load_config(str(DEMO), [*PLAIN, *words.split()])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "key", "good", "bad"),
+    [
+        ("RandomSubset", "DATALOADER.RANDOM_SUBSET_RATIO", 0.5, [0.0, 1.5, "a"]),
+        (
+            "Weighted",
+            "DATASETS.TRAIN_REPEAT_FACTOR",
+            [("a", 2.0)],
+            [5, [("b", 1.0)], [("a", -1)], ["a"]],
+        ),
+    ],
+)
+def test_a_sampler_needs_a_key_that_code_has_to_add(sampler, key, good, bad):
+    cfg = load_config(str(DEMO), PLAIN)
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = ("a",)
+    cfg.DATALOADER.SAMPLER_TRAIN = f"{sampler}TrainingSampler"
+    with pytest.raises(UsageError, match=rf"SAMPLER_TRAIN: {sampler}TrainingSampler needs {key}"):
+        check_config(cfg)
+    section, name = key.split(".")
+    cfg[section][name] = good
+    check_config(cfg)
+    for value in bad:
+        cfg[section][name] = value
+        with pytest.raises(UsageError, match=f"{key}: expected "):
+            check_config(cfg)
 
 
 @pytest.mark.parametrize(("override", "expected"), LAZY_VALUES)
@@ -130,6 +236,29 @@ def test_a_config_of_code_is_checked_before_a_run(tiny_config, tmp_path, argumen
     cfg.defrost()
     cfg.merge_from_other_cfg(CfgNode({"SOLVER": {"MAX_ITER": 0}}))
     with pytest.raises(UsageError, match=r"SOLVER\.MAX_ITER: expected an integer above 0, got 0"):
+        preflight(cfg, arguments())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("SOLVER.OPTIMIZER", "SGD", "SOLVER.NESTEROV", True, "SOLVER.MOMENTUM", 0.0),
+            "describes no training: ValueError: Nesterov momentum requires a momentum",
+        ),
+        (("SOLVER.STEPS", "(1, 1)"), "describes no training: ValueError: "),
+    ],
+)
+def test_an_optimizer_or_schedule_that_cannot_be_made_is_one_message(
+    override_refusal, words, message
+):
+    assert message in override_refusal(*words)
+
+
+def test_augmentations_that_cannot_be_made_are_one_message(tiny_of_kind, tmp_path, arguments):
+    cfg = tiny_of_kind("lazy", tmp_path)
+    cfg.dataloader.train.mapper.augmentations[0].sample_style = "all"
+    with pytest.raises(UsageError, match="describes no training samples: AssertionError: all"):
         preflight(cfg, arguments())
 
 

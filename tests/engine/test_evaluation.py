@@ -12,7 +12,12 @@ from detectron2.data.datasets import register_coco_panoptic
 from PIL import Image
 
 from nl_detectron.engine import describe_run, load_config, preflight
-from nl_detectron.engine.evaluation import best_metric, build_evaluator, predicted_tasks
+from nl_detectron.engine.evaluation import (
+    best_metric,
+    build_evaluator,
+    explain_nothing_found,
+    predicted_tasks,
+)
 from nl_detectron.engine.pictures import Pictures
 from nl_detectron.errors import UsageError
 
@@ -92,6 +97,24 @@ def things_and_stuff(tiny_relay, tmp_path_factory):
     for name in ("panoptic_val", "stuff_val"):
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
+
+
+NAN, SOME = float("nan"), {"AP": 1.0, "AP50": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("results", "tasks"),
+    [
+        ({"bbox": {"AP": NAN, "AP50": NAN}, "segm": {"AP": NAN}}, "so bbox, segm are nan"),
+        ({"bbox": SOME, "segm": {"AP": NAN, "AP50": 0.0}}, ""),
+        ({"sem_seg": {"mIoU": NAN}}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_model_that_finds_nothing_gets_a_sentence(results, tasks, tiny_config, tmp_path):
+    said = explain_nothing_found(tiny_config(tmp_path), "birds_val", results)
+    assert tasks in said and bool(said) == bool(tasks)
+    assert not tasks or "no score is above MODEL.ROI_HEADS.SCORE_THRESH_TEST 0" in said
 
 
 # --- names -----------------------------------------------------------------------------------

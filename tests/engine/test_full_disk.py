@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from detectron2.engine import HookBase, TrainerBase, hooks
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
 
-from nl_detectron.engine import Checkpointer, checkpoint_files
+from nl_detectron.engine import Checkpointer, Trainer, checkpoint_files, evaluate
 from nl_detectron.engine.atomic_files import WriteError
 from nl_detectron.engine.full_disk import quiet_full_logs, report_full_disk
 from nl_detectron.errors import UsageError
@@ -188,3 +189,27 @@ def test_a_run_stops_where_a_checkpoint_cannot_be_written(
     }
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
     assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_an_evaluation_that_cannot_be_written_leaves_no_part_of_it(
+    tiny_config, tmp_path, monkeypatch
+):
+    results = tmp_path / "inference"
+    results.mkdir()
+    (results / "of_before.json").write_text("[]")
+    os.utime(results / "of_before.json", (1, 1))
+
+    class Full(DatasetEvaluator):
+        def evaluate(self):
+            (results / "part.json").write_text("[")
+            raise FULL
+
+    monkeypatch.setattr(Trainer, "build_evaluator", lambda *_: Full())
+    cfg = tiny_config(tmp_path)
+    Checkpointer(Trainer.build_model(cfg), str(tmp_path)).save("model_final")
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    with pytest.raises(UsageError, match=r"No space left on device.*; then evaluate again$"):
+        evaluate(cfg)
+    assert [path.name for path in results.iterdir()] == ["of_before.json"]

@@ -53,7 +53,7 @@ def test_a_loaded_config_names_its_weights_itself(kind, tiny_of_kind, checkpoint
 
 def test_overrides_reach_the_model(checkpoints):
     after = ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res3.1']", "MODEL.DEVICE", "cpu"]
-    loaded = load_model(str(DEMO["yaml"]), after, str(checkpoints / "whole.pth"))
+    loaded = load_model(str(DEMO["yaml"]), after, str(checkpoints / "baseline.pth"))
     assert set(find_blocks(loaded.model)) == {"backbone.bottom_up.res3.nonlocal1"}
     assert loaded.untrained_blocks == ["backbone.bottom_up.res3.nonlocal1"]
 
@@ -73,8 +73,8 @@ def test_a_block_whose_name_begins_like_anothers_is_not_taken_for_it(tmp_path):
     lacking = "backbone.bottom_up.res4.nonlocal10"
     trained = {name: value for name, value in state.items() if not name.startswith(lacking)}
     torch.save({"model": trained}, tmp_path / "some.pth")
-    loaded = load_model(str(DEMO["yaml"]), opts, str(tmp_path / "some.pth"))
-    assert loaded.untrained_blocks == [lacking] and not loaded.untrained
+    with pytest.raises(UsageError, match=rf"it lacks {lacking}, untrained here\. To fit"):
+        load_model(str(DEMO["yaml"]), opts, str(tmp_path / "some.pth"))
 
 
 @pytest.mark.parametrize(

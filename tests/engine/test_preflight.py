@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from nl_detectron.engine import distributed, preflight
+from nl_detectron.engine import distributed, preflight, yaml_config
 from nl_detectron.engine.mixed_precision import check_precision
 from nl_detectron.errors import UsageError
 
@@ -203,6 +203,12 @@ def test_what_a_spawned_process_fails_with_is_reported(arguments, monkeypatch, e
 )
 def test_a_model_that_cannot_be_built_is_reported(override_refusal, key, value, message):
     assert message in override_refusal(key, value)
+
+
+def test_a_crop_of_polygons_without_shapely_is_reported(override_refusal, monkeypatch):
+    monkeypatch.setattr(yaml_config, "find_spec", lambda name: None)
+    message = override_refusal("INPUT.CROP.ENABLED", True)
+    assert "INPUT.CROP.ENABLED: cropping polygons needs the package shapely" in message
 
 
 def test_an_unknown_optimizer_is_reported(override_refusal):

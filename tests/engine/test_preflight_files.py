@@ -1,5 +1,6 @@
 """Weights and output folders that cannot be used are reported before a run starts."""
 
+import copy
 import logging
 import os
 import pickle
@@ -9,8 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyConfig
+from omegaconf import OmegaConf
 
 from nl_detectron.engine import preflight
+from nl_detectron.engine.config_values import to_plain
 from nl_detectron.errors import UsageError
 
 # --- weights ---------------------------------------------------------------------------------
@@ -84,13 +88,32 @@ def test_resuming_checks_the_last_checkpoint_of_the_run(override_refusal, tmp_pa
     assert "which is outside its folder" in override_refusal(words=["--resume"])
 
 
+OTHERS = {"CONV_DIM": 32, "FC_DIM": 33, "POOLER_RESOLUTION": 5, "POOLER_SAMPLING_RATIO": 2}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["SOLVER.OPTIMIZER", "SGD"], "is of another optimizer: it has amsgrad, betas, "),
+        (["SOLVER.OPTIMIZER", "SGD"], "is of another optimizer: AdamW there and SGD here"),
         (["SOLVER.NONLOCAL_LR_FACTOR", 2.0], "is of an optimizer with other parameter groups"),
-        (["MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.0']"], "is of another model: it lacks 8 "),
-        (["MODEL.NONLOCAL.REDUCTION", 4], "theta.weight is ("),
+        (
+            ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.0']"],
+            "model: MODEL.NONLOCAL.BACKBONE.AFTER is ['res4.-2'] there and ['res4.0'] here. Give",
+        ),
+        (
+            ["MODEL.NONLOCAL.PAIRWISE", "dot_product"],
+            "model: MODEL.NONLOCAL.PAIRWISE is 'embedded_gaussian' there and 'dot_product' here",
+        ),
+        (["MODEL.NONLOCAL.SUBSAMPLE", "none"], "SUBSAMPLE is 'before' there and 'none' here"),
+        (["MODEL.NONLOCAL.USE_SCALE", False], "USE_SCALE is True there and False here"),
+        (
+            ["MODEL.ANCHOR_GENERATOR.SIZES", "[[9], [16], [32], [64], [128]]"],
+            "there and [[9], [16], [32], [64], [128]] here. Give",
+        ),
+        (
+            [word for key in OTHERS for word in (f"MODEL.ROI_BOX_HEAD.{key}", OTHERS[key])],
+            "there and 33 here, and 1 more. Give",
+        ),
         (["SOLVER.AMP.ENABLED", True], "was trained without mixed precision in float16"),
     ],
 )
@@ -104,6 +127,84 @@ def test_resuming_another_model_or_optimizer_is_reported(
         preflight(tiny_config(trained.folder, *changes), arguments("--resume"))
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert {path.name: path.stat().st_mtime_ns for path in trained.folder.iterdir()} == before
+
+
+def test_losses_samples_and_tests_of_a_resumed_model_may_change(trained, tiny_config, arguments):
+    changes = {
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 8,
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.5,
+        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 50,
+        "MODEL.RPN.LOSS_WEIGHT": 2.0,
+        "MODEL.NONLOCAL.CHECKPOINT": True,
+        "MODEL.WEIGHTS": "gone.pth",
+        "SOLVER.CLIP_GRADIENTS.ENABLED": False,
+    }
+    words = [word for pair in changes.items() for word in pair]
+    preflight(tiny_config(trained.folder, *words), arguments("--resume"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["SOLVER.OPTIMIZER", "SGD"], "is of another optimizer: it has amsgrad, betas, "),
+        (["MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.0']"], "is of another model: it lacks 8 "),
+        (["MODEL.NONLOCAL.REDUCTION", 4], "theta.weight is ("),
+    ],
+)
+def test_tensors_tell_another_model_where_a_checkpoint_does_not_describe_it(
+    trained, tiny_config, arguments, tmp_path, changes, message
+):
+    content = torch.load(trained.folder / "model_final.pth", weights_only=True)
+    del content["trainer"]["described"]
+    torch.save(content, tmp_path / "model_final.pth")
+    same = ("MODEL.NONLOCAL.PAIRWISE", "dot_product")  # which such a checkpoint cannot tell
+    preflight(tiny_config(tmp_path, *same), arguments("--resume"))
+    with pytest.raises(UsageError, match="--resume: checkpoint") as caught:
+        preflight(tiny_config(tmp_path, *changes), arguments("--resume"))
+    assert message in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def lazy_cfg(tiny_of_kind, train, tmp_path_factory):
+    """The config of a finished run."""
+    cfg = tiny_of_kind("lazy", tmp_path_factory.mktemp("lazy"), max_iter=1)
+    train(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optimizer.optimizer", torch.optim.Adam, "optimizer: AdamW there and Adam here"),
+        ("optimizer.optimizer", torch.optim.NAdam, "optimizer: AdamW there and NAdam here"),
+        (
+            "model.backbone.block.pairwise",
+            "dot_product",
+            "model.backbone.block.pairwise is 'embedded_gaussian' there and 'dot_product' here",
+        ),
+    ],
+)
+def test_resuming_another_lazy_model_or_optimizer_is_reported(
+    lazy_cfg, arguments, key, value, message
+):
+    preflight(lazy_cfg, arguments("--resume"))
+    changed = copy.deepcopy(lazy_cfg)
+    changed.optimizer.pop("fused")  # which NAdam has not
+    OmegaConf.update(changed, key, value)
+    with pytest.raises(UsageError, match="--resume: checkpoint") as caught:
+        preflight(changed, arguments("--resume"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_class_of_a_configs_own_file_is_the_same_when_it_is_loaded_again(tmp_path):
+    (tmp_path / "base.py").write_text(
+        "class Net:\n    pass\nmodel = {'_target_': Net, 'n': (1,)}\n"
+    )
+    (tmp_path / "main.py").write_text("from .base import model\n")
+    loaded = [LazyConfig.load(str(tmp_path / "main.py")).model for _ in range(2)]
+    values = [to_plain(OmegaConf.to_container(one)) for one in loaded]
+    assert values[0] == values[1] and values[0]["n"] == [1]
+    assert values[0]["_target_"].endswith("Net")
 
 
 def test_resuming_weights_alone_is_reported(trained, tiny_config, arguments, tmp_path):

@@ -118,6 +118,67 @@ def test_a_lost_yaml_run_ends_like_one_that_was_not(
 
 
 @pytest.mark.slow
+def test_scaled_losses_and_precise_statistics_survive_as_well(make, train, tmp_path, monkeypatch):
+    def configure(folder):
+        cfg = make("yaml", folder)
+        cfg.SOLVER.AMP.ENABLED = cfg.TEST.PRECISE_BN.ENABLED = True
+        cfg.TEST.PRECISE_BN.NUM_ITER = 2
+        return cfg
+
+    def lose():
+        raise Lost
+
+    train(configure(tmp_path / "whole"))
+    with monkeypatch.context() as patch, pytest.raises(Lost):
+        interrupt(patch, 4, lose)
+        train(configure(tmp_path / "lost"))
+    assert train(configure(tmp_path / "lost"), "--resume").start_iter == 3
+    assert differences(outcome(tmp_path / "lost"), outcome(tmp_path / "whole")) == []
+    final = torch.load(tmp_path / "lost" / "model_final.pth", weights_only=True)
+    assert final["trainer"]["_trainer"]["grad_scaler"]["scale"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["yaml", "lazy"])
+def test_a_resumed_run_takes_the_configs_rates(kind, make, train, tmp_path, monkeypatch, caplog):
+    """At the place in the schedule that the run had reached, and the log says so."""
+
+    def run(stop_at, rate, decay, *words) -> dict:
+        cfg = make(kind, tmp_path)
+        if kind == "yaml":
+            cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"
+            cfg.SOLVER.update({"BASE_LR": rate, "WEIGHT_DECAY": decay})
+        else:
+            cfg.lr_multiplier.scheduler.end_value = 0.0
+            cfg.optimizer.update({"lr": rate, "weight_decay": decay})
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            interrupt(patch, stop_at, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            train(cfg, *words)
+        return torch.load(tmp_path / f"model_{stop_at:07d}.pth", weights_only=True)["trainer"]
+
+    def settings(state, name) -> list[float]:
+        groups = state["_trainer"]["optimizer"]["param_groups"]
+        return sorted({group[name] for group in groups}, reverse=True)
+
+    before, after = run(1, 1e-3, 0.01), run(2, 1e-4, 0.02, "--resume")
+    assert settings(before, "initial_lr") == pytest.approx([1e-3, 1e-4])
+    assert settings(after, "initial_lr") == pytest.approx([1e-4, 1e-5])
+    assert settings(after, "lr") == pytest.approx([0.5e-4, 0.5e-5])  # half of the cosine
+    assert 0.02 in settings(after, "weight_decay") and 0.01 not in settings(after, "weight_decay")
+    schedule = after["hooks"]["LRScheduler"]
+    assert schedule["last_epoch"] == 3
+    assert sorted(set(schedule["base_lrs"]), reverse=True) == settings(after, "initial_lr")
+    used = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    assert (used["iteration"], used["lr"]) == (2, pytest.approx(0.75e-4))  # 2/6 of the way
+    moments = after["_trainer"]["optimizer"]["state"].values()
+    assert {int(one["step"]) for one in moments} == {3}
+    (said,) = (text for text in caplog.messages if "continues with the config's" in text)
+    assert said.endswith(
+        "learning rate from 0.001 to 0.0001, 0.0001 to 1e-05; weight decay from 0.01 to 0.02"
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_lazy_run_ends_like_one_that_was_not(
     number, make, whole, train, tmp_path, monkeypatch

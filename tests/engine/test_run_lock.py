@@ -136,3 +136,16 @@ def test_a_refused_run_writes_nothing_and_an_evaluation_is_not_refused(
         assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.yaml"}
         start_run(tiny_config(tmp_path), Namespace(eval_only=True))
     assert called
+
+
+def test_an_evaluation_leaves_config_and_log_of_a_running_training(
+    tiny_of_kind, tmp_path, restore_loggers
+):
+    for kind in ("yaml", "lazy"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / "config.yaml").write_text("of the other run")
+        with other_run(folder), restore_loggers():
+            start_run(tiny_of_kind(kind, folder), Namespace(eval_only=True))
+            assert {path.name for path in folder.iterdir()} == {".lock", "config.yaml"}
+        assert (folder / "config.yaml").read_text() == "of the other run"

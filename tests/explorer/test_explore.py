@@ -12,6 +12,7 @@ from helpers import ROOT, load_tool
 from thin_models import BASELINE, CONFIG, THIN
 
 from nl_detectron.errors import UsageError
+from nl_detectron.explorer import server
 from nl_detectron.explorer.server import serve_page
 
 
@@ -32,7 +33,7 @@ from nl_detectron.explorer.server import serve_page
 )
 def test_a_mistake_is_reported_in_one_message(words, reported, monkeypatch):
     explore = load_tool("explore")
-    monkeypatch.setattr(explore, "import_gradio", lambda folder: None)
+    monkeypatch.setattr(server, "import_gradio", lambda folder: None)
     with pytest.raises(UsageError) as caught:
         explore.main(words)
     assert reported in str(caught.value)

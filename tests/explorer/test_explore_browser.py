@@ -220,7 +220,7 @@ def test_another_block_another_form_and_the_scores_can_be_shown(page):
     choose(page, "form0", "gaussian")
     page.get_by_text("of this block's input x").wait_for()
     before = wait_for_another(page, "#heat0", before)
-    page.locator("#what").get_by_text("log f", exact=True).click()
+    page.locator("#what").get_by_text("scores", exact=True).click()
     wait_for_another(page, "#heat0", before)
 
 

@@ -143,10 +143,10 @@ def test_a_failed_run_is_reported_while_others_go_on_from_their_last_checkpoint(
 
 @pytest.mark.slow
 def test_a_config_that_does_not_train_is_reported_before_the_long_work(relay, tmp_path):
-    too_large = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "relative"]
-    too_large += ["INPUT.CROP.SIZE", "[5.0, 5.0]"]
+    too_small = ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "relative"]  # no pixel is left
+    too_small += ["INPUT.CROP.SIZE", "[1e-4, 1e-4]", "INPUT.MASK_FORMAT", "bitmask"]
     with pytest.raises(training_run.RunFailed, match="cannot be used") as caught:
-        relay(tmp_path, overrides=too_large)
+        relay(tmp_path, overrides=too_small)
     console = tmp_path / "relay_mask_rcnn/measured/console.txt"
     assert f"its log: {console}" in str(caught.value) and console.exists()
     assert not (tmp_path / "relay_mask_rcnn/seed1").exists()

@@ -1,20 +1,19 @@
 """The command line of ``tools/demo.py``."""
 
-import argparse
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentTypeError
 from pathlib import Path
 
-from ..engine import add_dataset_argument, add_trust_arguments
-from ..engine.arguments import parse_count
-from .drawing import MAX_POINTS, AttentionPoint
+from . import options
+
+MAX_POINTS = 3  # that of nl_detectron.prediction.drawing
 
 
-def make_argument_parser(description: str) -> ArgumentParser:
+def make_demo_parser(doc: str) -> options.Parser:
     """A parser of the config, the inputs, the output folder and what to draw."""
-    parser = ArgumentParser(description=description)
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    add_dataset_argument(parser)
-    add_trust_arguments(parser)
+    parser = options.make_parser(doc)
+    options.add_config_file(parser)
+    options.add_dataset_argument(parser)
+    options.add_trust_arguments(parser)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
         "--input",
@@ -49,18 +48,21 @@ def make_argument_parser(description: str) -> ArgumentParser:
     parser.add_argument(
         "--scores",
         action="store_true",
-        help="of softmax forms show the scores, log f: what is alike, where all weight is on one",
+        help="of softmax forms draw the scores (log f) in place of the weights: they differ even "
+        "where one position has all the weight",
     )
     parser.add_argument(
-        "--batch-size", type=parse_count, default=1, metavar="N", help="images at once (default: 1)"
+        "--batch-size",
+        type=options.parse_count,
+        default=1,
+        metavar="N",
+        help="images at once (default: 1)",
     )
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE overrides, last"
-    )
+    options.add_overrides(parser)
     return parser
 
 
-def parse_point(word: str) -> AttentionPoint:
+def parse_point(word: str) -> str | tuple[float, float]:
     """``auto``, or ``X,Y`` as two numbers."""
     if word == "auto":
         return "auto"
