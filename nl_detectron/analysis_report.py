@@ -32,8 +32,9 @@ def analyze_config(
         UsageError: of :func:`load_config` and, with the file's name, of :func:`analyze`.
     """
     cfg = load_config(config_file, opts, data)
+    height, width = size or (None, None)
     try:
-        return [analyze(cfg, *(size or (None, None)), device) for device in devices]
+        return [analyze(cfg, height, width, device) for device in devices]
     except UsageError as error:
         raise UsageError(f"{config_file}: {error}") from error
 

@@ -137,8 +137,8 @@ def test_a_stopped_evaluation_goes_on_and_other_weights_begin_anew(
 @pytest.mark.slow
 def test_precise_batch_norm_takes_clips_of_training(config, train, tmp_path):
     words = ("TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 3)
-    train(config("SOLVER.BASE_LR", 0.0, folder="plain"))
-    train(config("SOLVER.BASE_LR", 0.0, *words, folder="precise"))
+    train(config("SOLVER.BASE_LR", 1e-30, folder="plain"))
+    train(config("SOLVER.BASE_LR", 1e-30, *words, folder="precise"))
     plain, precise = weights(tmp_path / "plain"), weights(tmp_path / "precise")
     name = "backbone.stem.conv1.norm.running_mean"
     # four steps of momentum 0.1 have moved the plain one a third of the way from zero
@@ -225,7 +225,7 @@ def test_bad_videos_are_named_replaced_and_counted(own, load_args, train, tmp_pa
 def test_images_and_videos_are_not_mixed(refusal, own, tiny_videos, birds):
     said = refusal(MASK, *own())
     assert said.startswith("--dataset own_train has videos, but this model (GeneralizedRCNN) takes")
-    said = refusal(CONFIG, *birds())
+    said = refusal(CONFIG, *birds(), opts=THIN)
     assert said.startswith(
         "--dataset birds_train has images, but this model (VideoClassifier) takes"
     )

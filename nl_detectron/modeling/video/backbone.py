@@ -53,7 +53,8 @@ def _build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> VideoResNet:
     stem_frames, *block_frames = ARCHITECTURES[cfg.MODEL.VIDEO.ARCH]
     pools = POOLS[cfg.MODEL.VIDEO.STRIDES, cfg.MODEL.VIDEO.POOL1]
     in_channels = resnet.STEM_OUT_CHANNELS
-    stem = VideoStem(BasicStem(input_shape.channels, in_channels, resnet.NORM), stem_frames, pools)
+    image_stem = BasicStem(input_shape.channels or 0, in_channels, resnet.NORM)
+    stem = VideoStem(image_stem, stem_frames, pools)
     stages = []
     for stage, count in zip(STAGES, DEPTHS[resnet.DEPTH], strict=True):
         factor = 2 ** (stage - 2)

@@ -3,7 +3,6 @@
 A tensor has the name that it has in Detectron2's ResNet: ``res2.0.conv1.weight``.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from detectron2.layers import CNNBlockBase
@@ -18,6 +17,7 @@ from .conv3d import add_time
 DEPTHS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # frames of the kernels of the stem, and of a residual block's first 1x1 and its 3x3 conv
 ARCHITECTURES = {"c2d": (1, 1, 1), "i3d_3x1x1": (5, 3, 1), "i3d_3x3x3": (5, 1, 3)}
+Sizes = tuple[int, int, int]  # over (T,H,W)
 
 
 class Pools(NamedTuple):
@@ -25,13 +25,13 @@ class Pools(NamedTuple):
 
     Attributes:
         conv1: stride of the stem's conv, in frames.
-        pool1: kernel, stride and padding of the stem's max pool, each over (T,H,W).
+        pool1: kernel, stride and padding of the stem's max pool.
         pool2: those of the max pool after res2.
     """
 
     conv1: int
-    pool1: tuple[Sequence[int], Sequence[int], Sequence[int]]
-    pool2: tuple[Sequence[int], Sequence[int], Sequence[int]]
+    pool1: tuple[Sizes, Sizes, Sizes]
+    pool2: tuple[Sizes, Sizes, Sizes]
 
 
 # by MODEL.VIDEO.STRIDES and MODEL.VIDEO.POOL1
@@ -78,11 +78,10 @@ class VideoBottleneckBlock(BottleneckBlock):
 
     def __init__(self, *args, frames: tuple[int, int] = (1, 1), **kwargs):
         super().__init__(*args, **kwargs)
-        self.conv1 = add_time(self.conv1, frames[0])
-        self.conv2 = add_time(self.conv2, frames[1])
-        self.conv3 = add_time(self.conv3)
-        if self.shortcut is not None:
-            self.shortcut = add_time(self.shortcut)
+        kernels = {"conv1": frames[0], "conv2": frames[1], "conv3": 1, "shortcut": 1}
+        for name, kernel in kernels.items():
+            if (conv := getattr(self, name)) is not None:
+                setattr(self, name, add_time(conv, kernel))
 
 
 class VideoResNet(ResNet):
