@@ -4,7 +4,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]  # of a clone
 # Warnings that packages give for themselves and that no user can act on, by their first words.
@@ -27,8 +26,8 @@ def ignore_known_warnings() -> None:
         warnings.filterwarnings("ignore", message=start)
 
 
-def run(main: Callable[[], int | None], interrupted: str = "stopped") -> NoReturn:
-    """Call a program's ``main``, and end with its exit code.
+def run(main: Callable[[], int | None], interrupted: str = "stopped") -> None:
+    """Call a program's ``main``, and end with its exit code unless it is 0.
 
     A mistake of the user's, a package that is not installed and Ctrl-C end it with one line.
 
@@ -39,7 +38,8 @@ def run(main: Callable[[], int | None], interrupted: str = "stopped") -> NoRetur
     name = Path(sys.argv[0]).name
     ignore_known_warnings()
     try:
-        sys.exit(main())
+        if code := main():
+            sys.exit(code)
     except KeyboardInterrupt:
         print(f"{name}: {interrupted}", file=sys.stderr)
         sys.exit(130)

@@ -103,21 +103,22 @@ def test_a_traced_detector_is_held_against_the_suppression_that_it_has():
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
-    """The tool's words for a thin model of a Demo config, with random weights saved once."""
+    """The tool's words for a thin model of a Demo config, each with random weights."""
     made = {}
 
     def of(config, *more) -> list[str]:
         opts = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "96", *more]
         opts += ["MODEL.RESNETS.DEPTH", "18"]  # of few layers, as each takes its time to export
         opts += ["MODEL.PIXEL_STD", "[1e4, 1e4, 1e4]"]  # features grow from block to block
-        if config not in made:
+        key = (config, *more)
+        if key not in made:
             torch.manual_seed(1)
             model = build_model(load_config(config, opts))
             for block in find_blocks(model).values():
                 randomise(block, std=0.1)
-            made[config] = tmp_path_factory.mktemp("weights") / "model.pth"
-            torch.save({"model": model.state_dict()}, made[config])
-        return ["--config-file", config, "--opts", *opts, "MODEL.WEIGHTS", str(made[config])]
+            made[key] = tmp_path_factory.mktemp("weights") / "model.pth"
+            torch.save({"model": model.state_dict()}, made[key])
+        return ["--config-file", config, "--opts", *opts, "MODEL.WEIGHTS", str(made[key])]
 
     return of
 

@@ -113,6 +113,7 @@ class ResumeState(HookBase):
             if isinstance(writer, JSONWriter):
                 self.drop_metrics(size)
         self._restore_process(state["ranks"])
+        self._restore_counts(state["ranks"])
         trainer.iter = trainer.storage.iter = last
         for hook in trainer._hooks[trainer._hooks.index(self) + 1 :]:
             if not isinstance(hook, hooks.PeriodicCheckpointer):
@@ -136,14 +137,18 @@ class ResumeState(HookBase):
                 buffers[name].copy_(value)
         if rank < len(ranks):
             set_random_states(ranks[rank]["random"])
-        counts = [own.get("bad_samples", 0) for own in ranks]
-        for loader in self._checked_loaders():  # with other processes, the first one has them all
-            same = len(ranks) == world
-            loader.bad_samples = counts[rank] if same else sum(counts) if rank == 0 else 0
         modules = dict(self._model().named_modules())
         for name, value in ranks[rank % len(ranks)]["normalizers"].items():
             if name in modules:
                 modules[name].loss_normalizer = value
+
+    def _restore_counts(self, ranks: list[dict[str, Any]]) -> None:
+        """Restore how many bad samples each process has had; the first one of another number of
+        processes has them all."""
+        counts, rank = [own.get("bad_samples", 0) for own in ranks], comm.get_rank()
+        for loader in self._checked_loaders():
+            same = len(ranks) == comm.get_world_size()
+            loader.bad_samples = counts[rank] if same else sum(counts) if rank == 0 else 0
 
     def _model(self) -> nn.Module:
         model = cast(Any, self.trainer).model

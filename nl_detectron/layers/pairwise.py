@@ -357,9 +357,11 @@ class Disentangled(EmbeddedGaussian):
         if is_exporting():
             return self.dense(theta, phi, g)
         unary = self._unary_weights(phi).to(g.dtype) @ g
-        y = super().fused(theta, phi[..., :-1], g)
-        # in place where it can be: SDPA keeps its result for the backward pass
-        return y + unary if prefers_sdpa(Sizes.of(theta, g)) else y.add_(unary)
+        return super().fused(theta, phi[..., :-1], g) + unary
+
+    def prefers_fused(self, s: Sizes) -> bool:
+        """On a CPU, adding the unary term to y costs more than to the weights if M is at most E."""
+        return s.device == "cuda" or s.pairs > MOST_PAIRS or s.m > s.e
 
     def _unary_weights(self, phi: Tensor) -> Tensor:
         """Softmax over j of w . x_j, (B,1,M), at least in float32."""

@@ -197,7 +197,7 @@ def test_the_choice_follows_the_costs(form):
     # many positions of few channels are worth another way, few positions of many are not
     pairwise = build_pairwise(form, 4)
     assert pairwise.prefers_fused(Sizes(1, 10_000, 64, 10_000, 64))
-    always = ("gaussian", "embedded_gaussian", "global_context", "disentangled")
+    always = ("gaussian", "embedded_gaussian", "global_context")
     assert pairwise.prefers_fused(Sizes(1, 16, 512, 16, 512)) == (form in always)
 
 
