@@ -1,4 +1,4 @@
-"""Converts the ResNet of a checkpoint, and tells from its tensors which ResNet it is."""
+"""Converts the ResNet of a checkpoint, and finds its depth and widths from its tensors."""
 
 import re
 from typing import Any

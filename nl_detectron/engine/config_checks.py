@@ -58,6 +58,8 @@ def _is_result(row: Any) -> bool:
 
 
 COUNT, WHOLE, SHARE = _integer(1), _integer(0), _number(0, 1)
+# Building more layers would take hours before anything is said.
+LAYERS = Condition("an integer of 0 to 1,000", lambda v: _is_integer(v) and 0 <= v <= 1000)
 RATE = _number(0, 1e6)
 RATE_ABOVE_0 = Condition("a number above 0", lambda v: _is_number(v) and 0 < v <= 1e6)
 RATE_OR_NONE = Condition(f"{RATE.expected}, or None", lambda v: v is None or RATE.holds(v))
@@ -138,10 +140,13 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("DATALOADER.NUM_WORKERS", "DATALOADER.MAX_BAD_SAMPLES", "SOLVER.WARMUP_ITERS"),
         *("SOLVER.REFERENCE_WORLD_SIZE", "TEST.EVAL_PERIOD", "INPUT.MIN_SIZE_TEST"),
         *("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "MODEL.BACKBONE.FREEZE_AT"),
-        *("VISUALIZE.PERIOD", "MODEL.ROI_BOX_HEAD.NUM_FC", "MODEL.ROI_BOX_HEAD.NUM_CONV"),
-        *("MODEL.ROI_MASK_HEAD.NUM_CONV", "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO"),
+        *("VISUALIZE.PERIOD", "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO"),
         *("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "TEST.VIDEO.CROP_SIZE"),
         "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO",
+    ),
+    LAYERS: (
+        *("MODEL.ROI_BOX_HEAD.NUM_FC", "MODEL.ROI_BOX_HEAD.NUM_CONV"),
+        *("MODEL.ROI_MASK_HEAD.NUM_CONV", "MODEL.RETINANET.NUM_CONVS"),
     ),
     _integer(-1): ("TEST.DETECTIONS_PER_IMAGE",),
     SEED: ("SEED",),
@@ -231,7 +236,8 @@ LAZY_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("train.eval_period", "train.max_bad_samples", "train.visualize.period"),
     ),
     SEED: ("train.seed",),
-    RATE: ("optimizer.lr", "optimizer.weight_decay", "optimizer.params.base_lr"),
+    RATE_ABOVE_0: ("optimizer.lr",),
+    RATE: ("optimizer.weight_decay", "optimizer.params.base_lr"),
     _number(0, 1000): (
         "optimizer.params.lr_factor_func.factor",
         "optimizer.params.lr_factor_func.pairwise_factor",

@@ -55,7 +55,22 @@ def _are_factors(pairs: Any, names: Any) -> bool:
     )
 
 
+def _evaluated(values: Values) -> set[str]:
+    """Tasks that an evaluation may report."""
+    if values["MODEL.META_ARCHITECTURE"] == "VideoClassifier":
+        return {"video"}
+    on = {"segm": "MODEL.MASK_ON", "keypoints": "MODEL.KEYPOINT_ON"}
+    return {"bbox", "box_proposals", *(task for task, key in on.items() if values[key])}
+
+
 RELATIONS = (
+    Relation(
+        "TEST.EXPECTED_RESULTS",
+        "tasks that are evaluated: bbox, segm if MODEL.MASK_ON, keypoints if MODEL.KEYPOINT_ON "
+        "(of a VideoClassifier: video)",
+        lambda v: True,
+        lambda v: {task for task, *_ in v["TEST.EXPECTED_RESULTS"]} <= _evaluated(v),
+    ),
     Relation(
         "SOLVER.BASE_LR_END",
         "at most SOLVER.BASE_LR, as SOLVER.LR_SCHEDULER_NAME is WarmupCosineLR",

@@ -118,7 +118,13 @@ def build_lazy_loader(call: DictConfig, limit: int = 0, key: str = "") -> Iterab
 def _check_proposal_files(cfg: CfgNode, part: str) -> None:
     """Read the files of proposals, which Detectron2 then unpickles: that would run code in them."""
     if cfg.MODEL.LOAD_PROPOSALS:
-        for file in cfg.DATASETS[f"PROPOSAL_FILES_{part}"]:
+        files, sets = cfg.DATASETS[f"PROPOSAL_FILES_{part}"], cfg.DATASETS[part]
+        if len(files) != len(sets):
+            raise UsageError(
+                f"DATASETS.PROPOSAL_FILES_{part}: expected a file for each of the {len(sets)} sets "
+                f"of DATASETS.{part}, as MODEL.LOAD_PROPOSALS is True, got {tuple(files)}"
+            )
+        for file in files:
             read_weight_file(PathManager.get_local_path(file), is_pickle=True)
 
 

@@ -22,6 +22,10 @@ MOST_PAIRS = 2**23
 TILE_PAIRS = MOST_PAIRS
 KEPT_PAIRS = 2**26
 
+# From this many pairs an image, inference on a CPU converts x to channels-last once: each of the
+# many tiles multiplies by all of g, which takes 6 % longer if x is contiguous.
+ROWS_PAIRS = 2**28
+
 # Inside a block, weights that take fewer multiply-adds an image than this are computed again in
 # the backward pass: 0.5 % of a training step of Mask R-CNN R50-FPN on an 800x1344 image, which
 # takes 3 x 270 GMACs.

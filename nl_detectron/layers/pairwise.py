@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .choice import MOST_PAIRS, REMADE_MACS, Cost, Sizes, prefers_sdpa
+from .choice import MOST_PAIRS, REMADE_MACS, ROWS_PAIRS, Cost, Sizes, prefers_sdpa
 from .graphs import is_exporting
 from .layout import matmul_like, to_float32
 from .softmax_sum import softmax_sum
@@ -193,8 +193,11 @@ class Gaussian(Pairwise):
         return True
 
     def prefers_rows(self, s: Sizes) -> bool:
-        """Only for fused attention: one copy of x replaces three, of theta, phi and g."""
-        return not is_exporting() and prefers_sdpa(s)
+        """For fused attention, where one copy replaces three, and many tiles on a CPU."""
+        if is_exporting():
+            return False
+        many_tiles = s.device == "cpu" and s.pairs_per_image >= ROWS_PAIRS
+        return prefers_sdpa(s) or (many_tiles and not torch.is_grad_enabled())
 
     def tiled(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """The sum, one tile of the weights at a time."""

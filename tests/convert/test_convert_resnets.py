@@ -64,7 +64,7 @@ def convert_file(model, source, folder, capsys):
 
 
 def largest_difference(ours, theirs, side=64) -> float:
-    """Of the stages' outputs, relative to the largest value of each."""
+    """Largest difference between two models' outputs of a stage, over the stage's largest value."""
     x = torch.randn(1, 3, side, side)
     with torch.no_grad():
         mine, other = ours(x), their_features(theirs, x)

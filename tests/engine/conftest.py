@@ -1,6 +1,7 @@
 """Tiny relay data sets and thin models, so that a training takes a second."""
 
 import logging
+import os
 import socket
 from argparse import Namespace
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from nl_detectron.engine import (
     Trainer,
     argument_parser,
     config_from_args,
+    distributed,
     load_config,
     load_run,
     preflight,
@@ -217,3 +219,24 @@ def server(tmp_path, monkeypatch):
         return sha256(content).hexdigest()
 
     return serve
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """One thread in each process, as many processes share few cores, and no GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def two_processes(environment):
+    """Calls a function in each of two processes: ``two_processes(function, *its_arguments)``."""
+
+    def run(function, *words) -> None:
+        line = ["--num-gpus", "2", "--dist-url", "auto", "MODEL.DEVICE", "cpu"]
+        distributed.launch(function, words, argument_parser().parse_args(line), "cpu")
+
+    return run

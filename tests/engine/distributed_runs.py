@@ -1,5 +1,6 @@
 """Functions that the processes of test_distributed.py import and run."""
 
+import sys
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ DATA = {
     "one": Relay(keypoints=True, train=2, val=1, height=64, width=128, signal=9),
 }
 KINDS = ("yaml", "lazy")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 # --- whole runs ------------------------------------------------------------------------------
 

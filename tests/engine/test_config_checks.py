@@ -45,7 +45,7 @@ YAML_VALUES = [
     ("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "(0.0, 0.0, 5.0, 5.0)", "four numbers above 0"),
     ("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", "0", "an integer above 0"),
     ("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", "-1", "an integer of 0 or more"),
-    ("MODEL.ROI_BOX_HEAD.NUM_FC", "-1", "an integer of 0 or more"),
+    ("MODEL.ROI_BOX_HEAD.NUM_FC", "-1", "an integer of 0 to 1,000"),
     ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "0", "an integer above 0"),
     ("MODEL.ROI_MASK_HEAD.CONV_DIM", "0", "an integer above 0"),
     ("MODEL.PIXEL_MEAN", "[1.0, 2.0]", "a number for each channel of INPUT.FORMAT"),
@@ -64,6 +64,8 @@ YAML_VALUES = [
     ("SOLVER.AMP.ENABLED", "None", "True or False"),
     ("DATALOADER.NUM_WORKERS", "-1", "an integer of 0 or more"),
     ("DATALOADER.MAX_BAD_SAMPLES", "-1", "an integer of 0 or more"),
+    ("MODEL.ROI_BOX_HEAD.NUM_FC", "2147483647", "an integer of 0 to 1,000"),
+    ("MODEL.RETINANET.NUM_CONVS", "1000000", "an integer of 0 to 1,000"),
     ("DATALOADER.SAMPLER_TRAIN", "Sampler", "TrainingSampler"),
     ("DATASETS.TRAIN", "(1,)", "a list of names"),
     ("DATASETS.TEST", "None", "a list of names"),
@@ -99,6 +101,11 @@ YAML_VALUES = [
 CROP = "INPUT.CROP.SIZE"
 # Values that do not fit the other ones: the overrides, the key that is reported, what is expected.
 RELATIONS = [
+    (
+        "TEST.EXPECTED_RESULTS [['keypoints','AP',40.2,1.0]]",
+        "TEST.EXPECTED_RESULTS",
+        "tasks that are evaluated: bbox, segm if MODEL.MASK_ON, keypoints if MODEL.KEYPOINT_ON",
+    ),
     (
         "SOLVER.LR_SCHEDULER_NAME WarmupCosineLR SOLVER.BASE_LR_END 5.0",
         "SOLVER.BASE_LR_END",
@@ -142,6 +149,7 @@ LAZY_VALUES = [
     ("dataloader.train.mapper.augmentations.0.short_edge_length=[]", "one or more integers"),
     ("dataloader.test.mapper.augmentations.0.short_edge_length=-5", "one or more integers"),
     ("optimizer.lr=nan", "a number"),
+    ("optimizer.lr=0", "a number above 0"),
     ("optimizer.params.lr_factor_func.pairwise_factor=1e30", "a number of 0 to 1000"),
     ("lr_multiplier.warmup_length=-1", "a number of 0 to 1"),
     ("model.pixel_std=[0,1,1]", "numbers above 0"),

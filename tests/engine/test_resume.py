@@ -1,12 +1,10 @@
 """A run that was killed or stopped, and resumed, ends as if nothing had happened."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
 from functools import cache
 from pathlib import Path
 
@@ -16,11 +14,9 @@ from config_kinds import ROOT, THIN, WIDE
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils.events import EventStorage
 from omegaconf import OmegaConf
-from torch.utils.data import DataLoader
 
-from nl_detectron.engine import Trainer, resume, stopping
-from nl_detectron.engine.stopping import Stopped, StopSignals, resume_command
-from nl_detectron.engine.workers import protect_workers
+from nl_detectron.engine import Trainer, resume
+from nl_detectron.engine.stopping import Stopped, StopSignals
 
 CLOCK = ("data_time", "eta_seconds", "rank_data_time", "time")  # metrics that time decides
 UNSURE = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
@@ -95,9 +91,6 @@ def interrupt(patch, iteration, act) -> None:
         step(self)
 
     patch.setattr(Trainer, "run_step", run_step)
-
-
-# --- resume ----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -275,71 +268,3 @@ def test_smoothed_metrics_continue():
     put(second, 33, 45)
     assert second.latest_with_smoothing_hint() == whole.latest_with_smoothing_hint()
     assert second.history("loss").global_avg() == whole.history("loss").global_avg()
-
-
-# --- signals ---------------------------------------------------------------------------------
-
-
-def test_a_second_ctrl_c_ends_at_once(monkeypatch):
-    codes = []
-    monkeypatch.setattr(stopping.os, "_exit", codes.append)
-    with StopSignals() as signals:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.agree() == signal.SIGTERM and codes == []
-        os.kill(os.getpid(), signal.SIGINT)
-    assert codes == [130]
-
-
-def test_the_command_keeps_its_words(monkeypatch):
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    monkeypatch.setattr(sys, "argv", ["./train_net.py", "--resume", "--config-file", "a b.yaml"])
-    assert resume_command("out") == "python ./train_net.py --resume --config-file 'a b.yaml'"
-    monkeypatch.setattr(sys, "argv", ["demo.py"])
-    expected = "python train_net.py --resume --config-file out/config.yaml"
-    assert resume_command("out") == expected
-
-
-class Pids(torch.utils.data.Dataset):
-    def __getitem__(self, index):
-        time.sleep(0.01)
-        return os.getpid()
-
-
-def _load(pipe):
-    """Load with two workers: tell their ids; load more after a message; wait for another one."""
-    loader = DataLoader(Pids(), sampler=range(10**6), batch_size=None, num_workers=2)
-    batches = iter(protect_workers(loader))
-    for count in (4, 12):
-        pipe.send({next(batches) for _ in range(count)})
-        pipe.recv()
-    del batches  # ends the workers
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.parametrize("killed", [False, True])
-def test_workers_live_as_long_as_their_parent(killed):
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    parent = context.Process(target=_load, args=(theirs,))
-    parent.start()
-    theirs.close()
-    workers = ours.recv()
-    for worker in workers:  # as a terminal and a batch system do
-        os.kill(worker, signal.SIGINT)
-        os.kill(worker, signal.SIGTERM)
-    ours.send("more")
-    assert ours.recv() == workers and len(workers) == 2
-    parent.kill() if killed else ours.send("enough")
-    parent.join()
-    until = time.monotonic() + 4  # PyTorch's own workers look every 5 seconds
-    while any(map(_lives, workers)) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not any(map(_lives, workers))
-    assert parent.exitcode == (-signal.SIGKILL if killed else 0)

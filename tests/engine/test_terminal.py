@@ -19,8 +19,8 @@ def test_the_terminal_gets_a_line_for_the_config_and_losses_at_once(
     log = (tmp_path / "log.txt").read_text()
     for start in ("Environment info:", "Running with full config:", "Command line arguments:"):
         assert start in log and not any(start in line for line in printed)
-    (told,) = (line for line in printed if str(tmp_path / "config.yaml") in line)
-    assert "log.txt" in told
+    (where,) = (line for line in printed if str(tmp_path / "config.yaml") in line)
+    assert "log.txt" in where
     losses = [number for number, line in enumerate(printed) if "total_loss: " in line]
     assert [printed[n].split("iter: ")[1].split()[0] for n in losses] == ["0", "1", "2"]
     assert losses[0] < 35

@@ -68,6 +68,12 @@ def test_proposals_run_nothing(suffix, marker, tiny_config, tmp_path):
     assert_refused(str(caught.value), file)
 
 
+def test_each_training_set_needs_a_file_of_proposals(tiny_config, tmp_path):
+    run = describe_run(tiny_config(tmp_path, "MODEL.LOAD_PROPOSALS", True))
+    with pytest.raises(UsageError, match="PROPOSAL_FILES_TRAIN: expected a file for each of the 1"):
+        run.build_train_loader()
+
+
 def test_proposals_load(tiny_config, tmp_path):
     ids = [record["image_id"] for record in DatasetCatalog.get("tiny_train")]
     boxes = [np.array([[1.0, 2.0, 30.0, 40.0]], np.float32) for _ in ids]

@@ -187,6 +187,14 @@ def test_the_cheaper_way_is_taken(form, fast, plain):
         assert not pairwise.prefers_fused(Sizes(*sizes)), sizes
 
 
+@pytest.mark.parametrize(
+    "sizes, trains, rows", [(RES3, False, True), (RES3, True, False), (RES4, False, False)]
+)
+def test_inference_converts_large_images_to_channels_last(sizes, trains, rows):
+    with torch.set_grad_enabled(trains):
+        assert build_pairwise("embedded_gaussian", 4).prefers_rows(Sizes(*sizes)) == rows
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_huge_matrix_is_never_made(form):
     assert build_pairwise(form, 4).prefers_fused(Sizes(1, 16_800, 2048, 16_800, 8))
@@ -233,3 +241,37 @@ def test_no_matrix_of_all_pairs(form):
         pairwise(*tensors).sum().backward()
     assert 0 < made.largest < n * m / 20
     assert 0 < sum(saved.values()) < 4 * n * m / 5
+
+
+class SubnormalOperands(TorchDispatchMode):
+    """Number of subnormal numbers that matrix products receive."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "baddbmm" in func.name():
+            for t in args[1:3]:
+                self.count += int(((t != 0) & (t.abs() < torch.finfo(t.dtype).tiny)).sum())
+        return func(*args, **(kwargs or {}))
+
+
+def test_softmax_sum_multiplies_no_subnormal_weights():
+    theta = torch.linspace(-1, 1, 6)[None, :, None].requires_grad_()
+    phi = torch.linspace(0, 150, 40)[None, :, None].requires_grad_()
+    g = torch.randn(1, 40, 3, requires_grad=True)
+    plain = torch.softmax(theta @ phi.transpose(1, 2), dim=-1)
+    assert ((plain > 0) & (plain < torch.finfo(torch.float32).tiny)).any()
+    with SubnormalOperands() as operands:
+        y = softmax_module.softmax_sum(theta, phi, g)
+        found = gradients(y, (theta, phi, g))
+    assert operands.count == 0
+    torch.testing.assert_close(y, plain @ g)
+    torch.testing.assert_close(found, gradients(plain @ g, (theta, phi, g)))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_softmax_sum_keeps_what_is_not_finite(bad):
+    theta, phi, g = inputs("gaussian", 1, 5, 4, 6, 3, dtype=torch.float32)
+    theta = theta.detach().clone()
+    theta[0, 2, 1] = bad
+    assert softmax_module.softmax_sum(theta, phi, g)[0, 2].isnan().all()
