@@ -190,7 +190,7 @@ def make_training_parser() -> Parser:
     add(
         "--no-check",
         action="store_true",
-        help="start without looking whether the image files of all data sets exist",
+        help="start without looking whether the images or videos of all data sets exist",
     )
     add_overrides(parser)
     return parser

@@ -16,6 +16,7 @@ from ..layers import VideoNonLocalBlock
 from ..modeling import VideoClassifier, find_blocks
 from .capture import capture_inputs
 from .geometry import Grid
+from .metrics import LEAST
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ClipAttention:
         point: the frame, and x, y in pixels of it, of x_i: the middle of its cell.
         weights: f(x_i, x_j) / C(x), shape (T', rows, columns); zero where x_i does not see x_j, as
             in other frames with the axes space.
+        seen: number of x_j that x_i sees.
     """
 
     block: str
@@ -39,11 +41,19 @@ class ClipAttention:
     frames: tuple[int, ...]
     point: tuple[int, float, float]
     weights: np.ndarray
+    seen: int
+
+    @property
+    def signed(self) -> bool:
+        """Whether there are negative weights, as dot_product may have."""
+        return bool((self.weights < 0).any())
 
     def strongest(self, count: int = 20) -> list[tuple[int, float, float, float]]:
         """Frame, x, y and weight of the x_j with the largest absolute weights, the largest first:
-        the arrows of Figure 3."""
-        order = np.argsort(-np.abs(self.weights), axis=None, kind="stable")[:count]
+        the arrows of Figure 3. Weights below a thousandth of the largest are omitted."""
+        sizes = np.abs(self.weights).ravel()
+        order = np.argsort(-sizes, kind="stable")[:count]
+        order = order[sizes[order] >= LEAST * sizes.max()]
         centres = self.grid.centres()
         found = []
         for t, row, column in zip(*np.unravel_index(order, self.weights.shape), strict=True):
@@ -60,6 +70,7 @@ class ClipRecord:
         clip: RGB uint8 (3,T,H,W).
         scores: probabilities (K,).
         blocks: names of the blocks.
+        added: by block, the norm of z_i - x_i, which it adds to each position, (T',H',W').
     """
 
     def __init__(
@@ -68,13 +79,27 @@ class ClipRecord:
         scores: np.ndarray,
         modules: dict[str, VideoNonLocalBlock],
         inputs: dict[str, Tensor],
+        added: dict[str, np.ndarray],
     ):
-        self.clip, self.scores = clip, scores
+        self.clip, self.scores, self.added = clip, scores, added
         self._modules, self._inputs = modules, inputs
 
     @property
     def blocks(self) -> list[str]:
         return list(self._modules)
+
+    def most_changed(self, block: str) -> tuple[int, float, float]:
+        """Frame, x and y of the position to which a block adds the most.
+
+        Raises:
+            ValueError: there is no such block.
+        """
+        self._check(block)
+        frames, height, width = self.clip.shape[1:]
+        added = self.added[block]
+        t, row, column = map(int, np.unravel_index(added.argmax(), added.shape))
+        x, y = Grid.over((0, 0, width, height), added.shape[1:]).centres()[row, column]
+        return middle_frames(frames, len(added))[t], float(x), float(y)
 
     def attention(self, frame: int, x: float, y: float, block: str) -> ClipAttention:
         """Attention of the block's position nearest to a point of a frame.
@@ -93,9 +118,7 @@ class ClipRecord:
                 f"expected a frame of 0 to {frames - 1} and a point of 0 to {width} and 0 to "
                 f"{height}, got frame {frame} at {x}, {y}"
             )
-        if block not in self._modules:
-            there = ", ".join(self._modules) or "none, as this model has no non-local blocks"
-            raise ValueError(f"there is no block {block!r} here; there are: {there}")
+        self._check(block)
         module, features = self._modules[block], self._inputs[block]
         t_map, rows, columns = space = tuple(features.shape[2:])
         grid = Grid.over((0, 0, width, height), (rows, columns))
@@ -114,7 +137,7 @@ class ClipRecord:
             first = t // own * own
             seen[first : first + own] = weights.float().cpu().view(own, *pooled)
         centre_x, centre_y = map(float, grid.centres()[row, column])
-        middles = tuple((2 * n + 1) * frames // (2 * t_map) for n in range(t_map))
+        middles = middle_frames(frames, t_map)
         return ClipAttention(
             block=block,
             form=module.pairwise_name,
@@ -122,7 +145,18 @@ class ClipRecord:
             frames=middles,
             point=(middles[t], centre_x, centre_y),
             weights=seen.numpy(),
+            seen=len(weights),
         )
+
+    def _check(self, block: str) -> None:
+        if block not in self._modules:
+            there = ", ".join(self._modules) or "none, as this model has no non-local blocks"
+            raise ValueError(f"there is no block {block!r} here; there are: {there}")
+
+
+def middle_frames(frames: int, parts: int) -> tuple[int, ...]:
+    """The middle frame of each of the equal parts of a clip."""
+    return tuple((2 * n + 1) * frames // (2 * parts) for n in range(parts))
 
 
 def record_clip(model: VideoClassifier, clip: Tensor) -> ClipRecord:
@@ -139,12 +173,26 @@ def record_clip(model: VideoClassifier, clip: Tensor) -> ClipRecord:
         raise ValueError(
             f"expected an RGB clip, uint8 (3,T,H,W), got {clip.dtype} {tuple(clip.shape)}"
         )
+    modules = {n: m for n, m in find_blocks(model).items() if isinstance(m, VideoNonLocalBlock)}
+    added: dict[str, np.ndarray] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _, args, z, name=name: added.update({name: _norms(z - args[0])})
+        )
+        for name, module in modules.items()
+    ]
     was_training = model.training
     try:
         with torch.no_grad(), capture_inputs(model.eval()) as caught:
             scores = model.scores(clip[None].to(model.device))[0]
     finally:
         model.train(was_training)
-    modules = {n: m for n, m in find_blocks(model).items() if isinstance(m, VideoNonLocalBlock)}
+        for handle in handles:
+            handle.remove()
     inputs = {name: caught[name][0] for name in modules}
-    return ClipRecord(clip, scores.cpu().numpy(), modules, inputs)
+    return ClipRecord(clip, scores.cpu().numpy(), modules, inputs, added)
+
+
+def _norms(features: Tensor) -> np.ndarray:
+    """Norm over the channels at each position of (1,C,T',H',W')."""
+    return features[0].float().norm(dim=0).cpu().numpy()

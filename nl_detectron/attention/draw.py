@@ -29,14 +29,10 @@ def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     Signed weights use a diverging colour map centred at zero. A colour bar shows the scale.
     """
     even = attention.weights.size * attention.weights
-    if attention.signed:
-        most = np.abs(even).max()
-        cmap, norm = "PuOr", TwoSlopeNorm(0, -most, most)
-    else:
-        cmap, norm = "cividis", Normalize(0, max(even.max(), 1e-12))
+    cmap, norm = heat_scale(even, attention.signed)
     shown = _over(axes, image, even, attention.grid.box, _flipped(attention), cmap, norm)
     _mark(axes, attention)
-    _scale(axes, shown, "weight / uniform weight")
+    scale_bar(axes, shown, "weight / uniform weight")
 
 
 def heat_of_scores(axes: Axes, image: np.ndarray, attention: Attention) -> None:
@@ -52,7 +48,7 @@ def heat_of_scores(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     grid = attention.grid
     shown = _over(axes, image, attention.scores, grid.box, _flipped(attention), "cividis", norm)
     _mark(axes, attention)
-    _scale(axes, shown, "score, log f")
+    scale_bar(axes, shown, "score, log f")
 
 
 def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARROWS) -> None:
@@ -64,20 +60,40 @@ def arrows(axes: Axes, image: np.ndarray, attention: Attention, count: int = ARR
     found = strongest(attention, count)
     most = max(abs(weight) for *_, weight in found) or 1.0
     for x, y, weight in reversed(found):  # the largest on top
-        axes.annotate(
-            "",
-            (x, y),
-            attention.point,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "lw": max(MOST_WIDTH * abs(weight) / most, LEAST_WIDTH),
-                "ls": "-" if weight >= 0 else ":",
-                "color": "#F0E442" if weight >= 0 else "#CC79A7",
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
-        )
+        draw_arrow(axes, attention.point, (x, y), weight, most)
     _mark(axes, attention)
+
+
+def draw_arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], weight: float, most: float
+) -> None:
+    """Draw one arrow, whose width is that of the weight by the largest one; dotted if negative."""
+    axes.annotate(
+        "",
+        end,
+        start,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "lw": max(MOST_WIDTH * abs(weight) / most, LEAST_WIDTH),
+            "ls": "-" if weight >= 0 else ":",
+            "color": "#F0E442" if weight >= 0 else "#CC79A7",
+            "shrinkA": 0,
+            "shrinkB": 0,
+        },
+    )
+
+
+def draw_point(axes: Axes, point: tuple[float, float]) -> None:
+    """Mark x_i."""
+    axes.plot(*point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5)
+
+
+def heat_scale(even: np.ndarray, signed: bool) -> tuple[str, Normalize]:
+    """Colour map and scale of weights, which are centred at zero for signed ones."""
+    if signed:
+        most = np.abs(even).max()
+        return "PuOr", TwoSlopeNorm(0, -most, most)
+    return "cividis", Normalize(0, max(even.max(), 1e-12))
 
 
 def panel(
@@ -101,7 +117,7 @@ def panel(
     height, width = records[0].image.shape[:2]
     cell = 3.6  # inches: room for the titles
     size = (columns * cell, len(rows) * (cell * min(height / width, HIGHEST) + 0.9))
-    figure, grid = _make_figure(len(rows), columns, size)
+    figure, grid = make_figure(len(rows), columns, size)
     for axes in grid.flat:
         axes.axis("off")
     if first is not None:
@@ -144,7 +160,7 @@ def summary(record: AttentionRecord, blocks: Sequence[str]) -> Figure:
     found = {block: record.summary(block) for block in blocks}
     found = {block: s for block, s in found.items() if s is not None}
     height, width = record.image.shape[:2]
-    figure, grid = _make_figure(
+    figure, grid = make_figure(
         max(len(found), 1),
         2,
         (8.4, max(len(found), 1) * (3.8 * min(height / width, HIGHEST) + 0.9)),
@@ -173,7 +189,7 @@ def _short(block: str) -> str:
     return ".".join(block.split(".")[-2:])
 
 
-def _make_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+def make_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
     """Make a figure without pyplot, which would keep it until it is closed."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -183,26 +199,45 @@ def _summary(axes: Axes, image: np.ndarray, values, grid: Grid, most) -> None:
     norm = Normalize(0, most if most else max(values.max(), 1e-12))
     flipped = (grid.step[0] < 0, grid.step[1] < 0)
     shown = _over(axes, image, values, grid.box, flipped, "cividis", norm)
-    _scale(axes, shown)
+    scale_bar(axes, shown)
 
 
 def _over(axes: Axes, image: np.ndarray, values: np.ndarray, box, flipped, cmap, norm):
     """Draw a map over the grey image, without the part on padding."""
-    grey = image.mean(axis=2)
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, image.shape[1], image.shape[0], 0))
     if flipped[0]:
         values = values[:, ::-1]
     if flipped[1]:
         values = values[::-1]
-    x0, y0, x1, y1 = box
-    shown = axes.imshow(
-        values, cmap=cmap, norm=norm, alpha=FAINT, extent=(x0, x1, y1, y0), interpolation="bilinear"
-    )
+    shown = over_grey(axes, image, values, box, cmap, norm)
     axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
     return shown
 
 
-def _scale(axes: Axes, shown: AxesImage, label: str = "") -> None:
+def over_grey(
+    axes: Axes,
+    image: np.ndarray,
+    values: np.ndarray,
+    box: Sequence[float],
+    cmap: str,
+    norm: Normalize,
+    left: float = 0.0,
+) -> AxesImage:
+    """Draw a map of a box (x0, y0, x1, y1) over the grey image, which begins at x ``left``."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = box
+    extent = (left, left + width, height, 0)
+    axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255, extent=extent)
+    return axes.imshow(
+        values,
+        cmap=cmap,
+        norm=norm,
+        alpha=FAINT,
+        extent=(left + x0, left + x1, y1, y0),
+        interpolation="bilinear",
+    )
+
+
+def scale_bar(axes: Axes, shown: AxesImage, label: str = "") -> None:
     """Add a colour bar beside the picture, with the same height."""
     bar = axes.figure.colorbar(shown, cax=axes.inset_axes((1.02, 0, 0.03, 1)))
     bar.set_label(label, fontsize=7)
@@ -219,7 +254,7 @@ def _flipped(attention: Attention) -> tuple[bool, bool]:
 
 
 def _mark(axes: Axes, attention: Attention) -> None:
-    axes.plot(*attention.point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5)
+    draw_point(axes, attention.point)
     if attention.box:
         x0, y0, x1, y1 = attention.box
         axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", lw=1)

@@ -16,7 +16,7 @@ from ..data.validation.issues import ISSUE_TYPES, OUTSIDE
 from ..errors import UsageError
 from .dataset_overrides import KEYPOINTS, SIGMAS, classes_key, get
 from .evaluation import predicted_tasks
-from .video_checks import check_videos
+from .video_checks import check_videos, find_missing_videos
 
 logger = logging.getLogger(__name__)
 
@@ -65,39 +65,52 @@ def check_dataset(name: str) -> None:
             )
 
 
-def check_image_files(name: str, tolerated: int = 0) -> None:
-    """Check that the images of a registered data set exist.
+def check_files(name: str, tolerated: int = 0) -> None:
+    """Check that the images or the videos of a registered data set exist.
 
     Args:
         name: a data set whose files :func:`check_dataset` found.
         tolerated: a number of bad samples that the run replaces.
 
     Raises:
-        UsageError: more images than that are missing or cannot be read.
+        UsageError: more images or videos than that are missing or cannot be read; or a list of
+            videos cannot be loaded.
     """
     meta = MetadataCatalog.get(name)
-    folder, annotations = meta.get("image_root"), meta.get("json_file")
-    if not (folder and annotations) or "://" in folder or meta.get("made_on_demand", False):
+    kind = "video" if meta.get("video_list") else "image"
+    folder = meta.get(f"{kind}_root")
+    if not folder or "://" in folder or meta.get("made_on_demand", False):
         return
+    find = find_missing_videos if kind == "video" else _find_missing_images
+    missing, count = find(name)
+    if not missing:
+        return
+    examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    found = (
+        f"data set {name!r}: {len(missing)} of its {count} {kind}s are not in {folder} or "
+        f"cannot be read: {examples}"
+    )
+    if len(missing) > tolerated:
+        raise UsageError(
+            f"{found}. Correct the {kind} folder or the file names, or start nevertheless with "
+            "--no-check"
+        )
+    logger.warning("%s. They are replaced by others", found)
+
+
+def _find_missing_images(name: str) -> tuple[list[str], int]:
+    """Names of the images that are missing, and the number of all."""
+    meta = MetadataCatalog.get(name)
+    folder, annotations = meta.image_root, meta.get("json_file")
+    if not annotations:
+        return [], 0
     info = meta.get("dataset_info")
     names = list(info.files) if info else list_file_names(annotations)
     missing = find_missing(folder, names)
     if missing and not info:
         names = read_file_names(annotations)
         missing = find_missing(folder, names)
-    if not missing:
-        return
-    examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    found = (
-        f"data set {name!r}: {len(missing)} of its {len(names)} images are not in {folder} or "
-        f"cannot be read: {examples}"
-    )
-    if len(missing) > tolerated:
-        raise UsageError(
-            f"{found}. Correct the image folder or the file names, or start nevertheless with "
-            "--no-check"
-        )
-    logger.warning("%s. They are replaced by others", found)
+    return missing, len(names)
 
 
 def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from .block_records import KEY, check_blocks
 from .checkpoint import read_checkpoint
 from .checkpoint_files import choose_checkpoint
 from .config_checks import check_config
-from .data_checks import check_dataset, check_image_files
+from .data_checks import check_dataset, check_files
 from .full_disk import format_size, free_space
 from .loading import build_on_meta, describe_run
 from .mixed_precision import check_precision
@@ -62,9 +62,9 @@ def preflight(cfg: Config, args: Namespace) -> None:
         _check_space(model, run)
     if not getattr(args, "no_check", False):
         for name in filter(None, dict.fromkeys(run.test_sets)):
-            check_image_files(name)
+            check_files(name)
         for name in filter(None, run.train_sets if training else ()):
-            check_image_files(name, run.max_bad_samples)
+            check_files(name, run.max_bad_samples)
 
 
 def announce(cfg: Config, args: Namespace) -> str:

@@ -1,11 +1,13 @@
 """Checks before a run of a video model: its data sets, and the sizes of its clips."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..data.image_files import find_missing
 from ..data.video.dataset import check_classes
 from ..data.video.reader import import_av
 from ..errors import UsageError
@@ -34,6 +36,22 @@ def check_videos(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> Non
         )
     for name in dict.fromkeys((*train, *test)):
         _check_set(cfg, name)
+
+
+def find_missing_videos(name: str) -> tuple[list[str], int]:
+    """Paths below the video folder of the videos of a registered data set that are missing or
+    cannot be read by this user, and the number of all.
+
+    Raises:
+        UsageError: the list cannot be loaded.
+    """
+    try:
+        records = DatasetCatalog.get(name)
+    except ValueError as error:
+        raise UsageError(f"data set {name!r} cannot be loaded: {error}") from error
+    folder = MetadataCatalog.get(name).video_root
+    missing = find_missing("", [record["file_name"] for record in records])
+    return [os.path.relpath(file, folder) for file in missing], len(records)
 
 
 def _check_sizes(cfg: CfgNode, training: bool) -> None:

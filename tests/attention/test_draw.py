@@ -19,7 +19,7 @@ def attention(weights, grid=None, point=(40.0, 20.0), box=None):
 
 def drawn(paint):
     """RGB of the axes alone, of the image's shape times four."""
-    figure, axes = draw._make_figure(1, 1, (6.4, 3.2))
+    figure, axes = draw.make_figure(1, 1, (6.4, 3.2))
     figure.set_layout_engine("none")
     axes[0, 0].set_position((0, 0, 1, 1))
     axes[0, 0].axis("off")

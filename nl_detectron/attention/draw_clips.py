@@ -1,0 +1,127 @@
+"""Matplotlib figures of attention across the frames of a clip, as the paper's Figure 3: the frames
+side by side, with arrows from x_i to its strongest x_j in any frame."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .clips import ClipAttention
+from .draw import ARROWS, draw_arrow, draw_point, heat_scale, make_figure, over_grey, scale_bar
+
+MOST_FRAMES = 16  # side by side; of more, those with x_i and the most weight
+GAP = 0.06  # between frames, by their width
+WIDEST = 16.0  # of the frames of a row, in inches
+LARGEST = 2.4  # of a frame's longer side, in inches
+
+
+def clip_panel(
+    clip: Tensor,
+    attentions: Sequence[ClipAttention],
+    titles: Sequence[str],
+    numbers: Sequence[int] | None = None,
+) -> Figure:
+    """Make a figure with two rows for each attention: arrows, and the weights over grey frames.
+
+    Args:
+        clip: RGB uint8 (3,T,H,W), which the attentions are of.
+        attentions: of any points and blocks.
+        titles: one for each.
+        numbers: of the clip's T frames in their video, which stand above them; by default 0 to T-1.
+    """
+    height, width = clip.shape[2:]
+    most = max(len(choose_frames(found)) for found in attentions)
+    cell = min(LARGEST * min(width / height, 1), WIDEST / most)  # a frame's width
+    size = (most * cell * (1 + GAP) + 0.9, len(attentions) * (2 * cell * height / width + 0.9))
+    figure, grid = make_figure(2 * len(attentions), 1, size)
+    for number, (found, title) in enumerate(zip(attentions, titles, strict=True)):
+        above, below = grid[2 * number, 0], grid[2 * number + 1, 0]
+        for axes in (above, below):
+            axes.axis("off")
+        clip_arrows(above, clip, found, numbers=numbers)
+        clip_heat(below, clip, found)
+        above.set_title(f"{title}\n{describe(found)}", fontsize=8, loc="left")
+    return figure
+
+
+def clip_arrows(
+    axes: Axes,
+    clip: Tensor,
+    attention: ClipAttention,
+    count: int = ARROWS,
+    numbers: Sequence[int] | None = None,
+) -> None:
+    """Draw frames side by side, with arrows from x_i to the x_j with the largest weights.
+
+    Larger weights have wider arrows, negative weights dotted ones. Frame numbers are as in
+    :func:`clip_panel`.
+    """
+    frames = choose_frames(attention, count)
+    height, width = clip.shape[2:]
+    for frame in frames:
+        left = _left(frames, frame, width)
+        image = clip[:, frame].permute(1, 2, 0).numpy()
+        axes.imshow(image, extent=(left, left + width, height, 0))
+        label = numbers[frame] if numbers is not None else frame
+        axes.text(
+            left + width / 2, -0.03 * height, f"{label}", ha="center", va="bottom", fontsize=7
+        )
+    found = [arrow for arrow in attention.strongest(count) if arrow[0] in frames]
+    most = max((abs(weight) for *_, weight in found), default=1.0)
+    frame, x, y = attention.point
+    point = (_left(frames, frame, width) + x, y)
+    for frame, x, y, weight in reversed(found):  # the largest on top
+        draw_arrow(axes, point, (_left(frames, frame, width) + x, y), weight, most)
+    draw_point(axes, point)
+    _set_limits(axes, frames, width, height)
+
+
+def clip_heat(axes: Axes, clip: Tensor, attention: ClipAttention) -> None:
+    """Draw the weights over the grey frames, as multiples of the uniform weight 1/M of the M
+    positions that x_i sees, with a colour bar."""
+    frames = choose_frames(attention)
+    height, width = clip.shape[2:]
+    even = attention.seen * attention.weights
+    cmap, norm = heat_scale(even, attention.signed)
+    shown = None
+    for frame in frames:
+        image = clip[:, frame].permute(1, 2, 0).numpy()
+        values = even[attention.frames.index(frame)]
+        left = _left(frames, frame, width)
+        shown = over_grey(axes, image, values, attention.grid.box, cmap, norm, left)
+    frame, x, y = attention.point
+    draw_point(axes, (_left(frames, frame, width) + x, y))
+    _set_limits(axes, frames, width, height)
+    if shown is not None:
+        scale_bar(axes, shown, "weight / uniform weight")
+
+
+def choose_frames(attention: ClipAttention, count: int = ARROWS) -> list[int]:
+    """The frames to draw, in order: all that have positions x_j or, of more than
+    :data:`MOST_FRAMES`, that of x_i and those with the most weight of the arrows."""
+    if len(attention.frames) <= MOST_FRAMES:
+        return list(attention.frames)
+    weights = dict.fromkeys(attention.frames, 0.0)
+    for frame, _, _, weight in attention.strongest(count):
+        weights[frame] += abs(weight)
+    weights[attention.point[0]] = np.inf
+    return sorted(sorted(weights, key=lambda frame: -weights[frame])[:MOST_FRAMES])
+
+
+def describe(attention: ClipAttention) -> str:
+    """The block, its form, and how much of the weight lies in other frames than that of x_i."""
+    block = ".".join(attention.block.split(".")[-2:])
+    sizes = np.abs(attention.weights).sum(axis=(1, 2))
+    own = sizes[attention.frames.index(attention.point[0])]
+    elsewhere = 1 - own / max(sizes.sum(), 1e-12)
+    return f"{block}, {attention.form}: {100 * max(elsewhere, 0.0):.0f} % in other frames"
+
+
+def _left(frames: Sequence[int], frame: int, width: int) -> float:
+    return frames.index(frame) * width * (1 + GAP)
+
+
+def _set_limits(axes: Axes, frames: Sequence[int], width: int, height: int) -> None:
+    axes.set(xlim=(0, _left(frames, frames[-1], width) + width), ylim=(height, 0))
