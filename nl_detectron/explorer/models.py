@@ -11,11 +11,15 @@ from detectron2.data import Metadata
 from torch import nn
 
 from ..attention import AttentionRecord, record_attention
-from ..config import detector_section
+from ..config import detector_section, is_video
 from ..data import CocoDataset
+from ..data.video.mapper import test_views
+from ..data.video.reader import import_av
+from ..data.video.sampling import Views
 from ..engine import LoadedModel, build_on_meta, load_config, load_model
 from ..errors import UsageError
 from ..modeling import find_blocks
+from ..prediction.classes import find_class_names
 from ..prediction.instances import find_dataset_metadata
 from .images import read_small_image
 
@@ -31,6 +35,7 @@ class ExplorerModel:
         resize: INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
         data_set: the first of DATASETS.TEST, or "".
         classes: their names, where the data set has enough of them.
+        views: those of a model of videos; None for one of images.
         untrained: a sentence about what the checkpoint lacks, or "".
     """
 
@@ -39,6 +44,7 @@ class ExplorerModel:
     resize: tuple[int, int]
     data_set: str
     classes: Metadata
+    views: Views | None
     untrained: str
 
 
@@ -48,9 +54,12 @@ def load_explorer_model(
     """Build the model of a config with its checkpoint's weights.
 
     Raises:
-        UsageError: a config or a checkpoint that will not do, or a model without blocks.
+        UsageError: a config or a checkpoint that will not do, a model without blocks, or one of
+            videos without PyAV.
     """
     cfg = load_config(config_file, opts, data)
+    if is_video(cfg):
+        import_av()
     if not find_blocks(build_on_meta(cfg)):
         raise UsageError(
             f"{config_file}: this model has no non-local blocks to look through; name a config "
@@ -63,11 +72,14 @@ def load_explorer_model(
         resize=(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         data_set=next(iter(cfg.DATASETS.TEST), ""),
         classes=_find_classes(cfg),
+        views=test_views(cfg) if is_video(cfg) else None,
         untrained=_describe_untrained(loaded),
     )
 
 
 def _find_classes(cfg: CfgNode) -> Metadata:
+    if is_video(cfg):
+        return Metadata(classes=find_class_names(cfg, say=print))
     _, known = find_dataset_metadata(cfg)
     enough = len(known.get("thing_classes", ())) >= detector_section(cfg).NUM_CLASSES
     return known if enough else Metadata()
@@ -80,7 +92,7 @@ def _describe_untrained(loaded: LoadedModel) -> str:
         parts.append("tensors of " + ", ".join(blocks))
     if others:
         modules = sorted({name.split(".")[0] for name in others})
-        parts.append(f"{len(others)} tensors of {', '.join(modules)}, so detections say little")
+        parts.append(f"{len(others)} tensors of {', '.join(modules)}, so predictions say little")
     return f"Not in the checkpoint, so untrained: {'; '.join(parts)}." if parts else ""
 
 

@@ -116,7 +116,7 @@ def build_page(gr: ModuleType, explorer: Explorer, images: Sequence[Path]) -> An
             try:
                 records = explorer.get_records(new)
             except UsageError as error:
-                return {message: _alert(str(error)), upload: None}
+                return {message: alert(str(error)), upload: None}
             drawn, words = render_detections(records[whose], models[whose].classes, score)
             at = choose_first_point(records[0])
             return {
@@ -237,5 +237,5 @@ def _make_titles(models: Sequence[ExplorerModel]) -> list[str]:
     return [titles[0], f"{titles[1]} (compared)"] if same else titles
 
 
-def _alert(text: str) -> str:
+def alert(text: str) -> str:
     return f'<div role="alert" class="alert">{html.escape(text)}</div>'

@@ -110,6 +110,12 @@ class VideoReader:
         return (times - times[0]) * float(self._stream.time_base or 1)
 
     @property
+    def rate(self) -> float:
+        """Frames a second on average; 25 where the timestamps do not tell."""
+        seconds = self.times[-1]
+        return (len(self) - 1) / seconds if seconds else 25.0
+
+    @property
     def has_constant_rate(self) -> bool:
         """Whether all frames but the last are shown equally long, except for rounding."""
         steps = np.diff(self.index.times)
@@ -176,8 +182,8 @@ class VideoReader:
         """
         numbers = np.asarray(numbers)
         wanted = np.unique(numbers)
-        if wanted[0] < 0 or wanted[-1] >= len(self):
-            raise VideoError(f"it has frames 0 to {len(self) - 1}, not {wanted[-1]}")
+        self.check_number(wanted[0])
+        self.check_number(wanted[-1])
         found: dict[int, np.ndarray] = {}
         try:
             for number, frame in self._select(wanted.tolist()):
@@ -188,6 +194,24 @@ class VideoReader:
         if len(shapes) > 1:
             raise VideoError(f"its frames have different sizes: {sorted(shapes)}")
         return np.stack([found[number] for number in numbers.tolist()])
+
+    def check_number(self, number: int) -> None:
+        """Raises VideoError if there is no frame of this number."""
+        if not 0 <= number < len(self):
+            raise VideoError(f"it has frames 0 to {len(self) - 1}, not {number}")
+
+    def read_all(self) -> Iterator[np.ndarray]:
+        """Yield all frames, RGB uint8 (H,W,3), one at a time. Frames that cannot be decoded are
+        replaced as in :meth:`read`.
+
+        Raises:
+            VideoError: none can be decoded.
+        """
+        try:
+            for _, frame in self._select(list(range(len(self)))):
+                yield self._convert(frame, None)
+        except self._av.error.FFmpegError as error:
+            raise VideoError(self._reason("cannot be decoded", error)) from error
 
     def _select(self, wanted: list[int]) -> Iterator[tuple[int, Any]]:
         """Yield pairs of a wanted number and its decoded frame; ``wanted`` increases."""

@@ -1,0 +1,68 @@
+"""Where a video model's blocks look from a point of a video: found, drawn and for JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+from torch import nn
+
+from ..attention import ClipAttention, record_clip
+from ..attention.draw import as_image
+from ..attention.draw_clips import clip_panel
+from ..data.video.sampling import Views
+from .clips import VideoClip, read_clip
+from .drawing import DPI, MAX_PANEL
+
+# frame from 0, and x and y in pixels of the video; "auto": where a block adds the most
+ClipPoint = Literal["auto"] | tuple[int, float, float]
+COLOURS = 256  # of a picture: noise makes a PNG of all colours four times as large
+
+
+def attend(
+    model: nn.Module, file: str, views: Views, point: ClipPoint
+) -> tuple[VideoClip, list[ClipAttention]]:
+    """Read the clip of a video around a point, and the attention of each block from there.
+
+    Raises:
+        VideoError: the video cannot be read, or has no such frame.
+        ValueError: the point is outside its frames.
+    """
+    clip = read_clip(file, views, None if point == "auto" else point[0])
+    at = None if point == "auto" else clip.locate(*point)
+    record = record_clip(model, clip.pixels)
+    return clip, [
+        record.attention(*(at or record.most_changed(block)), block) for block in record.blocks
+    ]
+
+
+def save_clip_attention(clip: VideoClip, found: Sequence[ClipAttention], path: Path) -> None:
+    """Save :func:`~nl_detectron.attention.draw_clips.clip_panel` as a PNG."""
+    titles = [format_point(clip, one) for one in found]
+    figure = clip_panel(clip.pixels, found, titles, clip.numbers)
+    dpi = min(DPI, MAX_PANEL / max(figure.get_size_inches()))
+    picture = Image.fromarray(as_image(figure, dpi))
+    picture = picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    picture.save(path, optimize=True)
+
+
+def format_point(clip: VideoClip, attention: ClipAttention) -> str:
+    """Where the attention is from, in frames and pixels of the video."""
+    frame, x, y = clip.in_video(*attention.point)
+    return f"from frame {frame}, x {x:.0f}, y {y:.0f}"
+
+
+def describe_clip_attention(clip: VideoClip, found: Sequence[ClipAttention]) -> list[dict]:
+    """The arrows of each block for JSON, in frames and pixels of the video."""
+    return [
+        {
+            "block": one.block,
+            "form": one.form,
+            "from": dict(zip(("frame", "x", "y"), clip.in_video(*one.point), strict=True)),
+            "to": [
+                dict(zip(("frame", "x", "y"), clip.in_video(*place), strict=True), weight=weight)
+                for *place, weight in one.strongest()
+            ],
+        }
+        for one in found
+    ]
