@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             models = [load_explorer_model(file, opts, args.dataset) for file, opts in pairs]
         video = any(model.views for model in models)
         if video and len(models) > 1:
-            raise UsageError(
-                "--compare-config compares models of images, and here is one of videos"
-            )
+            raise UsageError("--compare-config: expected two models of images, one is of videos")
         images = find_images(args.images, video) or list_dataset_images(models[0].data_set)
         if video:
             page = build_video_page(gr, VideoExplorer(models[0]), images)

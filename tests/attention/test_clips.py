@@ -1,5 +1,7 @@
 """Attention across the frames of a clip: one row of weights at a time, where its positions lie."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,7 @@ def test_a_row_is_the_one_of_the_matrix(form, keys, shape, part, make_record):
         whole[first:last] = values
     torch.testing.assert_close(torch.from_numpy(found.weights), whole)
     assert found.point == (11, 68.0, 20.0) and found.form == form
+    assert found.seen == sum(values.numel() for values in by_frames.values())
     assert found.frames == (1, 3, 5, 7, 9, 11, 13, 15)
     scores = model.scores(CLIP[None])[0].detach().numpy()
     np.testing.assert_allclose(record.scores, scores, rtol=1e-5)
@@ -91,6 +94,30 @@ def test_the_strongest_come_first_with_their_frame_and_place(make_record):
     frame, x, y, _ = strongest[0]
     t, row, column = np.unravel_index(found.weights.argmax(), found.weights.shape)
     assert (frame, x, y) == (2 * t + 1, 16 * column + 8, 16 * row + 8)  # cells of 16 pixels
+
+
+def test_weights_below_a_thousandth_of_the_largest_get_no_arrow(make_record):
+    _, record = make_record()
+    found = record.attention(0, 5, 60, BLOCK)
+    weights = np.zeros_like(found.weights)
+    weights[0, 0, 0], weights[7, 1, 1], weights[3, 2, 2] = -1.0, 2e-3, 5e-4
+    strongest = replace(found, weights=weights).strongest()
+    assert [weight for *_, weight in strongest] == pytest.approx([-1.0, 2e-3])
+
+
+def test_the_most_changed_position_is_where_the_block_adds_the_most(make_record):
+    model, record = make_record()
+    caught = []
+    handle = find_blocks(model)[BLOCK].register_forward_hook(
+        lambda _, args, z: caught.append((z - args[0])[0].square().sum(dim=0))
+    )
+    with torch.no_grad():
+        model.scores(CLIP[None])
+    handle.remove()
+    t, row, column = np.unravel_index(int(caught[0].argmax()), caught[0].shape)
+    assert record.most_changed(BLOCK) == (2 * t + 1, 8 * column + 4, 8 * row + 4)
+    with pytest.raises(ValueError, match="no block 'res9' here"):
+        record.most_changed("res9")
 
 
 @pytest.mark.parametrize(
