@@ -13,6 +13,8 @@ from tabulate import tabulate
 
 from .config import is_video
 from .engine import Trainer, preflight, start_run
+from .modeling import find_blocks
+from .prediction.clip_attention import save_attention_of_videos
 from .prediction.comparison import save_comparison
 from .prediction.video_comparison import save_video_comparison
 
@@ -25,7 +27,8 @@ TASKS = {
 
 
 def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
-    """Train, evaluate and draw ``predictions.png`` into OUTPUT_DIR.
+    """Train, evaluate and draw ``predictions.png`` into OUTPUT_DIR and, of a video model with
+    blocks, ``attention.png``.
 
     Returns:
         AP, or accuracy of videos, in percent for each of :data:`TASKS` that the model has;
@@ -44,6 +47,8 @@ def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
     summary = json.loads(Path(cfg.OUTPUT_DIR, "summary.json").read_text())
     draw = save_video_comparison if is_video(cfg) else save_comparison
     draw(cfg, trainer.model, Path(cfg.OUTPUT_DIR, "predictions.png"))
+    if is_video(cfg) and find_blocks(trainer.model):
+        save_attention_of_videos(cfg, trainer.model, Path(cfg.OUTPUT_DIR, "attention.png"))
     found = {task: summary["results"].get(key) for task, key in TASKS.items()}
     return {
         **{task: round(ap, 1) for task, ap in found.items() if ap is not None},

@@ -57,6 +57,8 @@ def train_seed(config_file: str, seed: int, output: str, opts: Sequence[str] = (
     recorded = json.loads(RECORD.read_text()) if RECORD.exists() else []
     table = format_table(Path(config_file).stem, seed, results, recorded)
     print(f"\n{table}\n\nPredictions beside the truth: {folder}/predictions.png")
+    if (folder / "attention.png").exists():
+        print(f"What the block attends to: {folder}/attention.png")
 
 
 if __name__ == "__main__":

@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from PIL import Image
 from torch import nn
 
 from ..attention import ClipAttention, record_clip
 from ..attention.draw import as_image
 from ..attention.draw_clips import clip_panel
+from ..data.video.mapper import test_views
 from ..data.video.sampling import Views
 from .clips import VideoClip, read_clip
 from .drawing import DPI, MAX_PANEL
+from .outputs import stack_vertically
 
 # frame from 0, and x and y in pixels of the video; "auto": where a block adds the most
 ClipPoint = Literal["auto"] | tuple[int, float, float]
@@ -38,10 +43,32 @@ def attend(
 
 def save_clip_attention(clip: VideoClip, found: Sequence[ClipAttention], path: Path) -> None:
     """Save :func:`~nl_detectron.attention.draw_clips.clip_panel` as a PNG."""
+    _save([_draw(clip, found)], path)
+
+
+def save_attention_of_videos(cfg: CfgNode, model: nn.Module, path: Path, count: int = 3) -> None:
+    """Save a picture of the attention in the first video of each of the first classes of the first
+    test set, from where each block adds the most.
+
+    Args:
+        path: of the PNG.
+        count: number of videos.
+    """
+    first: dict[int, str] = {}
+    for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]):
+        first.setdefault(record["label"], record["file_name"])
+    files = [first[label] for label in sorted(first)[:count]]
+    _save([_draw(*attend(model, file, test_views(cfg), "auto")) for file in files], path)
+
+
+def _draw(clip: VideoClip, found: Sequence[ClipAttention]) -> np.ndarray:
     titles = [format_point(clip, one) for one in found]
     figure = clip_panel(clip.pixels, found, titles, clip.numbers)
-    dpi = min(DPI, MAX_PANEL / max(figure.get_size_inches()))
-    picture = Image.fromarray(as_image(figure, dpi))
+    return as_image(figure, min(DPI, MAX_PANEL / max(figure.get_size_inches())))
+
+
+def _save(pictures: Sequence[np.ndarray], path: Path) -> None:
+    picture = Image.fromarray(stack_vertically(pictures))
     picture = picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)
 

@@ -66,9 +66,8 @@ def test_a_video_gets_its_classes_as_in_an_evaluation(run, opts, tmp_path, capsy
         [output] = load_model(cfg).model([make_mapper(cfg, False)({"file_name": str(file)})])
     expected = output["scores"].mean(dim=0)
     assert output["scores"].shape == (6, 3)
-    assert [one["class_id"] for one in line["classes"]] == expected.argsort(
-        descending=True
-    ).tolist()
+    order = expected.argsort(descending=True).tolist()
+    assert [one["class_id"] for one in line["classes"]] == order
     scores = [one["score"] for one in line["classes"]]
     assert scores == pytest.approx(expected.sort(descending=True)[0].tolist(), abs=1e-6)
     names = ("square", "disc", "cross")
