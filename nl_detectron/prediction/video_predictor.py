@@ -21,11 +21,12 @@ from ..modeling import find_blocks
 from .classes import combine_views, draw_classes, find_class_names, top_classes
 from .clip_attention import ClipPoint, attend, describe_clip_attention, save_clip_attention
 from .drawing import LONGEST, SHORTEST
-from .inputs import SkipReporter, list_files
+from .inputs import IMAGE_SUFFIXES, SkipReporter, list_files
 from .outputs import Mp4Writer, OutputNames, check_output_folder, stack_vertically
 from .predictor import load_prediction_model
 
 LINES = "classes.jsonl"
+STILL = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".gif")  # which may have frames
 
 
 def predict_videos(
@@ -72,6 +73,9 @@ def predict_videos(
     classes, names, count = find_class_names(cfg, say), OutputNames(), 0
     with (folder / LINES).open("w", buffering=1) as lines:
         for file in tqdm(files, unit="video"):
+            if file.lower().endswith(STILL):  # FFmpeg would read it as a video of one frame
+                skip(file, "it is an image, and this model takes videos")
+                continue
             try:
                 found = top_classes(classify_video(cfg, model, file), classes, threshold)
                 path = folder / names.reserve(Path(file).stem, ".mp4")

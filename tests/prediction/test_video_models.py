@@ -74,7 +74,7 @@ def test_a_video_gets_its_classes_as_in_an_evaluation(run, opts, tmp_path, capsy
     assert all(one["class_name"] == names[one["class_id"]] for one in line["classes"])
     assert "1 video(s) -> " in capsys.readouterr().out
     made = read_video(tmp_path / "out/film.mp4")
-    assert made.shape[0] == 21 and made.shape[2] == 426 and made.shape[1] > 320 + 3 * 20
+    assert made.shape[0] == 21 and made.shape[2] == 428 and made.shape[1] > 320 + 3 * 20
     assert (made[0, 320:] < 100).any() and (made[0, 320:] > 200).mean() > 0.5  # words on white
     assert list_names(tmp_path / "out") == ["classes.jsonl", "film.mp4"]
     _, [line] = run("--input", file, "--confidence-threshold", str(scores[0] - 1e-4))
@@ -118,6 +118,7 @@ def test_what_cannot_be_read_or_looked_at_is_skipped(run, tmp_path, capsys):
     code, [line] = run("--input", folder, image, "nowhere.mp4", "--attention", "99,1,1")
     said = capsys.readouterr().err
     assert code == 1 and line["output"] == "a.mp4" and "attention" not in line
+    assert f"skipped {image}: it is an image, and this model takes videos" in said
     assert "skipped nowhere.mp4: no such file or folder" in said
     assert f"skipped {folder}/sound.mp4: it has no video stream (only audio)" in said
     assert f"skipped {folder}/broken.MKV: it cannot be opened" in said
