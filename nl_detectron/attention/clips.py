@@ -155,8 +155,8 @@ class ClipRecord:
 
 
 def middle_frames(frames: int, parts: int) -> tuple[int, ...]:
-    """The middle frame of each of the equal parts of a clip."""
-    return tuple((2 * n + 1) * frames // (2 * parts) for n in range(parts))
+    """The middle frame of each of the equal parts of a clip, the earlier one of two."""
+    return tuple(((2 * n + 1) * frames - parts) // (2 * parts) for n in range(parts))
 
 
 def record_clip(model: VideoClassifier, clip: Tensor) -> ClipRecord:

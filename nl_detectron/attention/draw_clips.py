@@ -1,6 +1,7 @@
 """Matplotlib figures of attention across the frames of a clip, as the paper's Figure 3: the frames
 side by side, with arrows from x_i to its strongest x_j in any frame."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,8 @@ from torch import Tensor
 from .clips import ClipAttention
 from .draw import ARROWS, draw_arrow, draw_point, heat_scale, make_figure, over_grey, scale_bar
 
-MOST_FRAMES = 16  # side by side; of more, those with x_i and the most weight
-GAP = 0.06  # between frames, by their width
+MOST_FRAMES = 8  # side by side
+GAP, WIDE_GAP = 0.03, 0.1  # between frames of one position in time, and of two; by their width
 WIDEST = 16.0  # of the frames of a row, in inches
 LARGEST = 2.4  # of a frame's longer side, in inches
 
@@ -32,9 +33,9 @@ def clip_panel(
         numbers: of the clip's T frames in their video, which stand above them; by default 0 to T-1.
     """
     height, width = clip.shape[2:]
-    most = max(len(choose_frames(found)) for found in attentions)
+    most = max(len(choose_frames(found, clip.shape[1])) for found in attentions)
     cell = min(LARGEST * min(width / height, 1), WIDEST / most)  # a frame's width
-    size = (most * cell * (1 + GAP) + 0.9, len(attentions) * (2 * cell * height / width + 0.9))
+    size = (most * cell * (1 + WIDE_GAP) + 0.9, len(attentions) * (2 * cell * height / width + 1))
     figure, grid = make_figure(2 * len(attentions), 1, size)
     for number, (found, title) in enumerate(zip(attentions, titles, strict=True)):
         above, below = grid[2 * number, 0], grid[2 * number + 1, 0]
@@ -58,49 +59,53 @@ def clip_arrows(
     Larger weights have wider arrows, negative weights dotted ones. Frame numbers are as in
     :func:`clip_panel`.
     """
-    frames = choose_frames(attention, count)
-    height, width = clip.shape[2:]
-    for frame in frames:
-        left = _left(frames, frame, width)
+    total, height, width = clip.shape[1:]
+    lefts = _place(choose_frames(attention, total, count), attention, total, width)
+    for frame, left in lefts.items():
         image = clip[:, frame].permute(1, 2, 0).numpy()
         axes.imshow(image, extent=(left, left + width, height, 0))
         label = numbers[frame] if numbers is not None else frame
-        axes.text(
-            left + width / 2, -0.03 * height, f"{label}", ha="center", va="bottom", fontsize=7
-        )
-    found = [arrow for arrow in attention.strongest(count) if arrow[0] in frames]
+        below = {"xytext": (0, -3), "textcoords": "offset points", "ha": "center", "va": "top"}
+        axes.annotate(f"{label}", (left + width / 2, height), **below, fontsize=7)
+    found = [arrow for arrow in attention.strongest(count) if arrow[0] in lefts]
     most = max((abs(weight) for *_, weight in found), default=1.0)
     frame, x, y = attention.point
-    point = (_left(frames, frame, width) + x, y)
+    point = (lefts[frame] + x, y)
     for frame, x, y, weight in reversed(found):  # the largest on top
-        draw_arrow(axes, point, (_left(frames, frame, width) + x, y), weight, most)
+        draw_arrow(axes, point, (lefts[frame] + x, y), weight, most)
     draw_point(axes, point)
-    _set_limits(axes, frames, width, height)
+    axes.set(xlim=(0, max(lefts.values()) + width), ylim=(height, 0))
 
 
 def clip_heat(axes: Axes, clip: Tensor, attention: ClipAttention) -> None:
     """Draw the weights over the grey frames, as multiples of the uniform weight 1/M of the M
     positions that x_i sees, with a colour bar."""
-    frames = choose_frames(attention)
-    height, width = clip.shape[2:]
+    total, height, width = clip.shape[1:]
+    lefts = _place(choose_frames(attention, total), attention, total, width)
     even = attention.seen * attention.weights
     cmap, norm = heat_scale(even, attention.signed)
     shown = None
-    for frame in frames:
+    for frame, left in lefts.items():
         image = clip[:, frame].permute(1, 2, 0).numpy()
-        values = even[attention.frames.index(frame)]
-        left = _left(frames, frame, width)
+        values = even[_part(frame, attention, total)]
         shown = over_grey(axes, image, values, attention.grid.box, cmap, norm, left)
     frame, x, y = attention.point
-    draw_point(axes, (_left(frames, frame, width) + x, y))
-    _set_limits(axes, frames, width, height)
+    draw_point(axes, (lefts[frame] + x, y))
+    axes.set(xlim=(0, max(lefts.values()) + width), ylim=(height, 0))
     if shown is not None:
         scale_bar(axes, shown, "weight / uniform weight")
 
 
-def choose_frames(attention: ClipAttention, count: int = ARROWS) -> list[int]:
-    """The frames to draw, in order: all that have positions x_j or, of more than
-    :data:`MOST_FRAMES`, that of x_i and those with the most weight of the arrows."""
+def choose_frames(attention: ClipAttention, total: int, count: int = ARROWS) -> list[int]:
+    """The frames to draw, in order: all of a clip of up to :data:`MOST_FRAMES`; of a longer one
+    the middle ones of all positions x_j in time or, if these are too many, that of x_i and those
+    with the most weight of the arrows.
+
+    Args:
+        total: number of the clip's frames.
+    """
+    if total <= MOST_FRAMES:
+        return list(range(total))
     if len(attention.frames) <= MOST_FRAMES:
         return list(attention.frames)
     weights = dict.fromkeys(attention.frames, 0.0)
@@ -119,9 +124,17 @@ def describe(attention: ClipAttention) -> str:
     return f"{block}, {attention.form}: {100 * max(elsewhere, 0.0):.0f} % in other frames"
 
 
-def _left(frames: Sequence[int], frame: int, width: int) -> float:
-    return frames.index(frame) * width * (1 + GAP)
+def _part(frame: int, attention: ClipAttention, total: int) -> int:
+    """The position in time that a frame of a clip of ``total`` frames belongs to."""
+    return frame * len(attention.frames) // total
 
 
-def _set_limits(axes: Axes, frames: Sequence[int], width: int, height: int) -> None:
-    axes.set(xlim=(0, _left(frames, frames[-1], width) + width), ylim=(height, 0))
+def _place(
+    frames: Sequence[int], attention: ClipAttention, total: int, width: int
+) -> dict[int, float]:
+    """Where each frame begins along x; those of one position in time stand closer together."""
+    lefts = {frames[0]: 0.0}
+    for before, frame in itertools.pairwise(frames):
+        alike = _part(before, attention, total) == _part(frame, attention, total)
+        lefts[frame] = lefts[before] + width * (1 + (GAP if alike else WIDE_GAP))
+    return lefts

@@ -27,9 +27,12 @@ class ScoredClass(NamedTuple):
     score: float
 
     @property
+    def name(self) -> str:
+        return f"class {self.class_id}" if self.class_name is None else self.class_name
+
+    @property
     def label(self) -> str:
-        name = f"class {self.class_id}" if self.class_name is None else self.class_name
-        return f"{name} {self.score:.0%}"
+        return f"{self.name} {self.score:.0%}"
 
 
 def find_class_names(cfg: CfgNode, say: Callable[[str], None]) -> list[str] | None:
@@ -88,13 +91,18 @@ def combine_views(scores: np.ndarray, ensemble: str, file: str) -> np.ndarray:
 def draw_classes(classes: Sequence[ScoredClass], width: int) -> np.ndarray:
     """A line for each class, with a bar as long as its score, RGB uint8 (H,width,3)."""
     picture = Image.new("RGB", (width, max(len(classes), 1) * LINE + 4), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.truetype(_font_file(), TEXT)
+    draw, font = ImageDraw.Draw(picture), ImageFont.truetype(str(_font_file()), TEXT)
     full = int(BAR * width)
     for number, one in enumerate(classes):
         y = number * LINE + 4
         draw.rectangle((6, y, 6 + full, y + LINE - 8), fill=(230, 230, 230))
         draw.rectangle((6, y, 6 + max(int(full * one.score), 1), y + LINE - 8), fill=COLOUR)
-        draw.text((full + 14, y + LINE // 2 - 4), one.label, fill="black", font=font, anchor="lm")
+        label, room = f"{one.score:.0%} {one.name}", width - full - 20
+        if font.getlength(label) > room:
+            while label and font.getlength(label + "…") > room:
+                label = label[:-1]
+            label += "…"
+        draw.text((full + 14, y + LINE // 2 - 4), label, fill="black", font=font, anchor="lm")
     if not classes:
         draw.text((6, LINE // 2), "no class has such a score", "black", font, anchor="lm")
     return np.asarray(picture)

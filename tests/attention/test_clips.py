@@ -68,9 +68,9 @@ def test_a_row_is_the_one_of_the_matrix(form, keys, shape, part, make_record):
     for (first, last), values in by_frames.items():
         whole[first:last] = values
     torch.testing.assert_close(torch.from_numpy(found.weights), whole)
-    assert found.point == (11, 68.0, 20.0) and found.form == form
+    assert found.point == (10, 68.0, 20.0) and found.form == form
     assert found.seen == sum(values.numel() for values in by_frames.values())
-    assert found.frames == (1, 3, 5, 7, 9, 11, 13, 15)
+    assert found.frames == (0, 2, 4, 6, 8, 10, 12, 14)
     scores = model.scores(CLIP[None])[0].detach().numpy()
     np.testing.assert_allclose(record.scores, scores, rtol=1e-5)
 
@@ -93,7 +93,7 @@ def test_the_strongest_come_first_with_their_frame_and_place(make_record):
     assert weights == sorted(found.weights.ravel().tolist(), reverse=True)[:7]
     frame, x, y, _ = strongest[0]
     t, row, column = np.unravel_index(found.weights.argmax(), found.weights.shape)
-    assert (frame, x, y) == (2 * t + 1, 16 * column + 8, 16 * row + 8)  # cells of 16 pixels
+    assert (frame, x, y) == (2 * t, 16 * column + 8, 16 * row + 8)  # cells of 16 pixels
 
 
 def test_weights_below_a_thousandth_of_the_largest_get_no_arrow(make_record):
@@ -115,7 +115,7 @@ def test_the_most_changed_position_is_where_the_block_adds_the_most(make_record)
         model.scores(CLIP[None])
     handle.remove()
     t, row, column = np.unravel_index(int(caught[0].argmax()), caught[0].shape)
-    assert record.most_changed(BLOCK) == (2 * t + 1, 8 * column + 4, 8 * row + 4)
+    assert record.most_changed(BLOCK) == (2 * t, 8 * column + 4, 8 * row + 4)
     with pytest.raises(ValueError, match="no block 'res9' here"):
         record.most_changed("res9")
 

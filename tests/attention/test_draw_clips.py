@@ -7,8 +7,8 @@ import torch
 from nl_detectron.attention import ClipAttention, Grid
 from nl_detectron.attention.draw import as_image, make_figure
 from nl_detectron.attention.draw_clips import (
-    GAP,
     MOST_FRAMES,
+    WIDE_GAP,
     choose_frames,
     clip_arrows,
     clip_heat,
@@ -17,12 +17,12 @@ from nl_detectron.attention.draw_clips import (
 )
 
 HEIGHT, WIDTH = 40, 80
-CLIP = torch.full((3, 8, HEIGHT, WIDTH), 90, dtype=torch.uint8)
+CLIP = torch.full((3, 16, HEIGHT, WIDTH), 90, dtype=torch.uint8)
 GRID = Grid.over((0, 0, WIDTH, HEIGHT), (2, 4))  # cells of 20 pixels
-STEP = WIDTH * (1 + GAP)
+STEP = WIDTH * (1 + WIDE_GAP)
 
 
-def attention(*weights, frames=(1, 3, 5, 7), point=(3, 10.0, 30.0)) -> ClipAttention:
+def attention(*weights, frames=(1, 5, 9, 13), point=(5, 10.0, 30.0)) -> ClipAttention:
     """Of weights given as (part, row, column, weight)."""
     of_all = np.zeros((len(frames), *GRID.shape))
     for *at, weight in weights:
@@ -55,7 +55,7 @@ def is_yellow(picture):
 
 
 def test_arrows_end_in_the_frame_of_their_position():
-    found = attention((3, 0, 3, 0.9))  # of frame 7, at 70, 10
+    found = attention((3, 0, 3, 0.9))  # of frame 13, at 70, 10
     yellow = is_yellow(drawn(lambda axes: clip_arrows(axes, CLIP, found)))
     rows, columns = np.nonzero(yellow)
     assert abs(columns.min() / 2 - (STEP + 10)) < 8  # it begins at x_i, in the second frame
@@ -78,21 +78,35 @@ def test_frames_with_much_weight_are_chosen_where_there_are_many():
     frames = tuple(range(1, 80, 2))
     weights = [(part, 0, 0, 1.0 + part) for part in range(20, 20 + MOST_FRAMES)]
     found = attention(*weights, frames=frames, point=(3, 10.0, 30.0))
-    chosen = choose_frames(found)
+    chosen = choose_frames(found, 80)
     assert chosen == [3, *(frames[part] for part in range(21, 20 + MOST_FRAMES))]
     clip = torch.zeros(3, 80, 8, 16, dtype=torch.uint8)
     assert as_image(clip_panel(clip, [found], ["x"])).std() > 5
 
 
+def test_all_frames_of_a_short_clip_are_shown_and_share_the_map_of_their_position():
+    clip = CLIP[:, :8]
+    found = attention((1, 1, 3, 1.0), frames=(0, 2, 4, 6), point=(0, 10.0, 30.0))
+    assert choose_frames(found, 8) == list(range(8))
+    maps = []
+    figure = clip_panel(clip, [found], ["x"])
+    for image in figure.axes[1].get_images()[1::2]:
+        maps.append(image.get_array().max())
+    assert maps == [0, 0, 16, 16, 0, 0, 0, 0]
+    lefts = [image.get_extent()[0] for image in figure.axes[0].get_images()]
+    steps = np.diff(lefts)
+    assert (steps[::2] < steps[1]).all() and np.ptp(steps[1::2]) < 1e-9
+
+
 def test_a_panel_says_where_the_weight_lies_and_which_frames_are_shown():
     found = attention((0, 0, 0, 0.75), (1, 0, 0, 0.25))
     assert describe(found) == "res4.nonlocal0, form: 75 % in other frames"
-    figure = clip_panel(CLIP, [found, found], ["one", "other"], numbers=range(100, 116, 2))
+    figure = clip_panel(CLIP, [found, found], ["one", "other"], numbers=range(100, 132, 2))
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     expected = "res4.nonlocal0, form: 75 % in other frames"
     assert [title for title in titles if title] == [f"one\n{expected}", f"other\n{expected}"]
     numbers = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
-    assert numbers == ["102", "106", "110", "114"]
+    assert numbers == ["102", "110", "118", "126"]
     assert figure.axes[1].child_axes[0].get_ylabel() == "weight / uniform weight"
 
 

@@ -60,7 +60,7 @@ def test_a_user_sees_where_a_point_of_a_frame_leads(server, browser, tmp_path):
     page.locator("#block0 input").click()
     page.get_by_role("option", name="backbone.res4.nonlocal0").dispatch_event("mousedown")
     arrows = wait_for_another(page, "#arrows0", arrows)
-    assert "frame 17, x 48, y 48" in page.locator("#readout0").inner_text()
+    assert "frame 15, x 48, y 48" in page.locator("#readout0").inner_text()
     page.locator("#frame input").fill("3")
     page.locator("#jump").click()
     wait_for_another(page, "#arrows0", arrows)

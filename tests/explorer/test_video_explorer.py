@@ -53,7 +53,7 @@ def test_a_point_is_reported_in_a_picture_and_words(explorer, file):
     drawn, words = render_clip_point(look, 9, 100, 20, block)
     assert drawn.std() > 10 and drawn.shape[1] > drawn.shape[0] / 2
     # clip 6, 8, 10, 12, of which the block has a frame for two; cells of 32 pixels of the video
-    assert words.startswith("**embedded_gaussian**, from frame 8, x 112, y 16: the greatest of ")
+    assert words.startswith("**embedded_gaussian**, from frame 6, x 112, y 16: the greatest of ")
     assert "% in other frames." in words
     outside, _ = render_clip_point(look, 9, 1e4, -5, block)
     corner, _ = render_clip_point(look, 9, 128, 0, block)

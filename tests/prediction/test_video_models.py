@@ -98,13 +98,13 @@ def test_attention_is_drawn_and_its_arrows_written(run, tmp_path):
     for one, cell in zip(blocks, (8, 16), strict=True):
         assert one["form"] == "embedded_gaussian"
         # the clip is around frame 12, from 8 on, and blocks have a frame for two of its four
-        assert one["from"]["frame"] == 14 and abs(one["from"]["x"] - 60) <= cell / 2
+        assert one["from"]["frame"] == 12 and abs(one["from"]["x"] - 60) <= cell / 2
         weights = [arrow["weight"] for arrow in one["to"]]
         assert weights == sorted(weights, reverse=True) and 0 < sum(weights) <= 1
-        assert {arrow["frame"] for arrow in one["to"]} <= {10, 14}
+        assert {arrow["frame"] for arrow in one["to"]} <= {8, 12}
         assert all(0 <= arrow["x"] <= 64 and 0 <= arrow["y"] <= 48 for arrow in one["to"])
     _, [line] = run("--input", file, "--attention", "auto")
-    assert line["attention"]["blocks"][0]["from"]["frame"] in (8, 12)
+    assert line["attention"]["blocks"][0]["from"]["frame"] in (6, 10)
 
 
 def test_what_cannot_be_read_or_looked_at_is_skipped(run, tmp_path, capsys):
