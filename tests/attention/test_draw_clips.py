@@ -92,7 +92,7 @@ def test_all_frames_of_a_short_clip_are_shown_and_share_the_map_of_their_positio
     figure = clip_panel(clip, [found], ["x"])
     for image in figure.axes[1].get_images()[1::2]:
         maps.append(image.get_array().max())
-    assert maps == [0, 0, 16, 16, 0, 0, 0, 0]
+    assert maps == [0, 0, 32, 32, 0, 0, 0, 0]
     lefts = [image.get_extent()[0] for image in figure.axes[0].get_images()]
     steps = np.diff(lefts)
     assert (steps[::2] < steps[1]).all() and np.ptp(steps[1::2]) < 1e-9
