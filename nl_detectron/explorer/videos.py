@@ -47,7 +47,7 @@ class VideoExplorer:
             if (path, around) not in self._looks:
                 try:
                     clip = read_clip(path, views, around)
-                    record = record_clip(self.model.model, clip.pixels)  # pyright: ignore
+                    record = record_clip(self.model.model, clip.pixels)
                 except (ValueError, RuntimeError) as error:  # no video, too small, no memory
                     text = " ".join(str(error).split()) or type(error).__name__
                     raise UsageError(f"{path.rpartition('/')[2]}: {text}") from error

@@ -85,11 +85,15 @@ def describe_clip_attention(clip: VideoClip, found: Sequence[ClipAttention]) -> 
         {
             "block": one.block,
             "form": one.form,
-            "from": dict(zip(("frame", "x", "y"), clip.in_video(*one.point), strict=True)),
+            "from": _as_dict(clip.in_video(*one.point)),
             "to": [
-                dict(zip(("frame", "x", "y"), clip.in_video(*place), strict=True), weight=weight)
-                for *place, weight in one.strongest()
+                {**_as_dict(clip.in_video(frame, x, y)), "weight": weight}
+                for frame, x, y, weight in one.strongest()
             ],
         }
         for one in found
     ]
+
+
+def _as_dict(point: tuple[int, float, float]) -> dict[str, float]:
+    return dict(zip(("frame", "x", "y"), point, strict=True))
