@@ -21,6 +21,7 @@ from .outputs import stack_vertically
 
 # frame from 0, and x and y in pixels of the video; "auto": where a block adds the most
 ClipPoint = Literal["auto"] | tuple[int, float, float]
+SMALL_DPI = 90  # of a picture of several videos
 COLOURS = 256  # of a picture: noise makes a PNG of all colours four times as large
 
 
@@ -58,13 +59,14 @@ def save_attention_of_videos(cfg: CfgNode, model: nn.Module, path: Path, count: 
     for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]):
         first.setdefault(record["label"], record["file_name"])
     files = [first[label] for label in sorted(first)[:count]]
-    _save([_draw(*attend(model, file, test_views(cfg), "auto")) for file in files], path)
+    drawn = [_draw(*attend(model, file, test_views(cfg), "auto"), SMALL_DPI) for file in files]
+    _save(drawn, path)
 
 
-def _draw(clip: VideoClip, found: Sequence[ClipAttention]) -> np.ndarray:
+def _draw(clip: VideoClip, found: Sequence[ClipAttention], dpi: float = DPI) -> np.ndarray:
     titles = [format_point(clip, one) for one in found]
     figure = clip_panel(clip.pixels, found, titles, clip.numbers)
-    return as_image(figure, min(DPI, MAX_PANEL / max(figure.get_size_inches())))
+    return as_image(figure, min(dpi, MAX_PANEL / max(figure.get_size_inches())))
 
 
 def _save(pictures: Sequence[np.ndarray], path: Path) -> None:
