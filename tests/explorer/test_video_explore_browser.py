@@ -76,4 +76,4 @@ def test_a_user_sees_where_a_point_of_a_frame_leads(server, browser, tmp_path):
         write_video(tmp_path / "mine.mp4", 12, draw=lambda n: picture(n)),
     )
     wait_for_another(page, "#picture", strip)
-    page.get_by_text("Frames 3 to 9: ").wait_for()
+    page.get_by_text("Frames 2 to 8: ").wait_for()
