@@ -83,9 +83,9 @@ def draw_arrow(
     )
 
 
-def draw_point(axes: Axes, point: tuple[float, float]) -> None:
+def draw_point(axes: Axes, point: tuple[float, float], zorder: float = 2) -> None:
     """Mark x_i."""
-    axes.plot(*point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5)
+    axes.plot(*point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5, zorder=zorder)
 
 
 def heat_scale(even: np.ndarray, signed: bool) -> tuple[str, Normalize]:

@@ -73,7 +73,7 @@ def clip_arrows(
     point = (lefts[frame] + x, y)
     for frame, x, y, weight in reversed(found):  # the largest on top
         draw_arrow(axes, point, (lefts[frame] + x, y), weight, most)
-    draw_point(axes, point)
+    draw_point(axes, point, zorder=4)  # above the arrows, which would hide it
     axes.set(xlim=(0, max(lefts.values()) + width), ylim=(height, 0))
 
 
