@@ -8,6 +8,7 @@ BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.nl_detectron-setup
 EXPLORE_STAMP := $(VENV)/.nl_detectron-explore
 EXPORT_STAMP := $(VENV)/.nl_detectron-export
+VIDEO_STAMP := $(VENV)/.nl_detectron-video
 PEERS_STAMP := $(VENV)/.nl_detectron-peers
 # the site's packages are apart from the others: they need none of these, and no torch
 DOCS_VENV ?= .venv-docs
@@ -16,7 +17,7 @@ DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-peers bench bench-report evidence evidence-quick evidence-report notebook docs lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin demo-video demo-video-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-video setup-peers bench bench-report evidence evidence-quick evidence-report notebook docs lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -41,6 +42,12 @@ demo-keypoints: $(STAMP) ## train Keypoint R-CNN with non-local blocks on the re
 
 demo-keypoints-twin: $(STAMP) ## the same without non-local blocks, to compare
 	$(DEMO)/relay_keypoint_rcnn.yaml --start-from configs/Demo/relay_mask_rcnn.yaml $(ARGS)
+
+demo-video: $(VIDEO_STAMP) ## train a video classifier with a non-local block on the spacetime relay
+	$(DEMO)/relay_video_c2d_nl.yaml $(ARGS)
+
+demo-video-twin: $(VIDEO_STAMP) ## the same without the block, to compare
+	$(DEMO)/relay_video_c2d.yaml $(ARGS)
 
 $(EXPLORE_STAMP): $(STAMP) requirements-explore.txt
 	$(PIP) -r requirements-explore.txt
@@ -73,6 +80,12 @@ $(EXPORT_STAMP): $(STAMP) requirements-export.txt
 	@touch $@
 
 setup-export: $(EXPORT_STAMP) ## install what ONNX export and its tests need
+
+$(VIDEO_STAMP): $(STAMP) requirements-video.txt
+	$(PIP) -r requirements-video.txt
+	@touch $@
+
+setup-video: $(VIDEO_STAMP) ## install PyAV, which video models need, and which brings FFmpeg
 
 # The packages' own lists ask for a second OpenCV, which needs X11 libraries.
 $(PEERS_STAMP): $(STAMP) requirements-peers.txt

@@ -62,21 +62,23 @@ def build(way: str, **case) -> Call:
 
 def as_mmcv(ours: NonLocalBlock) -> nn.Module:
     """Return mmcv's block with the weights of ours."""
-    from mmcv.cnn.bricks import NonLocal2d
+    from mmcv.cnn.bricks import NonLocal2d, NonLocal3d
 
-    mmcv_block = NonLocal2d(
+    kind, conv_class = {2: (NonLocal2d, nn.Conv2d), 3: (NonLocal3d, nn.Conv3d)}[ours.ndim]
+    mmcv_block = kind(
         ours.in_channels,
         reduction=ours.in_channels // ours.inner_channels,
         sub_sample=ours.subsample == "after",
         mode=ours.pairwise_name,
     )
     for name, module in (("theta", ours.theta), ("phi", ours.phi), ("g", ours.g)):
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, conv_class):
             conv = getattr(mmcv_block, name)  # with a pool, a Sequential of both
             conv = conv[0] if isinstance(conv, nn.Sequential) else conv
             conv.conv.load_state_dict(module.state_dict())
     mmcv_block.conv_out.conv.load_state_dict(ours.w_z.state_dict())
     if ours.pairwise_name == "concatenation":
+        # a 2-D conv in its 3-D block, too: over pairs
         _copy(ours.pairwise.w_f[None, :, None, None], mmcv_block.concat_project.conv.weight)
     return mmcv_block
 

@@ -15,7 +15,7 @@ import torch
 from .machine import machine
 
 ROOT = Path(__file__).parent
-BENCHES = ("op", "block", "convs", "limit", "growth", "models", "evaluation")
+BENCHES = ("op", "block", "convs", "limit", "growth", "models", "evaluation", "video")
 
 
 def main() -> None:

@@ -136,6 +136,20 @@ def evaluation(records: list[dict]) -> Iterable[str]:
     yield f"Each ran once. The difference is over all precisions, recalls and scores. {versions}."
 
 
+def video(records: list[dict]) -> Iterable[str]:
+    yield "## Video: blocks and a C2D, against the plain formula and other projects'"
+    heads = ["", "theirs", "ours", "ours: times as fast", "theirs", "ours"]
+    for mode, of_mode in by_mode(records):
+        yield f"**{mode}**: time, then peak extra memory"
+        rows = []
+        for r in of_mode:
+            case, ways = r["case"], (r["case"]["peer"], "ours")
+            what = case.get("model") or f"{case['shape']} of 32x2, {case['form']}"
+            name = f"{what}, {case['peer']}"
+            rows.append([name, *times(r, *ways), ratio(r, "ours"), *memory(r, *ways)])
+        yield markdown_table(rows, heads)
+
+
 SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
     "models": models,
     "block": block,
@@ -144,6 +158,7 @@ SECTIONS: dict[str, Callable[[list[dict]], Iterable[str]]] = {
     "growth": growth,
     "limit": limit,
     "evaluation": evaluation,
+    "video": video,
 }
 
 

@@ -21,10 +21,14 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", FutureWarning)
     from . import modeling
     from .config import add_nonlocal_config
+    from .data.video.builtin import register_builtin_videos
     from .modeling import insert_nonlocal
     from .relay import register_relay
     from .version import __version__
+    from .video_relay import register_video_relay
 
 register_relay()
+register_video_relay()
+register_builtin_videos()
 
 __all__ = ["__version__", "add_nonlocal_config", "insert_nonlocal", "modeling"]

@@ -15,10 +15,7 @@ from typing import cast
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import Backbone, GeneralizedRCNN, PanopticFPN, RetinaNet
-from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
+from detectron2.modeling import Backbone
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
@@ -26,6 +23,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
+from .analysis_layers import check_kind, run_layers
+from .config import is_video
 from .engine import build_on_meta
 from .errors import UsageError
 from .layers.choice import Sizes
@@ -36,7 +35,7 @@ SMALLEST = 32  # pixels per side; smaller images leave no positions in res5
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a block or a model, on one image.
+    """Figures of a block or a model, on one image or clip.
 
     Attributes:
         parameters: number of parameters, trained or frozen.
@@ -75,14 +74,29 @@ class BlockAnalysis:
 
 @dataclass
 class Analysis:
-    """Figures of a whole model and of each of its non-local blocks."""
+    """Figures of a whole model and of each of its non-local blocks.
+
+    Attributes:
+        figures, blocks: the figures.
+        size: of what they are counted on: H, W of an image, or T, H, W of a clip.
+    """
 
     figures: Figures
     blocks: list[BlockAnalysis]
+    size: tuple[int, ...]
 
 
-def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "cpu") -> Analysis:
-    """Count the figures of a config's model on one image, without weights and without computing.
+def default_size(cfg: CfgNode) -> tuple[int, int]:
+    """Height and width in pixels that a model is usually counted at: 800 x 1344, and for a video
+    model the crop that it is trained on, as in published figures."""
+    return (cfg.INPUT.VIDEO.CROP_SIZE,) * 2 if is_video(cfg) else (800, 1344)
+
+
+def analyze(
+    cfg: CfgNode, height: int | None = None, width: int | None = None, device: str = "cpu"
+) -> Analysis:
+    """Count the figures of a config's model on one image, or one clip of INPUT.VIDEO.FRAMES frames,
+    without weights and without computing.
 
     The number of boxes that a detector finds depends on its weights and the image. Here the heads
     get the largest possible number: in inference POST_NMS_TOPK_TEST proposals, and
@@ -92,15 +106,18 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
 
     Args:
         cfg: config of the model.
-        height, width: image size in pixels, padded to the backbone's ``size_divisibility``.
+        height, width: image size in pixels, padded to the backbone's ``size_divisibility``; by
+            default that of :func:`default_size`.
         device: cpu or cuda. It decides how sums are computed and thus what is kept for the backward
             pass. With cuda, no GPU is needed from torch 2.14 on.
 
     Raises:
         UsageError: the config describes no model, or another one than Faster, Mask, Keypoint or
-            Cascade R-CNN, Panoptic FPN or RetinaNet, the image is too small, or this torch needs a
-            GPU for the device.
+            Cascade R-CNN, Panoptic FPN, RetinaNet or VideoClassifier, the image is too small, or
+            this torch needs a GPU for the device.
     """
+    if height is None or width is None:
+        height, width = default_size(cfg)
     if device == "cuda" and not knows_fake_cuda():
         raise UsageError(
             f"device cuda: torch {torch.__version__} counts for a GPU only where it sees one; use "
@@ -110,8 +127,9 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
         raise UsageError(
             f"image: expected at least {SMALLEST} pixels per side, got {height} x {width}"
         )
+    frames = (cfg.INPUT.VIDEO.FRAMES,) if is_video(cfg) else ()
     model = build_on_meta(cfg)
-    _check_kind(model)
+    check_kind(model)
     tested = cfg.MODEL.RPN.POST_NMS_TOPK_TEST, cfg.TEST.DETECTIONS_PER_IMAGE
     trained = cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
     objects = int(trained * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION)
@@ -120,17 +138,18 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
         model.to_empty(device=device)
         impls = _watch_impls(model)
         unit = cast(Backbone, model.backbone).size_divisibility or 1
-        size = (-(-side // unit) * unit for side in (height, width))
-        image = torch.empty(1, 3, *size, device=device)
+        padded = (-(-side // unit) * unit for side in (height, width))
+        image = torch.empty(1, 3, *frames, *padded, device=device)
         try:
             with torch.no_grad(), count_flops() as total, FusedAttention(device):
-                flops = _by_block(model, total, lambda: _forward(model.eval(), image, *tested))
+                flops = _by_block(model, total, lambda: run_layers(model.eval(), image, *tested))
             with count_saved(model) as total, FusedAttention(device):
                 saved = _by_block(
-                    model, total, lambda: _forward(model.train(), image, trained, objects)
+                    model, total, lambda: run_layers(model.train(), image, trained, objects)
                 )
         except ValueError as error:  # a block has too few positions
-            raise UsageError(f"image of {height} x {width}: {error}") from error
+            what = f"clip of {frames[0]} frames" if frames else "image"
+            raise UsageError(f"{what} of {height} x {width}: {error}") from error
     figures = {
         name: Figures(_parameters(model.get_submodule(name)), flops[name], saved[name])
         for name in flops
@@ -145,7 +164,7 @@ def analyze(cfg: CfgNode, height: int = 800, width: int = 1344, device: str = "c
         )
         for name, block in find_blocks(model).items()
     ]
-    return Analysis(figures[""], blocks)
+    return Analysis(figures[""], blocks, (*frames, height, width))
 
 
 @contextmanager
@@ -239,62 +258,6 @@ def _watch_impls(model: nn.Module) -> dict[str, str]:
 
         block.pairwise.register_forward_pre_hook(note)
     return impls
-
-
-def _check_kind(model: nn.Module) -> None:
-    if type(model) is RetinaNet:
-        return
-    parts = [type(getattr(model, p, None)) for p in ("proposal_generator", "roi_heads")]
-    known = [(RPN, heads) for heads in (StandardROIHeads, CascadeROIHeads, Res5ROIHeads)]
-    if type(model) not in (GeneralizedRCNN, PanopticFPN) or tuple(parts) not in known:
-        raise UsageError(
-            "the analysis knows GeneralizedRCNN and PanopticFPN with RPN and StandardROIHeads, "
-            "CascadeROIHeads or Res5ROIHeads, and RetinaNet, "
-            f"got {type(model).__name__} with {' and '.join(p.__name__ for p in parts)}"
-        )
-
-
-def _forward(model: GeneralizedRCNN | RetinaNet, image: Tensor, boxes: int, objects: int) -> None:
-    """Run every layer of a detector.
-
-    Args:
-        boxes: number of RoIs of the box head.
-        objects: number of RoIs of the mask and keypoint heads.
-
-    RoIAlign's output is replaced by empty tensors: it has no multiply-adds and saves boxes only.
-    """
-    features = model.backbone(image)
-    if isinstance(model, RetinaNet):
-        model.head([features[f] for f in model.head_in_features])
-        return
-    if isinstance(model, PanopticFPN):
-        model.sem_seg_head.layers(features)
-    rpn, heads = model.proposal_generator, model.roi_heads
-    rpn.rpn_head([features[f] for f in rpn.in_features])
-
-    def pooled(pooler: ROIPooler, names: list[str], count: int) -> Tensor:
-        feature = features[names[0]]
-        rois = feature.new_empty(count, feature.shape[1], *pooler.output_size)
-        return rois.requires_grad_(feature.requires_grad)
-
-    if isinstance(heads, Res5ROIHeads):
-        x = heads.res5(pooled(heads.pooler, heads.in_features, boxes))
-        heads.box_predictor(x.mean(dim=[2, 3]))
-        if heads.mask_on and model.training:  # the same features
-            heads.mask_head.layers(x[:objects])
-        elif heads.mask_on:  # pooled again, at the detections
-            heads.mask_head.layers(heads.res5(pooled(heads.pooler, heads.in_features, objects)))
-        return
-    box_heads, box_predictors = heads.box_head, heads.box_predictor
-    if not isinstance(heads, CascadeROIHeads):  # one stage
-        box_heads, box_predictors = [box_heads], [box_predictors]
-    for box_head, box_predictor in zip(box_heads, box_predictors, strict=True):
-        box_predictor(box_head(pooled(heads.box_pooler, heads.box_in_features, boxes)))
-    if heads.mask_on:
-        heads.mask_head.layers(pooled(heads.mask_pooler, heads.mask_in_features, objects))
-    if heads.keypoint_on:
-        rois = pooled(heads.keypoint_pooler, heads.keypoint_in_features, objects)
-        heads.keypoint_head.layers(rois)
 
 
 def _parameters(module: nn.Module) -> int:

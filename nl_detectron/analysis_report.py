@@ -19,20 +19,20 @@ def analyze_config(
     config_file: str,
     opts: Sequence[str],
     data: Sequence[CocoDataset],
-    size: Sequence[int],
+    size: Sequence[int] | None,
     devices: Sequence[str],
 ) -> list[Analysis]:
     """Analyze the model of a config file on each device.
 
     Args:
         opts, data: as :func:`load_config` takes them.
-        size: height and width of the image in pixels.
+        size: height and width of the image or clip in pixels; None: as usual for the model.
 
     Raises:
         UsageError: of :func:`load_config` and, with the file's name, of :func:`analyze`.
     """
     cfg = load_config(config_file, opts, data)
-    height, width = size
+    height, width = size or (None, None)
     try:
         return [analyze(cfg, height, width, device) for device in devices]
     except UsageError as error:
@@ -45,12 +45,11 @@ def drop_block_overrides(opts: Sequence[str]) -> list[str]:
     return [w for pair in pairs if not pair[0].startswith("MODEL.NONLOCAL") for w in pair]
 
 
-def format_table(models: Mapping[str, Sequence[Analysis]], size: Sequence[int]) -> str:
+def format_table(models: Mapping[str, Sequence[Analysis]]) -> str:
     """A row for each block and each model, and for the difference between two models.
 
     Args:
         models: one or two, by name, each analyzed on the same devices.
-        size: height and width of the image in pixels.
     """
     rows, totals = [], []
     for name, analyses in models.items():
@@ -74,16 +73,29 @@ def format_table(models: Mapping[str, Sequence[Analysis]], size: Sequence[int]) 
     # tabulate would take "+2,099,712" for text and align it to the left
     body = tabulate(rows, headers=headers, colalign=alignment, disable_numparse=True)
     units = "a FLOP is a multiply-add, an MB 10^6 bytes"
-    return f"One image of {size[0]} x {size[1]}; {units}\n\n{body}"
+    return f"{_describe_inputs(models)}; {units}\n\n{body}"
 
 
-def make_json(models: Mapping[str, Sequence[Analysis]], size: Sequence[int]) -> dict[str, Any]:
+def _describe_inputs(models: Mapping[str, Sequence[Analysis]]) -> str:
+    """What the models are analyzed on, once if it is the same."""
+    inputs = {}
+    for name, (analysis, *_) in models.items():
+        *frames, height, width = analysis.size
+        what = f"clip of {frames[0]} frames" if frames else "image"
+        inputs[name] = f"one {what} of {height} x {width}"
+    if len(set(inputs.values())) == 1:
+        return next(iter(inputs.values())).capitalize()
+    return "; ".join(f"{name}: {what}" for name, what in inputs.items())
+
+
+def make_json(models: Mapping[str, Sequence[Analysis]]) -> dict[str, Any]:
     """What :func:`format_table` shows, as a dict for JSON."""
     content = {name: asdict(analyses[0]) for name, analyses in models.items()}
     for name, (_, *on_gpu) in models.items():
         if on_gpu:
             content[name]["on_gpu"] = asdict(on_gpu[0])
-    return {"image": list(size), "models": content}
+    height, width = next(iter(models.values()))[0].size[-2:]
+    return {"image": [height, width], "models": content}
 
 
 def _list_numbers(figures: Sequence[Figures]) -> list[int]:

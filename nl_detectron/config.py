@@ -24,6 +24,12 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     node.CHECKPOINT = False
     # leave the positions that pad an image to its batch's size out of the backbone's blocks
     node.MASK_PADDING = False
+    # which positions a position of a clip sees: spacetime, space (of its frame) or time (of its
+    # place); Table 2d
+    node.AXES = "spacetime"
+    # frames of a clip that the blocks in res2 to res5 see at a time, in groups; 0 is all (released
+    # models of long clips: 4 in res3)
+    node.FRAMES_PER_GROUP = [0, 0, 0, 0]
 
     node.BACKBONE = CfgNode()
     # residual blocks to insert a block after: "res4.-2" (last but one of res4), "res3.*" (all),
@@ -38,6 +44,8 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     # convs of the head to insert a block after, counted from 1: [2, 4] is after every second of
     # FPN's four
     node.MASK_HEAD.AFTER = []
+
+    _add_video_config(cfg)
 
     # learning rate of the blocks, relative to that of all other parameters
     cfg.SOLVER.NONLOCAL_LR_FACTOR = 1.0
@@ -69,9 +77,49 @@ def add_nonlocal_config(cfg: CfgNode) -> None:
     node.SCORE = 0.5
 
 
+def _add_video_config(cfg: CfgNode) -> None:
+    node = cfg.MODEL.VIDEO = CfgNode()
+    # c2d, i3d_3x1x1 or i3d_3x3x3 (Sec. 4)
+    node.ARCH = "c2d"
+    # strides in time: paper (conv1 2, pool1 2, pool2 2: Table 1) or 8x8 (pool2 2 alone: the
+    # released models of 8 frames at rate 8, and of 32 at rate 4)
+    node.STRIDES = "paper"
+    # pool1 and pool2: text (3x3x3 and 3x1x1, padded: Table 1) or released (2x3x3 and 2x1x1, without
+    # padding: the released code)
+    node.POOL1 = "text"
+    node.NUM_CLASSES = 400
+    # share of the features that training leaves out before the classifier
+    node.DROPOUT = 0.5
+    # classes do not exclude each other, as in Charades: sigmoid and binary cross-entropy
+    node.MULTI_LABEL = False
+
+    node = cfg.INPUT.VIDEO = CfgNode()
+    # frames of a clip, and the step between them in frames of the video
+    node.FRAMES = 32
+    node.RATE = 2
+    # side in pixels of the square that training crops
+    node.CROP_SIZE = 224
+
+    node = cfg.TEST.VIDEO = CfgNode()
+    # clips of a video, evenly in time, and crops of each clip along its longer side
+    node.CLIPS = 10
+    node.CROPS = 3
+    # side of a crop, and the shorter side that frames are scaled to, in pixels
+    node.CROP_SIZE = 256
+    node.SHORT_SIDE = 256
+    # what is done with the scores of a video's views: average or max
+    node.ENSEMBLE = "average"
+    # views in a forward pass
+    node.BATCH = 6
+    # evaluate one view alone, the centre crop of the middle clip
+    node.ONE_VIEW = False
+    # the same in evaluations before the last iteration of a training
+    node.ONE_VIEW_IN_TRAINING = True
+
+
 def block_options(cfg: CfgNode) -> dict[str, Any]:
     """The options of MODEL.NONLOCAL that all blocks of a model share: keyword arguments of
-    ``make_block``, and ``mask_padding`` of the backbone's."""
+    ``make_block``, and ``mask_padding`` of the backbone's. Those of video are not among them."""
     node = cfg.MODEL.NONLOCAL
     return {
         "pairwise": node.PAIRWISE,
@@ -92,10 +140,17 @@ def default_block() -> dict[str, Any]:
 
 
 def detector_section(cfg: CfgNode) -> CfgNode:
-    """Section of MODEL with the detector's NUM_CLASSES and SCORE_THRESH_TEST."""
+    """Section of MODEL with the model's NUM_CLASSES, and a detector's SCORE_THRESH_TEST."""
     return cfg.MODEL[detector_section_name(cfg)]
 
 
 def detector_section_name(cfg: CfgNode) -> str:
     """Name of the section that :func:`detector_section` returns."""
-    return "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
+    return {"RetinaNet": "RETINANET", "VideoClassifier": "VIDEO"}.get(
+        cfg.MODEL.META_ARCHITECTURE, "ROI_HEADS"
+    )
+
+
+def is_video(cfg: CfgNode) -> bool:
+    """Whether a config describes a model of videos, rather than of images."""
+    return cfg.MODEL.META_ARCHITECTURE == "VideoClassifier"

@@ -11,19 +11,29 @@ import numpy as np
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
+from .config import is_video
 from .engine import Trainer, preflight, start_run
+from .modeling import find_blocks
+from .prediction.clip_attention import save_attention_of_videos
 from .prediction.comparison import save_comparison
 from .prediction.overview import save_overview
+from .prediction.video_comparison import save_video_comparison
 
 PREDICTIONS, ATTENTION = "predictions.png", "attention.png"  # in OUTPUT_DIR
-TASKS = {"box": "bbox/AP", "mask": "segm/AP", "keypoint": "keypoints/AP"}
+TASKS = {
+    "box": "bbox/AP",
+    "mask": "segm/AP",
+    "keypoint": "keypoints/AP",
+    "video": "video/top1",
+}
 
 
 def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
     """Train, evaluate and draw :data:`PREDICTIONS` and, of a model with blocks, :data:`ATTENTION`.
 
     Returns:
-        AP in percent of each of :data:`TASKS` that the model has, ``minutes`` and ``versions``.
+        AP, or accuracy of videos, in percent for each of :data:`TASKS` that the model has;
+        ``minutes`` and ``versions``.
 
     Raises:
         UsageError: of :func:`preflight`.
@@ -36,8 +46,14 @@ def train_relay_demo(cfg: CfgNode) -> dict[str, Any]:
     trainer.resume_or_load(resume=False)
     trainer.train()
     summary = json.loads(Path(cfg.OUTPUT_DIR, "summary.json").read_text())
-    save_comparison(cfg, trainer.model, Path(cfg.OUTPUT_DIR, PREDICTIONS))
-    save_overview(cfg, trainer.model, Path(cfg.OUTPUT_DIR, ATTENTION))
+    compare, overview = (
+        (save_video_comparison, save_attention_of_videos)
+        if is_video(cfg)
+        else (save_comparison, save_overview)
+    )
+    compare(cfg, trainer.model, Path(cfg.OUTPUT_DIR, PREDICTIONS))
+    if find_blocks(trainer.model):
+        overview(cfg, trainer.model, Path(cfg.OUTPUT_DIR, ATTENTION))
     found = {task: summary["results"].get(key) for task, key in TASKS.items()}
     return {
         **{task: round(ap, 1) for task, ap in found.items() if ap is not None},
@@ -65,4 +81,6 @@ def format_table(
             values = [[r[t] for r in runs] for t in tasks]
             spread = (f"{np.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in values)
             rows.append([f"{other}, {len(runs)} recorded runs", *spread])
+    if tasks == ["video"]:
+        return tabulate(rows, headers=["held-out videos", "top-1 accuracy"])
     return tabulate(rows, headers=["held-out images", *(f"{t} AP" for t in tasks)])

@@ -6,6 +6,7 @@ from pathlib import Path
 from . import options
 
 MAX_POINTS = 3  # that of nl_detectron.prediction.drawing
+THRESHOLD = 0.5  # least score of a detection
 
 
 def make_demo_parser(doc: str | None) -> options.Parser:
@@ -34,16 +35,17 @@ def make_demo_parser(doc: str | None) -> options.Parser:
     parser.add_argument(
         "--confidence-threshold",
         type=parse_score,
-        default=0.5,
         metavar="SCORE",
-        help="the least that is drawn and written (default: %(default)s)",
+        help=f"the least that is drawn and written (default: {THRESHOLD}; of a video model: the "
+        "five highest)",
     )
     parser.add_argument(
         "--attention",
         type=parse_point,
-        metavar="X,Y|auto",
+        metavar="X,Y|FRAME,X,Y|auto",
         help="positions whose attention is drawn, in pixels; auto: centres of the detections with "
-        f"the highest scores, at most {MAX_POINTS}, in a video one",
+        f"the highest scores, at most {MAX_POINTS}, in a video one; of a video model a FRAME from "
+        "0, X and Y, or where a block adds the most",
     )
     parser.add_argument(
         "--scores",
@@ -62,17 +64,22 @@ def make_demo_parser(doc: str | None) -> options.Parser:
     return parser
 
 
-def parse_point(word: str) -> str | tuple[float, float]:
-    """``auto``, or ``X,Y`` as two numbers."""
+def parse_point(word: str) -> str | tuple[float, ...]:
+    """``auto``, or ``X,Y`` as two numbers, or ``FRAME,X,Y`` as three."""
     if word == "auto":
         return "auto"
+    parts = word.split(",")
     try:
-        x, y = map(float, word.split(","))
-    except ValueError as error:
-        raise ArgumentTypeError(
-            f"expected X,Y in pixels of the image, such as 120,45, or auto, got {word!r}"
-        ) from error
-    return x, y
+        frame = [int(part) for part in parts[:-2]]
+        x, y = map(float, parts[-2:])
+        if len(frame) < 2:
+            return *frame, x, y
+    except ValueError:
+        pass
+    raise ArgumentTypeError(
+        "expected X,Y in pixels of the image, such as 120,45, for a video model FRAME,X,Y, or "
+        f"auto, got {word!r}"
+    )
 
 
 def parse_score(word: str) -> float:

@@ -122,15 +122,16 @@ def add_dataset_argument(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=ANNOTATIONS.json:IMAGE_FOLDER",
-        help="your own data in COCO's format (repeatable). A NAME that ends in _train is used for "
-        "training, one in _val or _test for evaluation, any other if DATASETS.TRAIN or "
-        "DATASETS.TEST names it",
+        help="your own data in COCO's format (repeatable), or videos for a video model, as "
+        "NAME=LIST.txt:VIDEO_FOLDER (docs/video_data.md has the kinds of lists). A NAME that ends "
+        "in _train is used for training, one in _val or _test for evaluation, any other if "
+        "DATASETS.TRAIN or DATASETS.TEST names it",
     )
 
 
 def _parse_dataset(text: str) -> Any:
     try:
-        return import_module("nl_detectron.data.coco_dataset").CocoDataset.parse(text)
+        return import_module("nl_detectron.data.own_dataset").parse_dataset(text)
     except ValueError as error:  # argparse shows the message of an ArgumentTypeError only
         raise ArgumentTypeError(str(error)) from error
 
@@ -164,7 +165,8 @@ def make_training_parser() -> Parser:
     """The parser of ``train`` and ``eval``: Detectron2's options (``default_argument_parser``), and
     ``--dataset``, ``--batch-size``, ``--no-check`` and the trust options."""
     parser = Parser(
-        description="Train or evaluate a detector, with or without non-local blocks.",
+        description="Train or evaluate a detector or a video classifier, with or without non-local "
+        "blocks.",
         formatter_class=RawDescriptionHelpFormatter,
         epilog="KEY VALUE overrides follow the options: MODEL.WEIGHTS weights.pth SOLVER.MAX_ITER "
         "100\non two machines: --num-machines 2 --machine-rank 0 (or 1) --dist-url tcp://HOST:PORT",
@@ -190,7 +192,7 @@ def make_training_parser() -> Parser:
     add(
         "--no-check",
         action="store_true",
-        help="start without looking whether the image files of all data sets exist",
+        help="start without looking whether the images or videos of all data sets exist",
     )
     add_overrides(parser)
     return parser

@@ -54,7 +54,7 @@ def test_configuration_lists_every_key_with_its_default():
     add_nonlocal_config(cfg)
     text = (ROOT / "docs/configuration.md").read_text().partition("## Keys")[2]
     text = text.partition("\n\nBlocks also need")[0]
-    rows = re.findall(r"^\| `([A-Z._]+)` \| `(.+?)` \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z0-9._]+)` \| `(.+?)` \|", text, re.MULTILINE)
     expected = {k: repr(v).replace("'", '"') for k, v in added_keys(cfg, get_cfg()).items()}
     assert dict(rows) == expected
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Draw training loss and validation AP over iterations, as the paper's Figure 4: kinds of runs
-against each other, the mean of a kind's seeds and a band from the least to the most.
+"""Draw training loss and validation AP, or accuracy of videos, over iterations, as the paper's
+Figure 4: kinds of runs against each other, the mean of a kind's seeds and a band from the least to
+the most.
 
 python tools/plot_curves.py output/relay_demo/relay_mask_rcnn output/relay_demo/relay_mask_rcnn_nl
 """
@@ -40,7 +41,11 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     add("--group", metavar="NAME=RUN,RUN,...", action="append", default=[], help="seeds of NAME")
     add("--output", metavar="FILE", default="curves", help="curves.png, .svg, or curves: both")
     add("--loss", metavar="KEY", action="append", help="total_loss, loss_mask, ...; repeatable")
-    add("--metric", metavar="KEY", help="segm/AP, ...; by default the hardest task's AP")
+    add(
+        "--metric",
+        metavar="KEY",
+        help="segm/AP, ...; by default the hardest task's AP or, of videos, video/top1_1view",
+    )
     add("--smooth", metavar="N", type=int, default=1, help="losses: the median of N records")
     args = parser.parse_args(words)
     args.loss = args.loss or ["total_loss"]

@@ -1,6 +1,8 @@
-"""Attention of non-local blocks: which positions they weight, on any image and trained model."""
+"""Attention of non-local blocks: which positions they weight, on any image or clip and trained
+model."""
 
 from .capture import capture_attention, record_attention
+from .clips import ClipAttention, ClipRecord, record_clip
 from .geometry import Grid
 from .metrics import (
     above_uniform,
@@ -17,6 +19,8 @@ from .record import Attention, AttentionRecord, Summary, forms_of, is_untrained
 __all__ = [
     "Attention",
     "AttentionRecord",
+    "ClipAttention",
+    "ClipRecord",
     "Grid",
     "Summary",
     "above_uniform",
@@ -29,6 +33,7 @@ __all__ = [
     "mean_distance",
     "peak",
     "record_attention",
+    "record_clip",
     "share",
     "strongest",
 ]

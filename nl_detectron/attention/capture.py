@@ -57,7 +57,7 @@ def record_attention(
     inputs = [make_input(image, size, model_format, mirror) for image in images]
     was_training = model.training
     try:
-        with torch.no_grad(), _capture_inputs(model.eval()) as caught:
+        with torch.no_grad(), capture_inputs(model.eval()) as caught:
             found = model(inputs)
     finally:
         model.train(was_training)
@@ -104,7 +104,7 @@ def capture_attention(
 
 
 @contextmanager
-def _capture_inputs(model: nn.Module) -> Iterator[dict[str, tuple]]:
+def capture_inputs(model: nn.Module) -> Iterator[dict[str, tuple]]:
     """Latest input of each block, x and the sizes of its images if they are padded, and of each
     module that contains blocks, x and, for a head, the boxes of each image's RoIs in pixels of the
     input."""

@@ -30,11 +30,7 @@ def heat(axes: Axes, image: np.ndarray, attention: Attention) -> None:
     most = np.abs(even).max()
     if is_flat(attention):
         most = 2 * FLAT * np.abs(even).mean()
-    most = max(most, 1e-12)
-    if attention.signed:
-        cmap, norm = "PuOr", TwoSlopeNorm(0, -most, most)
-    else:
-        cmap, norm = "cividis", Normalize(0, most)
+    cmap, norm = heat_scale(most, attention.signed)
     shown = draw_map(axes, image, even, attention.grid.box, _flipped(attention), cmap, norm)
     mark(axes, attention)
     add_scale(axes, shown, "weight / uniform weight")
@@ -73,28 +69,46 @@ def arrows(
         box: x0, y0, x1, y1 of the object that x_i belongs to.
     """
     draw_image(axes, image)
-    mean = max(float(np.abs(attention.weights).mean()), 1e-12)
     found = above_uniform(attention, count)
-    full = max(FULL, *(abs(weight) / mean for *_, weight in found), 0)
+    mean = float(np.abs(attention.weights).mean())
+    full = full_weight(mean, [weight for *_, weight in found])
     for x, y, weight in reversed(found):  # the largest on top
-        axes.annotate(
-            "",
-            (x, y),
-            attention.point,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "lw": max(WIDTH * abs(weight) / mean / full, LEAST_WIDTH),
-                "ls": "-" if weight >= 0 else ":",
-                "color": "#F0E442" if weight >= 0 else "#CC79A7",
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
-        )
+        draw_arrow(axes, attention.point, (x, y), weight, full)
     if box is not None:
         draw_box(axes, box)
     mark(axes, attention)
     if text := describe_doubt(attention):
         _add_note(axes, text)
+
+
+def full_weight(mean: float, weights: Sequence[float]) -> float:
+    """The weight whose arrow has the full width: at least :data:`FULL` times the mean one."""
+    return max(FULL * mean, *map(abs, weights), 1e-12)
+
+
+def draw_arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], weight: float, full: float
+) -> None:
+    """Draw one arrow, as wide as the weight is of the ``full`` one; dotted if it is negative."""
+    axes.annotate(
+        "",
+        end,
+        start,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "lw": max(WIDTH * abs(weight) / full, LEAST_WIDTH),
+            "ls": "-" if weight >= 0 else ":",
+            "color": "#F0E442" if weight >= 0 else "#CC79A7",
+            "shrinkA": 0,
+            "shrinkB": 0,
+        },
+    )
+
+
+def heat_scale(most: float, signed: bool) -> tuple[str, Normalize]:
+    """Colour map and scale of weights up to ``most``, centred at zero for signed ones."""
+    most = max(most, 1e-12)
+    return ("PuOr", TwoSlopeNorm(0, -most, most)) if signed else ("cividis", Normalize(0, most))
 
 
 def describe_doubt(attention: Attention) -> str:
@@ -116,12 +130,20 @@ def draw_map(
         values = values[:, ::-1]
     if flipped[1]:
         values = values[::-1]
-    x0, y0, x1, y1 = box
-    shown = axes.imshow(
-        values, cmap=cmap, norm=norm, alpha=FAINT, extent=(x0, x1, y1, y0), interpolation="bilinear"
-    )
+    shown = overlay(axes, values, box, cmap, norm)
     axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
     return shown
+
+
+def overlay(
+    axes: Axes, values: np.ndarray, box: Sequence[float], cmap: str, norm: Normalize
+) -> AxesImage:
+    """Lay a map over the box (x0, y0, x1, y1) of what is drawn already."""
+    x0, y0, x1, y1 = box
+    extent = (x0, x1, y1, y0)
+    return axes.imshow(
+        values, cmap=cmap, norm=norm, alpha=FAINT, extent=extent, interpolation="bilinear"
+    )
 
 
 def add_scale(axes: Axes, shown: AxesImage, label: str = "") -> None:
@@ -147,7 +169,12 @@ def mark(axes: Axes, attention: Attention) -> None:
     """Mark x_i and, for a block in a head, its RoI."""
     if attention.box:
         draw_box(axes, attention.box)
-    axes.plot(*attention.point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5, zorder=4)
+    draw_point(axes, attention.point)
+
+
+def draw_point(axes: Axes, point: tuple[float, float]) -> None:
+    """Mark x_i, above its arrows."""
+    axes.plot(*point, marker="o", ms=7, mfc=POINT, mec="white", mew=1.5, zorder=4)
 
 
 def _flipped(attention: Attention) -> tuple[bool, bool]:

@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..errors import UsageError
-from .records import Curve, Groups, check_key, choose_metric, common_curve, smoothed_values
+from .records import (
+    Curve,
+    Groups,
+    check_key,
+    choose_metric,
+    common_curve,
+    is_metric,
+    smoothed_values,
+)
 
 FORMATS = (".png", ".svg")
 # Okabe and Ito's colours, which people with colour-blindness can tell apart, without the yellow,
@@ -49,12 +57,12 @@ def draw_curves(
     smooth: int = 1,
     say: Callable[[str], None] = print,
 ) -> Figure:
-    """Draw losses and an AP over iterations, as the paper's Figure 4.
+    """Draw losses and an AP, or the accuracy of videos, over iterations, as the paper's Figure 4.
 
     Args:
         groups: the records of all runs, by group.
         losses: keys such as total_loss.
-        metric: a key such as segm/AP; by default the AP of the hardest task that was evaluated.
+        metric: a key such as segm/AP; by default that of :func:`choose_metric`.
         smooth: losses are the median of this many records.
         say: takes a line on what is not drawn.
 
@@ -63,9 +71,9 @@ def draw_curves(
     """
     panels = {key: f"training {key}" for key in losses}
     for key in losses:
-        check_key(key, groups, "--loss", lambda known: "loss" in known)
+        check_key(key, groups, "--loss", lambda known: "loss" in known or "accuracy" in known)
     if metric:
-        check_key(metric, groups, "--metric", lambda known: known.endswith("/AP"))
+        check_key(metric, groups, "--metric", is_metric)
     else:
         metric = choose_metric(groups, say)
     if metric:

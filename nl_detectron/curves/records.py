@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import UsageError
 
 TASKS = ("keypoints/AP", "segm/AP", "bbox/AP")  # the hardest first
+# of videos those of one view, which evaluations in training and at its end have in common
+VIDEO_TASKS = ("video/mAP_1view", "video/top1_1view")
 Records = dict[int, dict[str, Any]]  # of a run, by iteration
 Groups = Mapping[str, Sequence[Records]]  # the records of all runs, by group
 
@@ -93,12 +95,13 @@ def common_curve(runs: Sequence[Records], key: str, smooth: int = 1) -> Curve:
 
 
 def choose_metric(groups: Groups, say: Callable[[str], None] = print) -> str | None:
-    """The AP of the hardest task that was evaluated, on the first of several test sets.
+    """The AP of the hardest task that was evaluated, on the first of several test sets; of videos
+    the accuracy, or the mAP, of one view.
 
     The order is keypoints, masks, boxes. ``say`` takes a line on the other test sets.
     """
     known = sorted(_recorded_keys(groups.values()))
-    for task in TASKS:
+    for task in (*TASKS, *VIDEO_TASKS):
         named = [key for key in known if key == task or key.endswith(f"/{task}")]
         if len(named) > 1:
             others = " or ".join(named[1:])
@@ -106,6 +109,11 @@ def choose_metric(groups: Groups, say: Callable[[str], None] = print) -> str | N
         if named:
             return named[0]
     return None
+
+
+def is_metric(key: str) -> bool:
+    """Whether a recorded key is an AP, or an accuracy or mAP of videos."""
+    return key.endswith("/AP") or "video" in key.split("/")
 
 
 def check_key(key: str, groups: Groups, option: str, similar: Callable[[str], bool]) -> None:

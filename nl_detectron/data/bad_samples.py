@@ -100,7 +100,7 @@ class CheckedLoader:
             count = f" (bad sample number {self.bad_samples})" if self.limit else ""
             raise UsageError(
                 f"{bad[-1]}{count}: repair it or remove it from the annotations{allowed}; "
-                f"{program_name('check')} finds all such images"
+                f"{program_name('check')} finds all such files"
             )
         for text in bad:
             logger.warning("%s: another one replaces it (%d)", text, self.bad_samples)
@@ -108,14 +108,15 @@ class CheckedLoader:
 
 def _describe(record: dict, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
+    kind = "video" if "video_id" in record else "image"
     return (
-        f"image {record.get('file_name')} (id {record.get('image_id')}) cannot be used: "
+        f"{kind} {record.get('file_name')} (id {record.get(f'{kind}_id')}) cannot be used: "
         f"{type(error).__name__}: {reason}"
     )
 
 
 def _name(record: dict) -> tuple:
-    return record.get("file_name"), record.get("image_id")
+    return record.get("file_name"), record.get("image_id"), record.get("video_id")
 
 
 def _is_wide(record: Mapping) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from ..config import is_video
 from ..errors import UsageError
-from ..layers import NonLocalBlock
+from ..layers import NonLocalBlock, VideoNonLocalBlock
 from ..layers.pairwise import EmbeddedGaussian
 from ..modeling import find_blocks
 from .run import Run
@@ -27,7 +28,10 @@ OPTIONS = {
     "subsample": ("MODEL.NONLOCAL.SUBSAMPLE", "model.backbone.block.subsample"),
     "use_scale": ("MODEL.NONLOCAL.USE_SCALE", "model.backbone.block.use_scale"),
     "norm": ("MODEL.NONLOCAL.NORM", "model.backbone.block.norm"),
+    "axes": ("MODEL.NONLOCAL.AXES", ""),  # a LazyConfig has no video blocks
+    "frames_per_group": ("MODEL.NONLOCAL.FRAMES_PER_GROUP", ""),  # a number for each stage
 }
+STAGES = ("res2", "res3", "res4", "res5")
 # parts of a model with blocks: places by names of blocks, keys in a YAML file and a LazyConfig,
 # and the key of the builder or head that places them
 PARTS = {
@@ -69,6 +73,10 @@ def _describe(block: NonLocalBlock) -> dict[str, Any]:
     }
     if isinstance(block.pairwise, EmbeddedGaussian):  # the others have no scale
         described["use_scale"] = block.pairwise.use_scale
+    if isinstance(block, VideoNonLocalBlock):
+        described |= {"axes": block.axes, "frames_per_group": block.frames_per_group}
+        if block.axes == "time":  # which has no pool, whatever the config says
+            del described["subsample"]
     return described
 
 
@@ -171,17 +179,26 @@ def _suggest(run: Run, there: Mapping[str, Mapping], here: Mapping[str, Mapping]
         if bool(was) != bool(now):
             if not isinstance(run.cfg, CfgNode):  # a LazyConfig's builders are no plain values
                 return OTHER_CONFIG
-            words.append(f"MODEL.{section}.NAME {_builder(run.cfg, section, bool(was))}")
+            if not is_video(run.cfg):  # whose builder makes both
+                words.append(f"MODEL.{section}.NAME {_builder(run.cfg, section, bool(was))}")
         places = str(was).replace(" ", "")
         words.append(f'{keys[0]} "{places}"' if is_yaml else f"{keys[1]}={places}")
     options = next(iter(there.values()))
     for option, keys in OPTIONS.items():
+        if option == "frames_per_group":
+            continue
         now = {of_block[option] for of_block in here.values() if option in of_block}
         if is_yaml and not now:
             now = {run.cfg.MODEL.NONLOCAL[keys[0].rsplit(".", 1)[1]]}
         if any(_differs(option, options, {option: value}) for value in now):
             value = options[option] if options[option] != "" else '""'
             words.append(f"{keys[0]} {value}" if is_yaml else f"{keys[1]}={value}")
+    if any(_differs("frames_per_group", there[name], here.get(name, {})) for name in there):
+        frames = {
+            name.split(".")[-2]: one.get("frames_per_group", 0) for name, one in there.items()
+        }
+        by_stage = ",".join(str(frames.get(stage, 0)) for stage in STAGES)
+        words.append(f'{OPTIONS["frames_per_group"][0]} "[{by_stage}]"')
     return " ".join(words) or OTHER_CONFIG
 
 

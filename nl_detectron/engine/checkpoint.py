@@ -170,6 +170,8 @@ class Checkpointer(DetectionCheckpointer):
             _summary([k for k in self.fresh if k not in match.wrong], self.model) or "none",
             _summary(self.unused, self.model) or "none",
         )
+        if match.inflated:
+            logger.info("Inflated %d convs for images to convs over time", len(match.inflated))
         if match.wrong:
             shapes = [f"{k} is {a} in the file, {b} here" for k, (a, b) in match.wrong.items()]
             more = f"; and {len(shapes) - EXAMPLES} more" if len(shapes) > EXAMPLES else ""

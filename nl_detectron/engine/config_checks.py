@@ -93,6 +93,7 @@ SEED = Condition("an integer, negative for a random seed", lambda v: _is_integer
 SIZE_PAIR = Condition(
     "two numbers above 0", lambda value: POSITIVE.holds(value) and len(value) == 2
 )
+ONE_OR_THREE = Condition("1 or 3", lambda value: _is_integer(value) and value in (1, 3))
 
 FOUR = Condition(
     "four numbers above 0 (five for rotated boxes)",
@@ -131,13 +132,16 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION", "MODEL.RESNETS.NUM_GROUPS"),
         *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "TEST.AUG.MAX_SIZE"),
         *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", "MODEL.ROI_MASK_HEAD.CONV_DIM"),
+        *("INPUT.VIDEO.FRAMES", "INPUT.VIDEO.RATE", "INPUT.VIDEO.CROP_SIZE"),
+        *("TEST.VIDEO.CLIPS", "TEST.VIDEO.SHORT_SIDE", "TEST.VIDEO.BATCH"),
+        "MODEL.VIDEO.NUM_CLASSES",
     ),
     WHOLE: (
         *("DATALOADER.NUM_WORKERS", "DATALOADER.MAX_BAD_SAMPLES", "SOLVER.WARMUP_ITERS"),
         *("SOLVER.REFERENCE_WORLD_SIZE", "TEST.EVAL_PERIOD", "INPUT.MIN_SIZE_TEST"),
         *("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "MODEL.BACKBONE.FREEZE_AT"),
         *("VISUALIZE.PERIOD", "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO"),
-        "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO",
+        *("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", "TEST.VIDEO.CROP_SIZE"),
         "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO",
     ),
     LAYERS: (
@@ -163,7 +167,7 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("MODEL.RPN.POSITIVE_FRACTION", "MODEL.RPN.NMS_THRESH"),
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "MODEL.ROI_HEADS.SCORE_THRESH_TEST"),
         *("MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.RETINANET.SCORE_THRESH_TEST"),
-        "MODEL.RETINANET.NMS_THRESH_TEST",
+        *("MODEL.RETINANET.NMS_THRESH_TEST", "MODEL.VIDEO.DROPOUT"),
     ),
     FLAG: (
         *("MODEL.MASK_ON", "MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS", "SOLVER.NESTEROV"),
@@ -174,6 +178,7 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("SOLVER.RESCALE_INTERVAL", "DATALOADER.REPEAT_SQRT", "CUDNN_BENCHMARK"),
         *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"),
         *("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK"),
+        *("TEST.VIDEO.ONE_VIEW", "TEST.VIDEO.ONE_VIEW_IN_TRAINING", "MODEL.VIDEO.MULTI_LABEL"),
     ),
     TEXT: (
         *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME"),
@@ -206,6 +211,8 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
     _one_of("choice", "range"): ("INPUT.MIN_SIZE_TRAIN_SAMPLING",),
     _one_of("absolute", "absolute_range", "relative", "relative_range"): ("INPUT.CROP.TYPE",),
     _one_of("linear", "constant"): ("SOLVER.WARMUP_METHOD",),
+    _one_of("average", "max"): ("TEST.VIDEO.ENSEMBLE",),
+    ONE_OR_THREE: ("TEST.VIDEO.CROPS",),
     _one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"): (
         "SOLVER.LR_SCHEDULER_NAME",
     ),

@@ -56,7 +56,9 @@ def _are_factors(pairs: Any, names: Any) -> bool:
 
 
 def _evaluated(values: Values) -> set[str]:
-    """Tasks that the COCO evaluation may report."""
+    """Tasks that an evaluation may report."""
+    if values["MODEL.META_ARCHITECTURE"] == "VideoClassifier":
+        return {"video"}
     on = {"segm": "MODEL.MASK_ON", "keypoints": "MODEL.KEYPOINT_ON"}
     return {"bbox", "box_proposals", *(task for task, key in on.items() if values[key])}
 
@@ -64,7 +66,8 @@ def _evaluated(values: Values) -> set[str]:
 RELATIONS = (
     Relation(
         "TEST.EXPECTED_RESULTS",
-        "tasks that are evaluated: bbox, segm if MODEL.MASK_ON, keypoints if MODEL.KEYPOINT_ON",
+        "tasks that are evaluated: bbox, segm if MODEL.MASK_ON, keypoints if MODEL.KEYPOINT_ON "
+        "(of a VideoClassifier: video)",
         lambda v: True,
         lambda v: {task for task, *_ in v["TEST.EXPECTED_RESULTS"]} <= _evaluated(v),
     ),

@@ -11,12 +11,14 @@ from detectron2.utils.file_io import PathManager
 
 from nl_detectron_cli.names import program_name
 
+from ..config import is_video
 from ..data.coco_dataset import DatasetInfo
 from ..data.image_files import find_missing, list_file_names, read_file_names
 from ..data.validation.issues import ISSUE_TYPES, OUTSIDE
 from ..errors import UsageError
 from .dataset_overrides import KEYPOINTS, SIGMAS, classes_key, get
 from .evaluation import predicted_tasks
+from .video_checks import check_videos, find_missing_videos
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ FILES = {
     "panoptic_json": "panoptic annotations",
     "panoptic_root": "panoptic masks",
     "sem_seg_root": "semantic masks (for COCO, Detectron2's prepare_panoptic_fpn.py makes them)",
+    "video_list": "list",
+    "video_root": "videos",
 }
 COCO_KEYPOINTS = 17  # a config without sigmas uses COCO's
 
@@ -38,61 +42,77 @@ def check_dataset(name: str) -> None:
         hint = f" (similar: {', '.join(near)})" if near else ""
         raise UsageError(
             f"data set {name!r} is not registered{hint}; name your own with "
-            f"--dataset {name}=ANNOTATIONS.json:IMAGE_FOLDER, or in code with "
-            "detectron2.data.datasets.register_coco_instances"
+            f"--dataset {name}=ANNOTATIONS.json:IMAGE_FOLDER (videos: LIST.txt:VIDEO_FOLDER), or "
+            "in code with detectron2.data.datasets.register_coco_instances"
         )
     meta = MetadataCatalog.get(name)
     if meta.get("made_on_demand", False):
         return
     for key, kind in FILES.items():
-        path = meta.get(key)
-        if path and not PathManager.exists(path):
-            if "dataset_info" in meta.as_dict():
+        paths = meta.get(key) or ""
+        paths = paths.split("+") if key == "video_list" else [paths]
+        path = next((path for path in paths if path and not PathManager.exists(path)), None)
+        if path:
+            if meta.get("dataset_info") or meta.get("video_info"):
                 raise UsageError(
                     f"--dataset {name}: its {kind} are not at {os.path.abspath(path)}; correct the "
                     "path after --dataset"
                 )
             raise UsageError(
                 f"data set {name!r}: its {kind} are not at {os.path.abspath(path)}; for COCO set "
-                "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (now "
+                "the environment variable DETECTRON2_DATASETS to the folder that holds coco/ (for "
+                "Kinetics and Charades kinetics400/ and charades/; now "
                 f"{os.environ.get('DETECTRON2_DATASETS', 'unset, so ./datasets')}), for your own "
                 "correct the path that it was registered with"
             )
 
 
-def check_image_files(name: str, tolerated: int = 0) -> None:
-    """Check that the images of a registered data set exist.
+def check_files(name: str, tolerated: int = 0) -> None:
+    """Check that the images or the videos of a registered data set exist.
 
     Args:
         name: a data set whose files :func:`check_dataset` found.
         tolerated: a number of bad samples that the run replaces.
 
     Raises:
-        UsageError: more images than that are missing or cannot be read.
+        UsageError: more images or videos than that are missing or cannot be read; or a list of
+            videos cannot be loaded.
     """
     meta = MetadataCatalog.get(name)
-    folder, annotations = meta.get("image_root"), meta.get("json_file")
-    if not (folder and annotations) or "://" in folder or meta.get("made_on_demand", False):
+    kind = "video" if meta.get("video_list") else "image"
+    folder = meta.get(f"{kind}_root")
+    if not folder or "://" in folder or meta.get("made_on_demand", False):
         return
+    find = find_missing_videos if kind == "video" else _find_missing_images
+    missing, count = find(name)
+    if not missing:
+        return
+    examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    found = (
+        f"data set {name!r}: {len(missing)} of its {count} {kind}s are not in {folder} or "
+        f"cannot be read: {examples}"
+    )
+    if len(missing) > tolerated:
+        raise UsageError(
+            f"{found}. Correct the {kind} folder or the file names, or start nevertheless with "
+            "--no-check"
+        )
+    logger.warning("%s. They are replaced by others", found)
+
+
+def _find_missing_images(name: str) -> tuple[list[str], int]:
+    """Names of the images that are missing, and the number of all."""
+    meta = MetadataCatalog.get(name)
+    folder, annotations = meta.image_root, meta.get("json_file")
+    if not annotations:
+        return [], 0
     info = meta.get("dataset_info")
     names = list(info.files) if info else list_file_names(annotations)
     missing = find_missing(folder, names)
     if missing and not info:
         names = read_file_names(annotations)
         missing = find_missing(folder, names)
-    if not missing:
-        return
-    examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    found = (
-        f"data set {name!r}: {len(missing)} of its {len(names)} images are not in {folder} or "
-        f"cannot be read: {examples}"
-    )
-    if len(missing) > tolerated:
-        raise UsageError(
-            f"{found}. Correct the image folder or the file names, or start nevertheless with "
-            "--no-check"
-        )
-    logger.warning("%s. They are replaced by others", found)
+    return missing, len(names)
 
 
 def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
@@ -101,6 +121,9 @@ def check_fit(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> None:
     Raises:
         UsageError: they do not; the message says what to do.
     """
+    if is_video(cfg):
+        check_videos(cfg, train, test)
+        return
     tasks = predicted_tasks(cfg)
     if "panoptic_seg" in tasks and "segm" not in tasks:
         raise UsageError(

@@ -18,15 +18,18 @@ from omegaconf import DictConfig
 
 from nl_detectron_cli.names import program_name
 
+from ..config import is_video
 from ..data.bad_samples import CheckedLoader, ReplacingMapper
 from ..data.mapper import DatasetMapper
+from ..data.video.dataset import check_classes
+from ..data.video.mapper import make_mapper as make_video_mapper
 from ..errors import UsageError
 from .weight_files import read_weight_file
 
 # Detectron2's decorator `configurable` hides what these take and return.
 _build_train_loader = cast(Callable[..., Iterable], build_detection_train_loader)
 _build_test_loader = cast(Callable[..., Iterable], build_detection_test_loader)
-make_mapper = cast(Callable[..., DatasetMapper], DatasetMapper)
+_make_image_mapper = cast(Callable[..., DatasetMapper], DatasetMapper)
 
 
 def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
@@ -51,7 +54,13 @@ def build_train_loader(cfg: CfgNode, key: str) -> CheckedLoader:
     )
     limit = cfg.DATALOADER.MAX_BAD_SAMPLES
     mapper = ReplacingMapper(make_mapper(cfg, True), records, limit)
-    return CheckedLoader(_build_train_loader(cfg, dataset=records, mapper=mapper), limit, key)
+    options = {}
+    if is_video(cfg):
+        options["aspect_ratio_grouping"] = False  # all crops have one size
+        for name in sets.TRAIN:
+            check_classes(name, cfg.MODEL.VIDEO.NUM_CLASSES)
+    loader = _build_train_loader(cfg, dataset=records, mapper=mapper, **options)
+    return CheckedLoader(loader, limit, key)
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> CheckedLoader:
@@ -64,6 +73,19 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> CheckedLoader:
     mapper = ReplacingMapper(make_mapper(cfg, False))
     with _explain_failure([dataset_name]):
         return CheckedLoader(_build_test_loader(cfg, dataset_name, mapper=mapper))
+
+
+def build_video_loader(cfg: CfgNode, records: list[dict]) -> CheckedLoader:
+    """Build the data loader of some videos of a test set; no sample may be bad."""
+    mapper = ReplacingMapper(make_mapper(cfg, False))
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return CheckedLoader(_build_test_loader(records, mapper=mapper, num_workers=workers))
+
+
+def make_mapper(cfg: CfgNode, training: bool) -> Callable[[dict], dict]:
+    """The mapper of a YAML file, from records to samples of images or of videos."""
+    make: Callable[..., Any] = make_video_mapper if is_video(cfg) else _make_image_mapper
+    return make(cfg, training)
 
 
 def build_lazy_loader(call: DictConfig, limit: int = 0, key: str = "") -> Iterable:

@@ -1,7 +1,7 @@
 """Tasks that a model predicts and a data set has ground truth for, and their evaluators.
 
 Tasks are named as in the results of Detectron2's evaluators: bbox, segm, keypoints, sem_seg and
-panoptic_seg.
+panoptic_seg; and video, the classification of videos.
 """
 
 import math
@@ -12,24 +12,30 @@ from typing import IO, cast
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import (
     COCOEvaluator,
     COCOPanopticEvaluator,
+    DatasetEvaluator,
     DatasetEvaluators,
     SemSegEvaluator,
 )
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-from ..config import detector_section, detector_section_name
+from ..config import detector_section, detector_section_name, is_video
 from ..errors import UsageError
 from .fast_evaluation import fast_evaluation
 from .run import Config
+from .video_evaluation import build_video_evaluator
 
 INSTANCES = ("bbox", "segm", "keypoints")
 # Tasks with ground truth, by the evaluator_type in Detectron2's metadata; other types: INSTANCES.
-TRUTH = {"sem_seg": ("sem_seg",), "coco_panoptic_seg": ("sem_seg", "bbox", "segm", "panoptic_seg")}
+TRUTH = {
+    "sem_seg": ("sem_seg",),
+    "coco_panoptic_seg": ("sem_seg", "bbox", "segm", "panoptic_seg"),
+    "video": ("video",),
+}
 METRIC = {"sem_seg": "mIoU", "panoptic_seg": "PQ"}  # other tasks: AP
 PANOPTICAPI = "git+https://github.com/cocodataset/panopticapi.git"
 
@@ -37,6 +43,8 @@ PANOPTICAPI = "git+https://github.com/cocodataset/panopticapi.git"
 def predicted_tasks(cfg: CfgNode) -> tuple[str, ...]:
     """Tasks that a model predicts. The last one decides the best checkpoint."""
     kind = cfg.MODEL.META_ARCHITECTURE
+    if is_video(cfg):
+        return ("video",)
     with_heads = kind not in ("RetinaNet", "SemanticSegmentor")
     on = {
         "sem_seg": kind in ("PanopticFPN", "SemanticSegmentor"),
@@ -72,17 +80,23 @@ def evaluated_tasks(cfg: CfgNode, dataset_name: str) -> tuple[str, ...]:
 
 def best_metric(cfg: CfgNode) -> str:
     """Name of the metric that decides the best checkpoint. It is that of the first test set: PQ,
-    else AP of keypoints, else of masks, else of boxes, else mIoU."""
+    else AP of keypoints, else of masks, else of boxes, else mIoU. Of videos it is that of one view,
+    which the evaluations in training and at its end have in common."""
     name = cfg.DATASETS.TEST[0]
     prefix = f"{name}/" if len(cfg.DATASETS.TEST) > 1 else ""
     task = evaluated_tasks(cfg, name)[-1]
+    if task == "video":
+        metric = "mAP" if cfg.MODEL.VIDEO.MULTI_LABEL else "top1"
+        return f"{prefix}{task}/{metric}_1view"
     return f"{prefix}{task}/{METRIC.get(task, 'AP')}"
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
-    """Build Detectron2's evaluators of all :func:`evaluated_tasks`."""
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+    """Build Detectron2's evaluators of all :func:`evaluated_tasks`, or that of videos."""
     folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     tasks = evaluated_tasks(cfg, dataset_name)
+    if "video" in tasks:
+        return build_video_evaluator(cfg, DatasetCatalog.get(dataset_name))
     evaluators = []
     if "sem_seg" in tasks:
         evaluators.append(
@@ -151,6 +165,13 @@ def explain_nothing_found(
 
 def _unfit(cfg: CfgNode, dataset_name: str, how_many: str) -> UsageError:
     annotated = ", ".join(annotated_tasks(dataset_name)) or "nothing"
+    if is_video(cfg) or "video" in annotated_tasks(dataset_name):
+        has, needs = ("images", "videos") if is_video(cfg) else ("videos", "images")
+        return UsageError(
+            f"data set {dataset_name!r} has {has}, but this model "
+            f"({cfg.MODEL.META_ARCHITECTURE}) takes {needs}: name a data set of {needs}, or use a "
+            f"config of {has}"
+        )
     return UsageError(
         f"data set {dataset_name!r} has ground truth for {annotated}, but this model "
         f"({cfg.MODEL.META_ARCHITECTURE}) predicts {', '.join(predicted_tasks(cfg))}: name one "

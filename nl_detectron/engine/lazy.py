@@ -23,7 +23,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from ..data.coco_dataset import CocoDataset, DatasetInfo
+from ..data.coco_dataset import DatasetInfo
+from ..data.own_dataset import OwnDataset
+from ..data.video.dataset import VideoDataset
 from ..errors import UsageError
 from ..modeling import attach_image_sizes
 from .config_checks import check_config
@@ -65,7 +67,7 @@ MISSING = object()
 def load_config(
     config_file: str,
     opts: Sequence[str] = (),
-    data: Sequence[CocoDataset] = (),
+    data: Sequence[OwnDataset] = (),
     say: Callable[[str], None] = print,
 ) -> DictConfig:
     """Load a LazyConfig with ``key=value`` overrides (``+key=value`` adds a key).
@@ -104,6 +106,12 @@ def load_config(
     check_config(cfg)
     explicit = "train.device" in overridden
     cfg.train.device = choose_device(cfg.train.device, explicit, "train.device")
+    for one in data:
+        if isinstance(one, VideoDataset):
+            raise UsageError(
+                f"--dataset {one.name} has videos, but a LazyConfig's model takes images: give a "
+                "data set in COCO's format, or a YAML file of a video model"
+            )
     register_data(data)
     used = {name for part in ("train", "test") for name in _data_sets(cfg, part)}
     for one in data:

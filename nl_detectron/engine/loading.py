@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from ..data.coco_dataset import CocoDataset
+from ..data.own_dataset import OwnDataset
 from ..errors import UsageError
 from ..modeling import find_blocks
 from . import lazy, yaml_config
@@ -20,7 +20,7 @@ from .run import Config, Run
 def load_run(
     config_file: str,
     opts: Sequence[str] = (),
-    data: Sequence[CocoDataset] = (),
+    data: Sequence[OwnDataset] = (),
     say: Callable[[str], None] = print,
 ) -> Run:
     """Load a config file and return its run, whose ``cfg`` is the loaded config.

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from detectron2.config import CfgNode
 from torch import nn
 
+from ..config import is_video
 from ..errors import UsageError
 from .block_records import KEY, check_blocks
 from .checkpoint import read_checkpoint
 from .checkpoint_files import choose_checkpoint
 from .config_checks import check_config
-from .data_checks import check_dataset, check_image_files
+from .data_checks import check_dataset, check_files
 from .full_disk import format_size, free_space
 from .loading import build_on_meta, describe_run
 from .mixed_precision import check_precision
@@ -60,9 +62,9 @@ def preflight(cfg: Config, args: Namespace) -> None:
         _check_space(model, run)
     if not getattr(args, "no_check", False):
         for name in filter(None, dict.fromkeys(run.test_sets)):
-            check_image_files(name)
+            check_files(name)
         for name in filter(None, run.train_sets if training else ()):
-            check_image_files(name, run.max_bad_samples)
+            check_files(name, run.max_bad_samples)
 
 
 def announce(cfg: Config, args: Namespace) -> str:
@@ -72,7 +74,8 @@ def announce(cfg: Config, args: Namespace) -> str:
     if args.eval_only:
         what = f"Evaluating on {', '.join(filter(None, run.test_sets)) or 'the test set'}"
     else:
-        what = f"Training for {run.max_iter:,} iterations of {run.batch_size} images"
+        samples = "clips" if isinstance(cfg, CfgNode) and is_video(cfg) else "images"
+        what = f"Training for {run.max_iter:,} iterations of {run.batch_size} {samples}"
     return f"{what} {where}, into {run.output_dir}; checking the run first"
 
 

@@ -22,6 +22,7 @@ from detectron2.utils.logger import setup_logger
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
+from ..config import is_video
 from .block_records import find_mismatch
 from .checkpoint import Checkpointer
 from .distributed import distribute_model
@@ -42,6 +43,7 @@ from .run_lock import unlock_folder
 from .stopping import StopSignals
 from .terminal import ProgressBar, TimelyWriter
 from .train_loader import make_resumable
+from .video_evaluation import evaluate_videos, with_one_view
 from .workers import protect_workers
 
 logger = logging.getLogger(__name__)
@@ -118,11 +120,14 @@ class Trainer(DefaultTrainer):
             evaluators = [evaluators]
         results, run = {}, describe_run(cfg)
         for number, name in enumerate(run.test_sets):
-            # first: it may write the annotations
-            loader = protect_workers(cls.build_test_loader(cfg, name))
-            evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
             with remove_unfinished_files(os.path.join(run.output_dir, "inference")):
-                results[name] = inference_on_dataset(model, loader, evaluator)
+                if evaluators is None and isinstance(cfg, CfgNode) and is_video(cfg):
+                    results[name] = evaluate_videos(cfg, model, name)
+                else:
+                    # first: it may write the annotations
+                    loader = protect_workers(cls.build_test_loader(cfg, name))
+                    evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
+                    results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
                 if nothing := explain_nothing_found(cfg, name, results[name]):
                     logger.warning(nothing)
@@ -219,9 +224,12 @@ class Trainer(DefaultTrainer):
         return hooks.PreciseBN(self.run.eval_period, self.model, loader, options.NUM_ITER)
 
     def _evaluate(self) -> dict[str, Any]:
+        cfg = self.cfg
+        if isinstance(cfg, CfgNode) and is_video(cfg) and self.iter + 1 < self.max_iter:
+            cfg = with_one_view(cfg)
         # a data loader draws a seed as it begins: training goes on as it would without evaluations
         with keep_random_states():
-            self._last_eval_results = self.test(self.cfg, self.model)
+            self._last_eval_results = self.test(cfg, self.model)
         return self._last_eval_results
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nl_detectron_cli.names import program_command
 
 from ..errors import UsageError
+from ..modeling.video import inflate_weights, without_time
 
 BACKBONE = "backbone."
 STATISTICS = ("running_mean", "running_var")
@@ -43,6 +44,7 @@ class WeightMatch:
         wrong: shapes in the file and in the model, by name; these tensors are ``fresh`` too.
         unused: the file's tensors that the model lacks.
         in_file: names of the file's tensors, as they are in the file.
+        inflated: tensors in ``taken`` that are for images in the file, and for clips in the model.
     """
 
     taken: Sequence[str]
@@ -51,6 +53,7 @@ class WeightMatch:
     wrong: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     unused: Sequence[str]
     in_file: Sequence[str]
+    inflated: Sequence[str] = ()
 
 
 def match_weights(
@@ -65,7 +68,8 @@ def match_weights(
         path: of the file, for messages.
 
     Returns:
-        The tensors by their names in the model, where it has them, and the match.
+        The tensors by their names in the model, where it has them, and the match. Those for images
+        are inflated where the model has convs over time.
 
     Raises:
         UsageError: a name of the file is the end of several names of the model.
@@ -76,12 +80,15 @@ def match_weights(
     if content.get("matching_heuristics"):
         try:
             tensors = align_and_update_state_dicts(
-                state, dict(given), c2_conversion=content.get("__author__") == "Caffe2"
+                without_time(model, given),
+                dict(given),
+                c2_conversion=content.get("__author__") == "Caffe2",
             )
         except ValueError as error:
             raise UsageError(f"checkpoint {path!r} cannot be used: {error}") from error
     if tensors and all(name.startswith("module.") for name in tensors):  # DistributedDataParallel's
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    inflated = inflate_weights(tensors, model)
     # Detectron2 computes anchors, which old files have.
     here = {k: v for k, v in tensors.items() if "anchor_generator.cell_anchors" not in k}
     wrong = {
@@ -99,7 +106,7 @@ def match_weights(
         ends = tuple(f".{name}" for name in unused)
         named = {name for name in wrong if ends and f".{name}".endswith(ends)}
         unused = [u for u in unused if not any(f".{name}".endswith(f".{u}") for name in named)]
-    return tensors, WeightMatch(taken, folded, fresh, wrong, unused, list(given))
+    return tensors, WeightMatch(taken, folded, fresh, wrong, unused, list(given), inflated)
 
 
 def _find_folded(model: nn.Module, taken: set[str]) -> list[str]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import modeling
 from ..config import add_nonlocal_config, detector_section
-from ..data.coco_dataset import CocoDataset
+from ..data.own_dataset import OwnDataset
 from ..errors import UsageError
 from .base_configs import read_yaml
 from .config_checks import check_config
@@ -41,7 +41,7 @@ KEYS = {
 def load_config(
     config_file: str,
     opts: Sequence[str] = (),
-    data: Sequence[CocoDataset] = (),
+    data: Sequence[OwnDataset] = (),
     say: Callable[[str], None] = print,
 ) -> CfgNode:
     """Load a YAML file with ``KEY VALUE`` overrides, over the defaults of Detectron2 and of this

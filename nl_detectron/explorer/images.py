@@ -8,22 +8,24 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from ..data.images import read_image
+from ..data.video.lists import VIDEO_ENDINGS
 from ..errors import UsageError
 from ..prediction.inputs import IMAGE_SUFFIXES
 
 
-def find_images(places: Sequence[str]) -> list[Path]:
-    """The given files, and the images in the given folders.
+def find_images(places: Sequence[str], video: bool = False) -> list[Path]:
+    """The given files, and the images, or the videos, in the given folders.
 
     Raises:
         UsageError: a place that does not exist, or a folder without images.
     """
+    suffixes, kind = (VIDEO_ENDINGS, "video") if video else (IMAGE_SUFFIXES, "image")
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            images = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            images = sorted(p for p in place.iterdir() if p.suffix.lower() in suffixes)
             if not images:
-                raise UsageError(f"--images {place}: no image in it ({' '.join(IMAGE_SUFFIXES)})")
+                raise UsageError(f"--images {place}: no {kind} in it ({' '.join(suffixes)})")
             found += images
         elif place.is_file():
             found.append(place)
@@ -33,10 +35,10 @@ def find_images(places: Sequence[str]) -> list[Path]:
 
 
 def list_dataset_images(name: str) -> list[Path]:
-    """The images of a registered data set; none where it or its files are missing."""
+    """The images or videos of a registered data set; none where it or its files are missing."""
     try:
         return [Path(r["file_name"]) for r in DatasetCatalog.get(name)]
-    except (KeyError, OSError):
+    except (KeyError, OSError, ValueError):  # ValueError: a list of videos that will not do
         return []
 
 

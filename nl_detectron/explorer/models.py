@@ -12,11 +12,16 @@ from detectron2.data import Metadata
 from torch import nn
 
 from ..attention import AttentionRecord, record_attention
+from ..config import is_video
 from ..data import CocoDataset
+from ..data.video.mapper import test_views
+from ..data.video.reader import import_av
+from ..data.video.sampling import Views
 from ..engine import LoadedModel, build_on_meta, load_config, load_model
 from ..engine.config_files import SHOWN
 from ..errors import UsageError
 from ..modeling import find_blocks
+from ..prediction.classes import find_class_names
 from ..prediction.instances import make_class_metadata
 from .images import read_small_image
 
@@ -33,6 +38,7 @@ class ExplorerModel:
         cfg: its config.
         data_set: the first of DATASETS.TEST, or "".
         classes: of :func:`make_class_metadata`.
+        views: those of a model of videos; None for one of images.
         untrained: a sentence about what the checkpoint lacks, or "".
     """
 
@@ -41,6 +47,7 @@ class ExplorerModel:
     cfg: CfgNode
     data_set: str
     classes: Metadata
+    views: Views | None
     untrained: str
 
 
@@ -50,9 +57,12 @@ def load_explorer_model(
     """Build the model of a config with its checkpoint's weights.
 
     Raises:
-        UsageError: a config or a checkpoint that will not do, or a model without blocks.
+        UsageError: a config or a checkpoint that will not do, a model without blocks, or one of
+            videos without PyAV.
     """
     cfg = load_config(config_file, opts, data)
+    if is_video(cfg):
+        import_av()
     if not find_blocks(build_on_meta(cfg)):
         raise UsageError(
             f"{config_file}: this model has no non-local blocks to look through; name a config "
@@ -64,7 +74,8 @@ def load_explorer_model(
         model=loaded.model,
         cfg=cfg,
         data_set=next(iter(cfg.DATASETS.TEST), ""),
-        classes=make_class_metadata(cfg, lambda _: None),  # classes without names have numbers
+        classes=_find_classes(cfg),
+        views=test_views(cfg) if is_video(cfg) else None,
         untrained=_describe_untrained(loaded),
     )
 
@@ -79,6 +90,12 @@ def name_config(config_file: str) -> str:
     return f"{folder.parent.name}/{folder.name}" if SEED.fullmatch(folder.name) else folder.name
 
 
+def _find_classes(cfg: CfgNode) -> Metadata:
+    if is_video(cfg):
+        return Metadata(classes=find_class_names(cfg, say=print))
+    return make_class_metadata(cfg, lambda _: None)  # classes without names have numbers
+
+
 def _describe_untrained(loaded: LoadedModel) -> str:
     blocks, others = loaded.untrained_blocks, loaded.untrained
     parts = []
@@ -86,7 +103,7 @@ def _describe_untrained(loaded: LoadedModel) -> str:
         parts.append("tensors of " + ", ".join(blocks))
     if others:
         modules = sorted({name.split(".")[0] for name in others})
-        parts.append(f"{len(others)} tensors of {', '.join(modules)}, so detections say little")
+        parts.append(f"{len(others)} tensors of {', '.join(modules)}, so predictions say little")
     return f"Not in the checkpoint, so untrained: {'; '.join(parts)}." if parts else ""
 
 

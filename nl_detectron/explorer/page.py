@@ -123,7 +123,7 @@ def build_page(
             try:
                 records = explorer.get_records(new)
             except UsageError as error:
-                return {message: _alert(str(error)), upload: None}
+                return {message: alert(str(error)), upload: None}
             drawn, words = render_detections(records[whose], models[whose].classes, score)
             at = choose_first_point(records[0])
             return {
@@ -256,5 +256,5 @@ def shorten(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
-def _alert(text: str) -> str:
+def alert(text: str) -> str:
     return f'<div role="alert" class="alert">{html.escape(text)}</div>'

@@ -26,7 +26,7 @@ def compare_outputs(part: ExportPart, exported: Inference) -> Iterator[str]:
             found = exported(image)
             with nms_as_traced():
                 expected = part.module(image)
-        size = f"{image.shape[-2]} x {image.shape[-1]}"
+        size = _describe_input(part, image)
         largest = 0.0
         for name, a, b in zip(part.output_names, expected, found, strict=True):
             if a.shape != b.shape:
@@ -65,6 +65,12 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
         return 0.0
     a, b = a.double(), b.double()
     return ((a - b).abs().max() / a.abs().max().clamp(min=1e-6)).item()
+
+
+def _describe_input(part: ExportPart, image: Tensor) -> str:
+    if part.input_name == "clips":
+        return f"{len(image)} {'clip' if len(image) == 1 else 'clips'}"
+    return f"{image.shape[-2]} x {image.shape[-1]}"
 
 
 def _count_detections(part: ExportPart, outputs: Sequence[Tensor]) -> str:

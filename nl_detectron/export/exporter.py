@@ -11,10 +11,13 @@ from torch import nn
 
 from nl_detectron_cli.names import install_command
 
+from ..config import is_video
 from ..engine import build_on_meta, load_config, load_model, make_output
 from ..errors import UsageError
+from ..modeling import VideoClassifier
+from .clips import clips_part
 from .comparison import compare_outputs
-from .formats import FORMATS
+from .formats import FORMATS, ExportFormat
 from .parts import ExportPart, backbone_part, detector_part
 
 
@@ -26,7 +29,8 @@ def export_model(
     image_file: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Export a trained model and check the file against it at three image sizes.
+    """Export a trained model and check the file against it, at three image sizes or on three
+    batches of clips.
 
     Args:
         config_file: a YAML config.
@@ -47,11 +51,13 @@ def export_model(
     form = FORMATS[format_name]
     check_packages(format_name)
     cfg = load_config(config_file, [*opts, *form.opts])
-    model = load_trained_model(cfg, "" if form.whole_detector else "backbone.")
-    make_part = detector_part if form.whole_detector else backbone_part
-    part = make_part(model, cfg, image_file)
+    whole = form.whole_detector or is_video(cfg)
+    model = load_trained_model(cfg, "" if whole else "backbone.")
+    part = make_part(model, cfg, form, image_file)
     make_output(output)
     path = output / form.file
+    if is_video(cfg):
+        path = path.with_stem("classifier")
     with warnings.catch_warnings():
         # documented, though torch.jit does not re-export it by name
         tracer_warning = torch.jit.TracerWarning  # pyright: ignore[reportPrivateImportUsage]
@@ -73,6 +79,20 @@ def export_model(
             path.unlink()
             raise
     return path
+
+
+def make_part(
+    model: nn.Module, cfg: CfgNode, form: ExportFormat, image_file: str | None
+) -> ExportPart:
+    """What of a model a format holds, with inputs to check it on.
+
+    Raises:
+        UsageError: of the part.
+    """
+    if isinstance(model, VideoClassifier):
+        return clips_part(model, cfg, image_file)
+    make = detector_part if form.whole_detector else backbone_part
+    return make(model, cfg, image_file)
 
 
 def check_packages(format_name: str) -> None:
@@ -106,8 +126,11 @@ def load_trained_model(cfg: CfgNode, prefix: str = "") -> nn.Module:
 
 def describe_part(part: ExportPart, cfg: CfgNode) -> str:
     """Its input and outputs in a line."""
+    outputs = ", ".join(part.output_names)
+    if part.input_name == "clips":
+        clip = ", ".join(map(str, part.images[0].shape[1:]))
+        return f"(B, {clip}), RGB of 0 to 255 -> {outputs}"
     sides = f", multiples of {part.step}" if part.step > 1 else ""
     sides += f" from {part.step * part.min_steps}" if part.min_steps > 1 else ""
     shape = ", ".join([*map(str, part.images[0].shape[:-2]), "H", "W"])
-    outputs = ", ".join(part.output_names)
     return f"({shape}){sides}, {cfg.INPUT.FORMAT} of 0 to 255 -> {outputs}"

@@ -16,8 +16,9 @@ class ExportFormat(NamedTuple):
     """A file format.
 
     Attributes:
-        file: name of the file.
-        whole_detector: it holds the whole detector; else the backbone.
+        file: name of the file; that of a video model is ``classifier`` with the same ending.
+        whole_detector: it holds the whole detector; else the backbone. Of a video model it holds
+            the whole classifier in any case.
         write: writes a part to a path.
         read: reads such a file again, to run it.
         packages: what it needs besides torch.
@@ -44,8 +45,8 @@ def read_torchscript(path: Path) -> Inference:
 
 
 def write_torch_export(part: ExportPart, path: Path) -> None:
-    """Write an ExportedProgram for images of any allowed size."""
-    shapes = (dynamic_sides(part),)
+    """Write an ExportedProgram for images of any allowed size, or any number of clips."""
+    shapes = (dynamic_shape(part),)
     program = torch.export.export(part.module, (part.images[0],), dynamic_shapes=shapes)
     torch.export.save(program, path)
 
@@ -55,14 +56,14 @@ def read_torch_export(path: Path) -> Inference:
 
 
 def write_onnx(part: ExportPart, path: Path) -> None:
-    """Write one file, weights included, for images of any allowed size."""
+    """Write one file, weights included, for images of any allowed size, or any number of clips."""
     torch.onnx.export(
         part.module,
         (part.images[0],),
         path,
         dynamo=True,
-        dynamic_shapes=(dynamic_sides(part),),
-        input_names=["image"],
+        dynamic_shapes=(dynamic_shape(part),),
+        input_names=[part.input_name],
         output_names=part.output_names,
         external_data=False,
         verbose=False,
@@ -73,17 +74,20 @@ def read_onnx(path: Path) -> Inference:
     import onnxruntime  # pyright: ignore[reportMissingImports]  # optional
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
     return lambda image: [
-        torch.from_numpy(output) for output in session.run(None, {"image": image.numpy()})
+        torch.from_numpy(output) for output in session.run(None, {name: image.numpy()})
     ]
 
 
-def dynamic_sides(part: ExportPart) -> dict[int, Any]:
-    """The dynamic shape of an image (1,3,H,W): multiples of the step, as an FPN adds maps of
-    neighbouring levels.
+def dynamic_shape(part: ExportPart) -> dict[int, Any]:
+    """What may change in a part's input: the number of clips (B,3,T,H,W), or the sides of an image
+    (1,3,H,W), multiples of the step, as an FPN adds maps of neighbouring levels.
 
     A map of one position is left out: torch.export treats a side of 1 as a case of its own.
     """
+    if part.input_name == "clips":
+        return {0: torch.export.Dim("batch")}
     height, width = (torch.export.Dim(name, min=part.min_steps) for name in ("height", "width"))
     return {2: part.step * height, 3: part.step * width}
 

@@ -1,4 +1,5 @@
-"""The exported part of a model, a whole detector or its backbone, and images to check it on."""
+"""The exported part of a model of images, a whole detector or its backbone, and images to check it
+on."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, cast
@@ -24,9 +25,11 @@ class ExportPart(NamedTuple):
     Attributes:
         module: takes one image and returns a tuple of tensors.
         output_names: the names of those tensors.
-        images: the first is the example to trace with; the export is checked on all of them.
+        images: the first is the example to trace with; the export is checked on all of them. They
+            are images, or batches of clips (B,3,T,H,W).
         step: the images' sides are multiples of it.
         min_steps: the smallest side, in steps.
+        input_name: image, of any size; or clips, of any number.
     """
 
     module: nn.Module
@@ -34,6 +37,7 @@ class ExportPart(NamedTuple):
     images: list[Tensor]
     step: int = 1
     min_steps: int = 1
+    input_name: str = "image"
 
 
 class NormalizedBackbone(nn.Module):

@@ -2,5 +2,15 @@
 
 from .nonlocal_block import NORMS, SUBSAMPLES, NonLocalBlock
 from .pairwise import PAIRWISE, Pairwise, build_pairwise
+from .video_block import AXES, VideoNonLocalBlock
 
-__all__ = ["NORMS", "PAIRWISE", "SUBSAMPLES", "NonLocalBlock", "Pairwise", "build_pairwise"]
+__all__ = [
+    "AXES",
+    "NORMS",
+    "PAIRWISE",
+    "SUBSAMPLES",
+    "NonLocalBlock",
+    "Pairwise",
+    "VideoNonLocalBlock",
+    "build_pairwise",
+]

@@ -11,12 +11,14 @@ from .zoo import baseline_url
 
 PAGE = Path(__file__).parents[2] / "MODEL_ZOO.md"  # in a clone
 NOTHING = "–"
-# for each task: the metric that is compared, and its key in Detectron2's results
+# for each task: the metrics that are compared, and their keys in the results
 TASKS = {
     "bbox": ("box AP", "bbox/AP"),
     "segm": ("mask AP", "segm/AP"),
     "keypoints": ("keypoint AP", "keypoints/AP"),
     "panoptic_seg": ("PQ", "panoptic_seg/PQ"),
+    "video": ("top-1 / top-5", "video/top1", "video/top5"),
+    "multi_label": ("mAP", "video/mAP"),
 }
 TABLES = {  # tasks of the models, by the table's name in the index
     "detection": ("bbox",),
@@ -25,7 +27,10 @@ TABLES = {  # tasks of the models, by the table's name in the index
     "keypoints": ("keypoints",),
     "panoptic": ("bbox", "segm", "panoptic_seg"),
     "ablations": ("bbox", "segm"),
+    "kinetics": ("video",),
+    "charades": ("multi_label",),
 }
+VIDEO = ("kinetics", "charades")  # tables of video models
 Columns = dict[str, Callable[[str, dict], str]]  # by heading: a cell from a name and its entry
 
 
@@ -69,8 +74,9 @@ def state(index: Index) -> str:
     if trained := sum("trained" in entry for entry in index.values()):
         return f"Trained: {trained} of these {len(index)} configs."
     return (
-        f"**None of these {len(index)} configs has been trained at COCO scale yet**: the last "
-        "column has no results yet, and all numbers are the paper's or Detectron2's."
+        f"**None of these {len(index)} configs has been trained at full scale yet**: the last "
+        "column has no results yet, and all numbers are the paper's, the released code's or "
+        "Detectron2's."
     )
 
 
@@ -91,6 +97,8 @@ def columns(table: str) -> Columns:
     tasks = TABLES[table]
     labels = [TASKS[task][0] for task in tasks]
     built: Columns = {"Config": lambda name, entry: f"[{Path(name).name}](configs/{name}.yaml)"}
+    if table in VIDEO:
+        return _video_columns(tasks[0])
     if table == "ablations":
         built = {"Table": lambda name, entry: entry["row"], **built}
         built["Paper, Kinetics top-1 (%)"] = _kinetics
@@ -108,12 +116,28 @@ def columns(table: str) -> Columns:
     return built
 
 
+def _video_columns(task: str) -> Columns:
+    label = TASKS[task][0]
+
+    def figures(source: str) -> Callable[[str, dict], str]:
+        return lambda name, entry: _slashed(entry.get(source, {}).get(task, []))
+
+    return {
+        "Table": lambda name, entry: entry["row"],
+        "Config": lambda name, entry: f"[{Path(name).name}](configs/{name}.yaml)",
+        f"Paper, {label}": figures("paper"),
+        f"Released code, {label}": figures("released"),
+        f"Ours, {label}": lambda name, entry: format_results(entry, [task]),
+    }
+
+
 def format_results(entry: dict, tasks: Iterable[str] = tuple(TASKS)) -> str:
     """Results of an entry's checkpoint in those of ``tasks`` that it has, with a link to it."""
     if "trained" not in entry:
         return "not trained yet"
     metrics = entry["trained"]["metrics"]
-    figures = [metrics[TASKS[task][1]] for task in tasks if TASKS[task][1] in metrics]
+    keys = [key for task in tasks for key in TASKS[task][1:]]
+    figures = [metrics[key] for key in keys if key in metrics]
     return f"{_slashed(figures)} ([model]({entry['trained']['checkpoint']}))"
 
 

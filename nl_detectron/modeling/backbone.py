@@ -1,7 +1,7 @@
 """Backbones: Detectron2's own ResNet and FPN, with non-local blocks after named residual blocks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from detectron2.config import CfgNode
@@ -13,6 +13,7 @@ from detectron2.modeling.backbone.fpn import (
 )
 
 from ..config import block_options
+from ..layers import NonLocalBlock
 from .image_sizes import use_image_sizes
 from .placement import insert_after, isolated_rng, log_blocks, make_block
 
@@ -82,6 +83,27 @@ def add_backbone_blocks(
     Raises:
         ValueError: there is no place, a place does not exist, or a place is named twice.
     """
+    blocks = insert_blocks(resnet, after, lambda _, channels: make_block(channels, **options))
+    if mask_padding:
+        use_image_sizes(resnet, list(blocks.values()))
+    log_blocks("backbone", blocks)
+
+
+def insert_blocks(
+    resnet: ResNet, after: Sequence[str], make: Callable[[str, int], NonLocalBlock]
+) -> dict[str, NonLocalBlock]:
+    """Insert a block after each named residual block of a ResNet, in place.
+
+    Args:
+        resnet, after: as in :func:`add_backbone_blocks`.
+        make: makes a block for a stage such as ``"res4"`` and the number of its channels.
+
+    Returns:
+        The blocks by name, such as ``"res4.nonlocal4"``.
+
+    Raises:
+        ValueError: as in :func:`add_backbone_blocks`.
+    """
     lengths = {
         name: len(stage) for name, stage in zip(resnet.stage_names, resnet.stages, strict=True)
     }
@@ -89,12 +111,10 @@ def add_backbone_blocks(
     with isolated_rng():
         for stage, index in parse_places(after, lengths):
             sequential = getattr(resnet, stage)
-            block = make_block(sequential.get_submodule(str(index)).out_channels, **options)
+            block = make(stage, sequential.get_submodule(str(index)).out_channels)
             insert_after(sequential, str(index), f"nonlocal{index}", block)
             blocks[f"{stage}.nonlocal{index}"] = block
-    if mask_padding:
-        use_image_sizes(resnet, list(blocks.values()))
-    log_blocks("backbone", blocks)
+    return blocks
 
 
 def parse_places(after: Sequence[str], lengths: dict[str, int]) -> list[tuple[str, int]]:

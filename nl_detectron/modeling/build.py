@@ -9,6 +9,7 @@ from torch import nn
 from ..layers import NonLocalBlock
 from .image_sizes import attach_image_sizes
 
+VIDEO_BACKBONE = "build_nonlocal_video_resnet_backbone"
 # By section of MODEL.NONLOCAL: a part of the names of its blocks, and the keys that it requires.
 PARTS = {
     "BACKBONE": (
@@ -18,6 +19,7 @@ PARTS = {
                 "build_nonlocal_resnet_fpn_backbone",
                 "build_nonlocal_resnet_backbone",
                 "build_nonlocal_retinanet_resnet_fpn_backbone",
+                VIDEO_BACKBONE,
             )
         },
     ),
@@ -42,8 +44,10 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
     Raises:
         ValueError: an AFTER list names places, but the backbone or head is not a non-local one, so
-            the model would be a baseline; or any error of the blocks themselves.
+            the model would be a baseline; keys of video blocks would have no effect; or any error
+            of the blocks themselves.
     """
+    _check_video_keys(cfg)
     model = attach_image_sizes(detectron2.modeling.build_model(cfg))
     blocks = find_blocks(model)
     for section, (owner, _) in PARTS.items():
@@ -54,6 +58,16 @@ def build_model(cfg: CfgNode) -> nn.Module:
                 "which places no block; change that, or empty the list"
             )
     return model
+
+
+def _check_video_keys(cfg: CfgNode) -> None:
+    node, name = cfg.MODEL.NONLOCAL, cfg.MODEL.BACKBONE.NAME
+    for key, default in (("AXES", "spacetime"), ("FRAMES_PER_GROUP", [0, 0, 0, 0])):
+        if name != VIDEO_BACKBONE and node[key] != default:
+            raise ValueError(
+                f"MODEL.NONLOCAL.{key} is {node[key]}, which {name} does not have; set it to "
+                f"{default}, or use {VIDEO_BACKBONE}"
+            )
 
 
 def _reason(cfg: CfgNode, section: str) -> str:

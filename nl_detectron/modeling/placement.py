@@ -25,8 +25,16 @@ def make_block(
     use_scale: bool,
     norm: str,
     checkpoint: bool,
+    block_class: type[NonLocalBlock] = NonLocalBlock,
+    **more,
 ) -> NonLocalBlock:
-    """Build a 2-D block with ``in_channels // reduction`` inner channels.
+    """Build a block with ``in_channels // reduction`` inner channels, by default a 2-D one.
+
+    Args:
+        in_channels: the channels of x.
+        pairwise, reduction, subsample, use_scale, norm, checkpoint: as in MODEL.NONLOCAL.
+        block_class: the class of the block.
+        more: arguments that only this class has.
 
     Raises:
         ValueError: no inner channels would remain, or any error of :class:`NonLocalBlock`.
@@ -35,7 +43,7 @@ def make_block(
         raise ValueError(
             f"MODEL.NONLOCAL.REDUCTION: expected 1 to {in_channels} here, got {reduction}"
         )
-    return NonLocalBlock(
+    return block_class(
         in_channels,
         inner_channels=in_channels // reduction,
         pairwise=pairwise,
@@ -43,6 +51,7 @@ def make_block(
         use_scale=use_scale,
         norm=norm,
         checkpoint=checkpoint,
+        **more,
     )
 
 

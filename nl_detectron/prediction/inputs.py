@@ -74,10 +74,19 @@ class Frame:
     image: np.ndarray
 
 
+def list_files(
+    places: Sequence[str], skip: SkipReporter, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> list[str]:
+    """Paths of the given files, of those in given folders with one of the suffixes, and of those
+    that match patterns, each once."""
+    paths = {os.path.abspath(p): p for place in places for p in _list_files(place, skip, suffixes)}
+    return list(paths.values())
+
+
 def find_sources(places: Sequence[str], skip: SkipReporter) -> list[Source]:
     """Find the given files, those in given folders and those that match patterns, each once."""
-    paths = {os.path.abspath(p): p for place in places for p in _list_files(place, skip)}
-    return [source for path in paths.values() if (source := _open_source(path, skip))]
+    paths = list_files(places, skip)
+    return [source for path in paths if (source := _open_source(path, skip))]
 
 
 def find_camera(number: int) -> Source:
@@ -121,7 +130,7 @@ def silence_opencv() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
-def _list_files(place: str, skip: SkipReporter) -> Iterator[str]:
+def _list_files(place: str, skip: SkipReporter, suffixes: tuple[str, ...]) -> Iterator[str]:
     place = os.path.expanduser(place)
     exists = os.path.exists(place)  # a name with brackets in it need not be a pattern
     matches = [place] if exists else sorted(glob.glob(place, recursive=True))
@@ -133,12 +142,13 @@ def _list_files(place: str, skip: SkipReporter) -> Iterator[str]:
             yield match
             continue
         try:
-            names = [n for n in sorted(os.listdir(match)) if n.lower().endswith(IMAGE_SUFFIXES)]
+            names = [n for n in sorted(os.listdir(match)) if n.lower().endswith(suffixes)]
         except OSError as error:
             skip(match, f"this folder cannot be read ({error.strerror})")
             continue
         if exists and not names:
-            skip(match, f"no image in this folder ({' '.join(IMAGE_SUFFIXES)})")
+            kind = "image" if suffixes == IMAGE_SUFFIXES else "video"
+            skip(match, f"no {kind} in this folder ({' '.join(suffixes)})")
         yield from (os.path.join(match, n) for n in names if not n.startswith("."))
 
 

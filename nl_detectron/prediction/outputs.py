@@ -14,6 +14,22 @@ from .inputs import Frame, Source
 LINES = "detections.jsonl"
 
 
+class OutputNames:
+    """Names of files, of which no two inputs get the same."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def reserve(self, stem: str, suffix: str) -> str:
+        """A name that no other file has; to some systems A.png and a.png are one file."""
+        name, number = stem + suffix, 1
+        while name.casefold() in self._taken:
+            number += 1
+            name = f"{stem}-{number}{suffix}"
+        self._taken.add(name.casefold())
+        return name
+
+
 class OutputWriter:
     """Writes into a folder, under names that no two inputs share.
 
@@ -23,7 +39,7 @@ class OutputWriter:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._names: set[str] = set()
+        self._names = OutputNames()
         self._video: Mp4Writer | None = None
         self._video_source: Source | None = None
         self._lines = (folder / LINES).open("w", buffering=1)
@@ -62,14 +78,14 @@ class OutputWriter:
         self._lines.write(json.dumps(line) + "\n")
 
     def _save_image(self, stem: str, picture: np.ndarray) -> str:
-        name = self._reserve_name(stem, ".png")
+        name = self._names.reserve(stem, ".png")
         Image.fromarray(picture).save(self.folder / name)
         return name
 
     def _add_to_video(self, source: Source, picture: np.ndarray) -> str:
         if self._video is None or source != self._video_source:
             self._close_video()
-            path = self.folder / self._reserve_name(source.stem, ".mp4")
+            path = self.folder / self._names.reserve(source.stem, ".mp4")
             self._video, self._video_source = Mp4Writer(path, source.rate), source
         self._video.add(picture)
         return self._video.path.name
@@ -78,15 +94,6 @@ class OutputWriter:
         if self._video:
             self._video.close()
         self._video = self._video_source = None
-
-    def _reserve_name(self, stem: str, suffix: str) -> str:
-        """A name that no other file has; to some systems A.png and a.png are one file."""
-        name, number = stem + suffix, 1
-        while name.casefold() in self._names:
-            number += 1
-            name = f"{stem}-{number}{suffix}"
-        self._names.add(name.casefold())
-        return name
 
 
 class Mp4Writer:
@@ -143,11 +150,9 @@ class Window:
             cv2.destroyAllWindows()
 
 
-def check_output_folder(folder: Path, sources: Sequence[Source]) -> None:
-    """Raises UsageError where outputs could replace an input, or there is no input."""
-    if not sources:
-        raise UsageError("nothing of --input can be read: give images, folders of them or videos")
-    for path in (Path(source.path) for source in sources if source.camera is None):
+def check_output_folder(folder: Path, files: Sequence[str]) -> None:
+    """Raises UsageError where outputs could replace one of the input files."""
+    for path in map(Path, files):
         if folder.resolve() in (path.resolve().parent, path.parent.resolve()):
             raise UsageError(
                 f"--output {folder} is the folder of {path}, which a picture could "

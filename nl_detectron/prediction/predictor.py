@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..attention import AttentionRecord, record_attention
-from ..config import detector_section
+from ..config import detector_section, is_video
 from ..data import CocoDataset
 from ..engine import build_on_meta, load_config, load_model, make_output
 from ..errors import UsageError
@@ -29,7 +29,8 @@ def load_prediction_config(
     threshold: float,
     say: Callable[[str], None],
 ) -> CfgNode:
-    """A config as :func:`load_config` reads it, of a model that keeps scores from a threshold on.
+    """A config as :func:`load_config` reads it, of a model that keeps scores from a threshold on; a
+    model of videos keeps all.
 
     Raises:
         UsageError: of :func:`load_config`, or no MODEL.WEIGHTS.
@@ -37,9 +38,10 @@ def load_prediction_config(
     cfg = load_config(config_file, opts, data, say)
     if not cfg.MODEL.WEIGHTS:
         raise UsageError("MODEL.WEIGHTS is empty: give a checkpoint, --opts MODEL.WEIGHTS FILE")
-    cfg.defrost()
-    detector_section(cfg).SCORE_THRESH_TEST = threshold  # the config's may be higher
-    cfg.freeze()
+    if not is_video(cfg):
+        cfg.defrost()
+        detector_section(cfg).SCORE_THRESH_TEST = threshold  # the config's may be higher
+        cfg.freeze()
     return cfg
 
 
@@ -71,7 +73,9 @@ def predict_sources(
     Raises:
         UsageError: an output folder, a checkpoint or a model that will not do, or nothing to read.
     """
-    check_output_folder(folder, sources)
+    if not sources:
+        raise UsageError("nothing of --input can be read: give images, folders of them or videos")
+    check_output_folder(folder, [s.path for s in sources if s.camera is None])
     make_output(folder)
     model = load_prediction_model(cfg, say, need_blocks=bool(attention))
     if attention and not find_blocks(model):

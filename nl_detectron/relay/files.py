@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -22,11 +23,15 @@ def cache_folder(relay: Relay) -> Path:
     Its name depends on the settings and on the source code of this package, so that a changed
     generator writes another folder.
     """
+    return cache_path("relay", Path(__file__).parent, asdict(relay))
+
+
+def cache_path(name: str, package: Path, settings: dict) -> Path:
+    """Folder ``name-KEY`` in the cache, where the key is of a package's code and of settings."""
     root = os.environ.get("NL_DETECTRON_CACHE") or Path.home() / ".cache" / "nl_detectron"
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    source = b"".join(path.read_bytes() for path in sources)
-    key = sha256(source + json.dumps(asdict(relay)).encode()).hexdigest()[:12]
-    return Path(root).expanduser() / f"relay-{key}"
+    source = b"".join(path.read_bytes() for path in sorted(package.glob("*.py")))
+    key = sha256(source + json.dumps(settings).encode()).hexdigest()[:12]
+    return Path(root).expanduser() / f"{name}-{key}"
 
 
 def write_dataset(relay: Relay, folder: Path | None = None) -> Path:
@@ -38,14 +43,28 @@ def write_dataset(relay: Relay, folder: Path | None = None) -> Path:
         folder: by default :func:`cache_folder`.
     """
     folder = folder or cache_folder(relay)
-    if not folder.exists():
-        with file_lock(str(folder)):
-            if not folder.exists():  # no other process wrote it while this one waited
-                _write_whole(relay, folder)
+
+    def write(temporary: Path) -> None:
+        for split in SPLITS:
+            _write_split(relay, temporary, split)
+
+    write_once(folder, write)
     return folder
 
 
-def _write_whole(relay: Relay, folder: Path) -> None:
+def write_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with an empty folder that becomes ``folder``, unless that exists.
+
+    One process writes; others that want the same folder wait for it.
+    """
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(str(folder)):
+            if not folder.exists():  # no other process wrote it while this one waited
+                _write_whole(folder, write)
+
+
+def _write_whole(folder: Path, write: Callable[[Path], None]) -> None:
     """Write to a temporary folder and rename it, so that an existing folder is always complete.
 
     Only the process with the folder's lock calls it: an older temporary folder is of a killed one.
@@ -55,8 +74,7 @@ def _write_whole(relay: Relay, folder: Path) -> None:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     temporary.chmod(0o755)  # a cache may be shared
     try:
-        for split in SPLITS:
-            _write_split(relay, temporary, split)
+        write(temporary)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The paper's tables with measured columns: what each compares, and how it is written.
 
 The results of a finished run are those of its summary.json, such as ``{"bbox/AP": 38.6}``. All AP
-are in percent.
+and accuracies are in percent.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,16 +20,27 @@ Results = Mapping[str, Mapping[int, RunResults]]  # by the row's name and the se
 Spread = dict[str, float]  # mean, min, max and the number of runs
 
 TABLES: dict[str, Table] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
-TASKS = {"bbox": "Box AP", "segm": "Mask AP", "keypoints": "Keypoint AP"}
-METRICS = ("AP", "AP50", "AP75")
-PAPER = {"paper": "AP / 50 / 75", "kinetics": "Kinetics top-1, %"}  # by the index's key
+TASKS = {
+    "bbox": "Box AP",
+    "segm": "Mask AP",
+    "keypoints": "Keypoint AP",
+    "video": "Accuracy",
+    "multi_label": "Mean AP",
+}
+# by task, the results' key of each metric; the first one is what is compared
+METRICS = {
+    task: {metric: f"{task}/{metric}" for metric in ("AP", "AP50", "AP75")}
+    for task in ("bbox", "segm", "keypoints")
+}
+METRICS["video"] = {"top-1": "video/top1", "top-5": "video/top5"}
+METRICS["multi_label"] = {"mAP": "video/mAP"}
+PAPER = {"video": "top-1 / top-5", "multi_label": "mAP"}  # by task; of the others:
+PAPER_AP = {"paper": "AP / 50 / 75", "kinetics": "Kinetics top-1, %"}  # by the index's key
 NOTHING = "–"
-
-GAIN = "The gain is a run's AP less that of its twin, the row without blocks, of the same seed."
 
 
 def fill_table(table: Table, schedule: str, results: Results) -> list[Row]:
-    """Each row's figures of the paper and of Detectron2, its measurements and its gain.
+    """Each row's figures of the paper and of others, its measurements and its gain.
 
     Args:
         table: one of ``TABLES``.
@@ -47,26 +58,28 @@ def _fill_row(row: Row, twin: Row | None, table: Table, schedule: str, results: 
     runs = results.get(row["name"], {})
     twin_runs = results.get(twin["name"], {}) if twin else {}
     entry = _find_entry(row, schedule)
-    published = entry.get("detectron2", {})
     tasks = {}
     for task in table["tasks"]:
+        metrics = METRICS[task]
+        first = next(iter(metrics.values()))
         paper = _find_paper_figures(table, entry, task)
         twin_paper = _find_paper_figures(table, _find_entry(twin, schedule), task) if twin else []
         pairs = [
-            (_find_ap(run, task), _find_ap(twin_runs[seed], task))
+            (_find_value(run, first), _find_value(twin_runs[seed], first))
             for seed, run in runs.items()
             if seed in twin_runs
         ]
         tasks[task] = {
             "paper": paper,
             "paper_gain": round(paper[0] - twin_paper[0], 1) if twin_paper and paper else None,
-            "detectron2": published.get(task),
+            "detectron2": entry.get("detectron2", {}).get(task),
+            "released": next(iter(entry.get("released", {}).get(task, [])), None),
             "measured": {
-                metric: summarize_runs([_find_ap(run, task, metric) for run in runs.values()])
-                for metric in METRICS
+                metric: summarize_runs([_find_value(run, key) for run in runs.values()])
+                for metric, key in metrics.items()
             },
             "gain": summarize_runs(
-                [ap - twin_ap for ap, twin_ap in pairs if ap is not None and twin_ap is not None]
+                [own - other for own, other in pairs if own is not None and other is not None]
             ),
         }
     return {"name": row["name"], "twin": row.get("twin"), "tasks": tasks}
@@ -74,7 +87,7 @@ def _fill_row(row: Row, twin: Row | None, table: Table, schedule: str, results: 
 
 def _find_entry(row: Row, schedule: str) -> dict[str, Any]:
     """The model zoo's entry of a row; empty where it has none."""
-    return shipped().get(f"{row['config']}_{schedule}", {})
+    return shipped().get("_".join(filter(None, [row["config"], schedule])), {})
 
 
 def _find_paper_figures(table: Table, entry: dict[str, Any], task: str) -> list[float]:
@@ -83,12 +96,11 @@ def _find_paper_figures(table: Table, entry: dict[str, Any], task: str) -> list[
     return figures.get(task, []) if isinstance(figures, dict) else [figures]
 
 
-def _find_ap(results: RunResults, task: str, metric: str = "AP") -> float | None:
-    """An AP; None if it was not evaluated.
+def _find_value(results: RunResults, key: str) -> float | None:
+    """A result; None if it was not evaluated.
 
     For a model that finds nothing Detectron2 has NaN, which summary.json has as null: an AP of 0.
     """
-    key = f"{task}/{metric}"
     return (results[key] or 0.0) if key in results else None
 
 
@@ -103,26 +115,39 @@ def summarize_runs(values: Sequence[float | None]) -> Spread | None:
 
 def format_markdown(table: Table, rows: Sequence[Row], conditions: str) -> str:
     """A section for each task, below what the runs have in common."""
-    parts = [f"# {table['title']}", conditions, f"{GAIN} {table['note']}"]
+    metric = next(iter(METRICS[table["tasks"][0]]))
+    gain = (
+        f"The gain is a run's {metric} less that of its twin, the row without blocks, of the same "
+        "seed."
+    )
+    parts = [f"# {table['title']}", conditions, f"{gain} {table['note']}"]
     for task in table["tasks"]:
-        label = f"paper: {PAPER[table.get('paper', 'paper')]}"
-        heads = ["", label, "paper's gain", "Detectron2: AP", *METRICS, "gain over twin", "runs"]
-        body = [list(_format_cells(row["name"], row["tasks"][task])) for row in rows]
+        label = f"paper: {PAPER.get(task) or PAPER_AP[table.get('paper', 'paper')]}"
+        metrics = list(METRICS[task])
+        source, published = _published(task)
+        heads = ["", label, "paper's gain", f"{source}: {metrics[0]}"]
+        heads += [*metrics, "gain over twin", "runs"]
+        body = [list(_format_cells(row["name"], row["tasks"][task], published)) for row in rows]
         aligned = ("left", *("right",) * (len(heads) - 1))
         shown = tabulate(body, heads, "pipe", colalign=aligned, disable_numparse=True)
         parts += [f"## {TASKS[task]}", shown]
     return "\n\n".join(parts) + "\n"
 
 
-def _format_cells(name: str, figures: dict[str, Any]) -> Iterator[str]:
+def _published(task: str) -> tuple[str, str]:
+    """Who published figures besides the paper, and the key of a row's figures for it."""
+    return ("released code", "released") if task in PAPER else ("Detectron2", "detectron2")
+
+
+def _format_cells(name: str, figures: dict[str, Any], published: str) -> Iterator[str]:
     yield name
     yield " / ".join(f"{v:.1f}" for v in figures["paper"]) or NOTHING
     yield _format_value(figures["paper_gain"], "+")
-    yield _format_value(figures["detectron2"])
-    for metric in METRICS:
-        yield _format_spread(figures["measured"][metric])
+    yield _format_value(figures[published])
+    for found in figures["measured"].values():
+        yield _format_spread(found)
     yield _format_spread(figures["gain"], "+")
-    found = figures["measured"]["AP"]
+    found = next(iter(figures["measured"].values()))
     yield str(found["runs"]) if found else "0"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..model_zoo.zoo import CONFIGS
-from .paper_tables import TABLES, Table
+from .paper_tables import TABLES, Row, Table
 from .training_run import TrainingRun, scale_overrides
 
 
@@ -68,15 +68,35 @@ def plan_table(settings: Settings, only: Sequence[str] = ()) -> Plan:
         config = "_".join(filter(None, [row["config"], settings.schedule]))
         file = CONFIGS / f"{config}.yaml"
         opts = scale_overrides(file, settings.opts, settings.num_gpus, table["gpus"])
-        folder = settings.output / Path(config).name
+        folder = settings.output / folder_name(config)
         rows[row["name"]] = [
-            TrainingRun(f"{config}.yaml", opts, seed, folder / f"seed{seed}", settings.num_gpus)
+            TrainingRun(
+                f"{config}.yaml",
+                (*opts, *starting_weights(row, settings, seed)),
+                seed,
+                folder / f"seed{seed}",
+                settings.num_gpus,
+            )
             for seed in settings.seeds
         ]
     plan = Plan(settings, table, rows)
     for run in plan.runs:
         run.check_folder()
     return plan
+
+
+def folder_name(config: str) -> str:
+    """The folder of a config's runs; a Charades model has the name of its Kinetics model."""
+    path = Path(config)
+    return f"charades_{path.name}" if path.parent.name == "Charades" else path.name
+
+
+def starting_weights(row: Row, settings: Settings, seed: int) -> tuple[str, ...]:
+    """Overrides that start a run from the trained weights that its row names, of the same seed."""
+    if "start" not in row or "MODEL.WEIGHTS" in settings.opts[::2]:
+        return ()
+    trained = settings.output / folder_name(row["start"]) / f"seed{seed}" / "model_final.pth"
+    return "MODEL.WEIGHTS", str(trained)
 
 
 def select_rows(table: Table, parts: Sequence[str]) -> Table:

@@ -2,6 +2,7 @@
 
 import json
 
+from ..config import is_video
 from ..engine import make_output
 from .paper_tables import fill_table, format_markdown
 from .plan import Plan
@@ -40,9 +41,10 @@ def describe_conditions(plan: Plan) -> str:
     settings, cfg = plan.settings, plan.runs[0].cfg
     solver, sets = cfg.SOLVER, cfg.DATASETS
     where = f"{settings.num_gpus} GPUs" if settings.num_gpus else "the CPU"
+    what = "clips" if is_video(cfg) else "images"
     overrides = f" Overrides: `{' '.join(settings.opts)}`." if settings.opts else ""
     return (
-        f"{solver.MAX_ITER:,} iterations of {solver.IMS_PER_BATCH} images at a rate of "
+        f"{solver.MAX_ITER:,} iterations of {solver.IMS_PER_BATCH} {what} at a rate of "
         f"{solver.BASE_LR:g} on {where}, {' and '.join(sets.TRAIN)} to {' and '.join(sets.TEST)}; "
         f"mean (min to max) of the seeds {', '.join(map(str, settings.seeds))}.{overrides}"
     )

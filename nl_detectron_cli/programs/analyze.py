@@ -5,6 +5,8 @@ nl-detectron analyze \
     --compare COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml
 """
 
+Of a video model: of one clip of INPUT.VIDEO.FRAMES frames.
+
 import argparse
 import json
 from collections.abc import Sequence
@@ -35,9 +37,9 @@ def main(words: Sequence[str] | None = None) -> None:
             name = Path(args.compare).stem
             twin = analyze_config(args.compare, drop_block_overrides(args.opts), *given)
             models[f"{name} (compared)" if name in models else name] = twin
-    print(format_table(models, args.size))
+    print(format_table(models))
     if args.json:
-        args.json.write_text(json.dumps(make_json(models, args.size), indent=2) + "\n")
+        args.json.write_text(json.dumps(make_json(models), indent=2) + "\n")
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -47,7 +49,11 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     options.add_trust_arguments(parser, checkpoints=False)
     parser.add_argument("--compare", metavar="FILE", help="a second config, such as the twin's")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=[800, 1344], metavar=("H", "W"), help="of the image"
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="of the image, by default 800 1344; of a video model's clip, by default its crop",
     )
     parser.add_argument(
         "--device",

@@ -1,4 +1,4 @@
-"""Open a local page: click into an image and see what each non-local block attends to there.
+"""Open a local page: click into an image or a video's frame and see what blocks attend to there.
 
 nl-detectron explore --config-file Demo/relay_mask_rcnn_nl.yaml \
     --opts MODEL.WEIGHTS model_final.pth --images path/to/images
@@ -23,23 +23,31 @@ def main(words: Sequence[str] | None = None) -> None:
     from nl_detectron.explorer.models import Explorer, load_explorer_model
     from nl_detectron.explorer.page import build_page
     from nl_detectron.explorer.server import import_gradio, serve_page
+    from nl_detectron.explorer.video_page import build_video_page
+    from nl_detectron.explorer.videos import VideoExplorer
 
     if args.compare_opts and not args.compare_config:
         raise UsageError("--compare-opts, but no --compare-config FILE that they would be for")
     # the server keeps every picture and upload in files: here, until it ends
     with tempfile.TemporaryDirectory(prefix="nl_detectron-explore-") as folder:
         gr = import_gradio(folder)
-        images = find_images(args.images)
         pairs = [(args.config_file, args.opts)]
         if args.compare_config:
             pairs.append((args.compare_config, args.compare_opts))
         with trust_from_args(args):
             models = [load_explorer_model(file, opts, args.dataset) for file, opts in pairs]
-        explorer, first = Explorer(models), None
-        if not images:
-            images = list_dataset_images(models[0].data_set)
-            first = find_telling_image(explorer, images)
-        serve_page(gr, build_page(gr, explorer, images, first), args.port)
+        video = any(model.views for model in models)
+        if video and len(models) > 1:
+            raise UsageError("--compare-config: expected two models of images, one is of videos")
+        files = find_images(args.images, video)
+        listed = files or list_dataset_images(models[0].data_set)
+        if video:
+            page = build_video_page(gr, VideoExplorer(models[0]), listed)
+        else:
+            explorer = Explorer(models)
+            first = None if files else find_telling_image(explorer, listed)
+            page = build_page(gr, explorer, listed, first)
+        serve_page(gr, page, args.port)
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -54,6 +62,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.own_overrides = ("--compare-opts",)
     parser.add_argument(
         "--images",
+        "--videos",
         nargs="*",
         default=[],
         metavar="PATH",

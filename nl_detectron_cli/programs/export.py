@@ -1,6 +1,8 @@
 """Export a model: the whole detector as TorchScript, or its backbone as ONNX or by torch.export.
 
 nl-detectron export --config-file Demo/relay_mask_rcnn_nl.yaml \
+A video classifier is exported whole, as any of them.
+
     --format torchscript --output exported --opts MODEL.WEIGHTS model_final.pth
 
 What was written is read again and held against the model at three image sizes: an output that
@@ -37,7 +39,8 @@ def parse_arguments(words: Sequence[str] | None) -> Namespace:
         required=True,
         choices=FORMATS,
         help="torchscript: the whole detector; onnx, torch_export: its backbone, with FPN and "
-        "blocks, as the heads work on as many boxes as they find",
+        "blocks, as the heads work on as many boxes as they find; of a video model, each the whole "
+        "classifier",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(

@@ -21,6 +21,15 @@ SCHEDULES = {
     "table2a": ("1x",),
     "table2b": ("1x",),
     "table2c": ("1x",),
+    "table2a_kinetics": (),
+    "table2b_kinetics": (),
+    "table2c_kinetics": (),
+    "table2d": (),
+    "table2e": (),
+    "table2f": (),
+    "table2g": (),
+    "table3": (),
+    "table4": (),
     "relay": (),
 }
 OWN_OPTIONS = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}  # not for --opts

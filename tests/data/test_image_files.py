@@ -8,7 +8,7 @@ from coco_files import restore_catalogues, valid_content, write
 from detectron2.data.datasets import register_coco_instances
 
 from nl_detectron.data.image_files import find_missing, list_file_names, read_file_names
-from nl_detectron.engine.data_checks import check_image_files
+from nl_detectron.engine.data_checks import check_files
 from nl_detectron.errors import UsageError
 
 NAMES = ["a.png", "folder/b.png", 'odd "name" é\\.png']
@@ -45,7 +45,7 @@ def registered(tmp_path):
     data = write(tmp_path, content)
     with restore_catalogues():
         register_coco_instances("registered", {}, data.annotations, data.images)
-        check_image_files("registered")
+        check_files("registered")
         (tmp_path / "images" / "b.png").unlink()
         yield
 
@@ -53,7 +53,7 @@ def registered(tmp_path):
 def test_a_registered_data_set_is_checked_too(registered, caplog):
     message = r"1 of its 2 images are not in .*images or cannot be read: b\.png\. .*--no-check"
     with pytest.raises(UsageError, match=message):
-        check_image_files("registered")
+        check_files("registered")
     with caplog.at_level(logging.WARNING):
-        check_image_files("registered", tolerated=1)
+        check_files("registered", tolerated=1)
     assert "b.png. They are replaced by others" in caplog.text

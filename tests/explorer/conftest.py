@@ -1,6 +1,7 @@
-"""A relay image, and its file."""
+"""A relay image, and its file; a browser."""
 
 import pytest
+from browsers import CHROMIUM, FLAGS
 from PIL import Image
 
 from nl_detectron.relay import Relay, draw_image
@@ -15,3 +16,13 @@ def image():
 def file(image, tmp_path):
     Image.fromarray(image).save(tmp_path / "relay.png")
     return str(tmp_path / "relay.png")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()

@@ -1,23 +1,16 @@
 """The page of tools/explore.py in a real browser: Debian's Chromium, without a screen."""
 
-import importlib.util
 import os
-import re
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import time
 from io import BytesIO
 from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 import torch
+from browsers import MISSING, serve, source, wait_for_another
 from helpers import randomise
 from PIL import Image
 from thin_models import CONFIG, THIN
@@ -26,48 +19,15 @@ from nl_detectron.engine import load_config
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.relay import Relay, draw_image, write_dataset
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium")
-MISSING = [
-    what
-    for what, there in (
-        ("gradio (make setup-browser)", importlib.util.find_spec("gradio")),
-        ("playwright (make setup-browser)", importlib.util.find_spec("playwright")),
-        ("chromium (apt-get install chromium)", CHROMIUM),
-    )
-    if not there
-]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"not here: {', '.join(MISSING)}"),
 ]
 
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 LOCAL = ("127.0.0.1", "localhost", "::1")
-# Python runs this first, so that the server's own connections are seen.
-WATCH = """
-import sys
-def watch(event, args):
-    if event == "socket.connect" and isinstance(args[1], tuple):
-        host = args[1][0]
-    elif event == "socket.getaddrinfo":
-        host = args[0]
-    else:
-        return
-    with open({file!r}, "a") as log:
-        print(host, file=log)
-sys.addaudithook(watch)
-"""
 QUICK_ENOUGH = 1.0  # seconds from a click to its pictures
 MAPS = ("#heat0", "#arrows0", "#heat1", "#arrows1")
 CLICKS = [(0.1, 0.2), (0.9, 0.8), (0.5, 0.5), (0.3, 0.9), (0.7, 0.1)]
-ANOTHER = """([selector, before]) => {
-    const image = document.querySelector(selector);
-    return image && image.src !== before && image.complete && image.naturalWidth > 0;
-}"""
 
 
 def checkpoint(form, path):
@@ -88,49 +48,12 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explore")
     relay = Relay(height=64, width=128, signal=24, train=0, val=2)
     images = write_dataset(relay, folder / "relay") / "val"
-    (folder / "sitecustomize.py").write_text(WATCH.format(file=str(folder / "asked")))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     words = ["--config-file", CONFIG, "--opts", *checkpoint("embedded_gaussian", folder / "a.pth")]
     words += ["--compare-config", CONFIG]
     words += ["--compare-opts", *checkpoint("dot_product", folder / "b.pth")]
-    words += ["--images", str(images), "--port", str(port)]
-    log = folder / "log.txt"
-    path = os.pathsep.join(map(str, (folder, ROOT)))
-    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder)}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tools" / "explore.py"), *words],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while not (ready := re.search(r"^Open (\S+) in a browser", log.read_text(), re.MULTILINE)):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        assert ready[1] == f"http://127.0.0.1:{port}/"
-        yield SimpleNamespace(
-            url=ready[1], asked=lambda: set((folder / "asked").read_text().split())
-        )
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-    assert "Traceback" not in log.read_text()
-    assert not list(folder.glob("nl_detectron-explore-*")), "the server left files behind"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    words += ["--images", str(images)]
+    with serve(folder, words) as served:
+        yield served
 
 
 @pytest.fixture
@@ -145,16 +68,6 @@ def page(browser, server):
         wait_for_another(opened, selector)
     yield opened
     opened.close()
-
-
-def wait_for_another(page, selector, before=None):
-    """The URL of the picture that replaces the one at URL ``before``."""
-    page.wait_for_function(ANOTHER, arg=[f"{selector} img", before], polling=10)
-    return source(page, selector)
-
-
-def source(page, selector):
-    return page.locator(f"{selector} img").evaluate("image => image.src")
 
 
 def pixels(page, url):

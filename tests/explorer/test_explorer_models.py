@@ -36,7 +36,7 @@ def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
 def test_what_a_checkpoint_does_not_give_is_said(tmp_path):
     model = load_explorer_model(CONFIG, THIN)
     assert "backbone.bottom_up.res4.nonlocal4;" in model.untrained
-    assert "roi_heads, so detections" in model.untrained and model.title.endswith("no weights")
+    assert "roi_heads, so predictions" in model.untrained and model.title.endswith("no weights")
     torch.save({"model": model.model.state_dict()}, tmp_path / "whole.pth")
     whole = load_explorer_model(CONFIG, [*THIN, "MODEL.WEIGHTS", str(tmp_path / "whole.pth")])
     assert whole.untrained == "" and whole.title == "relay_mask_rcnn_nl, whole.pth"

@@ -42,3 +42,22 @@ def test_an_ablations_table_says_that_the_papers_is_on_kinetics(table, row, pape
     assert "top-1 accuracy of video classification on Kinetics" in text
     masks = cells_of(text, "Mask AP")
     assert "paper: Kinetics top-1, %" in masks[""] and masks[row][:3] == paper
+
+
+def test_a_video_table_has_accuracies_and_the_released_ones():
+    runs = {"R50 I3D": 73.0, "R50 NL I3D": 74.5}
+    made_up = {name: {1: {"video/top1": v, "video/top5": 90.0}} for name, v in runs.items()}
+    text = format_markdown(TABLES["table2f"], fill_table(TABLES["table2f"], "", made_up), "")
+    cells = cells_of(text, "Accuracy")
+    heads = ["paper: top-1 / top-5", "paper's gain", "released code: top-1", "top-1", "top-5"]
+    assert cells[""] == [*heads, "gain over twin", "runs"]
+    assert cells["R50 NL I3D"] == ["74.9 / 91.6", "+1.6", "74.9", "74.5", "90.0", "+1.5", "1"]
+    assert cells["R101 NL I3D"] == ["76.0 / 92.1", "+1.6", "–", "–", "–", "–", "0"]
+    assert "a run's top-1 less that of its twin" in text
+
+
+def test_charades_has_one_figure():
+    made_up = {"NL I3D R101": {1: {"video/mAP": 30.0}}}
+    text = format_markdown(TABLES["table4"], fill_table(TABLES["table4"], "", made_up), "")
+    row = cells_of(text, "Mean AP")["NL I3D R101"]
+    assert row == ["37.5", "+2.0", "–", "30.0", "–", "1"]

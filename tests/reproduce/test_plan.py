@@ -12,11 +12,16 @@ from detectron2.engine import default_argument_parser
 
 from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
+from nl_detectron.model_zoo.index import shipped
 from nl_detectron.reproduce import TABLES
 from tools.reproduce import main
 
 ROOT = Path(__file__).parents[2]
 COCO = [(name, schedule) for name, table in TABLES.items() for schedule in table["schedules"]]
+VIDEO = {  # rows of the tables of video models
+    **{"table2a_kinetics": 5, "table2b_kinetics": 5, "table2c_kinetics": 8, "table2d": 8},
+    **{"table2e": 4, "table2f": 6, "table2g": 6, "table3": 4, "table4": 2},
+}
 ROWS = {"table5": 6, "table6": 3, "table2a": 5, "table2b": 5, "table2c": 8}
 
 
@@ -47,7 +52,7 @@ def test_a_dry_run_plans_every_row_and_seed(table, schedule, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [name for name in TABLES if name not in VIDEO])
 def test_a_twin_is_the_same_config_without_blocks(table):
     rows = {row["name"]: row for row in TABLES[table]["rows"]}
     twins = {row["config"]: rows[row["twin"]]["config"] for row in rows.values() if "twin" in row}
@@ -55,6 +60,44 @@ def test_a_twin_is_the_same_config_without_blocks(table):
     for config, twin in twins.items():
         plain = re.sub("_nl.*", "", config)
         assert twin == plain.replace("Ablations", "COCO-InstanceSegmentation")
+
+
+@pytest.mark.parametrize("table", VIDEO)
+def test_a_dry_run_plans_the_video_models(table, capsys, tmp_path):
+    words = ("--num-gpus", 8, "--seeds", 1, "--output", tmp_path)
+    runs = list(planned(capsys, table, *words))
+    assert len(runs) == len({run.cfg.OUTPUT_DIR for run in runs}) == VIDEO[table]
+    long = {"table2g": 400000, "table3": 400000, "table4": 200000}
+    for run in runs:
+        solver = run.cfg.SOLVER
+        assert solver.MAX_ITER == long.get(table, 400000)
+        assert solver.IMS_PER_BATCH == {"table4": 8}.get(table, 16 if table in long else 64)
+        start = run.cfg.MODEL.WEIGHTS
+        if table in long:  # what another table trains into the same folder, of the same seed
+            assert Path(start).relative_to(tmp_path).parts[1:] == ("seed1", "model_final.pth")
+        else:
+            assert start.startswith("detectron2://ImageNetPretrained/torchvision/R-")
+
+
+def test_long_clips_start_from_what_the_table_of_short_ones_trains(capsys, tmp_path):
+    words = ("--num-gpus", 8, "--seeds", 1, "--output", tmp_path)
+    made = set()
+    for table in ("table2f", "table2g", "table4"):
+        runs = list(planned(capsys, table, *words))
+        if made:
+            assert {str(Path(run.cfg.MODEL.WEIGHTS).parent) for run in runs} <= made
+        made |= {run.cfg.OUTPUT_DIR for run in runs}
+
+
+def test_rows_of_video_models_are_those_of_the_index():
+    for table in VIDEO:
+        rows = TABLES[table]["rows"]
+        twins = {row["name"]: row["config"] for row in rows}
+        for row in rows:
+            twin = shipped()[row["config"]].get("twin")
+            if twin:
+                assert twins[row["twin"]] == twin
+            assert shipped()[row["config"]]["paper"]
 
 
 def test_fewer_gpus_take_a_smaller_batch_at_a_lower_rate_for_longer(capsys):

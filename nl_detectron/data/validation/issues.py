@@ -1,4 +1,4 @@
-"""Types of issues in a data set in COCO's format, and their counts and places."""
+"""Types of issues in a data set in COCO's format or of videos, and their counts and places."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -135,6 +135,37 @@ ISSUE_TYPES = {
     "image of crowds alone": IssueType("info", "all", "or broken polygons: ignored in training"),
 }
 
+# Of a list of videos; their scope is always "all".
+VIDEO_ISSUE_TYPES = {
+    "malformed line": IssueType("error", "all", "no run accepts the list"),
+    "nothing listed": IssueType("error", "all", "no videos to train or to evaluate on"),
+    "unknown class": IssueType(
+        "error", "all", "the label is no class of classes.txt: no run accepts the list"
+    ),
+    "video with two labels": IssueType(
+        "error", "all", "listed twice with different ones: no run accepts the list"
+    ),
+    "missing video": IssueType("error", "all", "training stops at this video"),
+    "unreadable video": IssueType(
+        "error", "all", "empty, broken, or without pictures: training stops there"
+    ),
+    "video outside its folder": IssueType(
+        "error",
+        "all",
+        "an absolute name or ../: move it, or allow it by DATASETS.ALLOW_OUTSIDE_IMAGES True",
+    ),
+    "video not found": IssueType(
+        "warning", "all", "no file of this YouTube id and these times: left out"
+    ),
+    "video shorter than a clip": IssueType(
+        "warning", "all", "its first frames follow after its last one"
+    ),
+    "video listed twice": IssueType("warning", "all", "used once"),
+    "class without videos": IssueType("warning", "all", "nothing to learn or to evaluate"),
+    "video without classes": IssueType("info", "all", "all classes are negative"),
+    "variable frame rate": IssueType("info", "all", "frames are taken by number, not by time"),
+}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -149,7 +180,11 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        return ISSUE_TYPES[self.kind].severity
+        return self.type.severity
+
+    @property
+    def type(self) -> IssueType:
+        return ISSUE_TYPES.get(self.kind) or VIDEO_ISSUE_TYPES[self.kind]
 
     @property
     def more(self) -> str:
@@ -164,7 +199,8 @@ def summarize_issues(issues: Iterable[Issue]) -> list[Finding]:
         counts[kind] += 1
         if counts[kind] <= EXAMPLES:
             examples.setdefault(kind, []).append(place)
-    return [Finding(k, counts[k], tuple(examples[k])) for k in ISSUE_TYPES if k in counts]
+    kinds = [kind for kind in (*ISSUE_TYPES, *VIDEO_ISSUE_TYPES) if kind in counts]
+    return [Finding(kind, counts[kind], tuple(examples[kind])) for kind in kinds]
 
 
 def worst_severity(findings: Iterable[Finding]) -> str:

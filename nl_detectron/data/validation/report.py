@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ..coco_dataset import DatasetInfo
-from .issues import ISSUE_TYPES, Finding, worst_severity
+from .issues import Finding, worst_severity
 
 
 def format_info(info: DatasetInfo) -> str:
@@ -27,7 +27,7 @@ def format_findings(findings: Sequence[Finding]) -> str:
             finding.severity,
             finding.kind,
             f"{finding.count:,}",
-            ISSUE_TYPES[finding.kind].meaning,
+            finding.type.meaning,
             "\n".join(finding.examples) + finding.more,
         )
         for finding in findings
@@ -54,13 +54,20 @@ def report_as_json(
         "annotations_in_all": info.annotations,
         "classes": info.classes,
         "keypoints": info.keypoints,
+        **findings_as_json(findings),
+    }
+
+
+def findings_as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The worst severity and all findings, as a dict that can be written as JSON."""
+    return {
         "worst": worst_severity(findings),
         "problems": [
             {
                 "problem": finding.kind,
                 "severity": finding.severity,
                 "count": finding.count,
-                "meaning": ISSUE_TYPES[finding.kind].meaning,
+                "meaning": finding.type.meaning,
                 "first": finding.examples,
             }
             for finding in findings

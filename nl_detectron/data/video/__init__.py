@@ -1,0 +1,1 @@
+"""Clips from video files: the reader, the samples of training and evaluation, lists of videos."""
