@@ -81,11 +81,12 @@ def _add_video_config(cfg: CfgNode) -> None:
     node = cfg.MODEL.VIDEO = CfgNode()
     # c2d, i3d_3x1x1 or i3d_3x3x3 (Sec. 4)
     node.ARCH = "c2d"
-    # strides in time: paper (conv1 2, pool1 2, pool2 2: Table 1) or 8x8 (pool2 2 alone: the
-    # released models of 8 frames at rate 8, and of 32 at rate 4)
+    # strides in time: paper (conv1 2, pool1 2, pool2 2: Table 1), 8x8 (pool2 2 alone: the released
+    # models of 8 frames at rate 8, and of 32 at rate 4) or none (no pool2: PySlowFast's C2D_NOPOOL)
     node.STRIDES = "paper"
-    # pool1 and pool2: text (3x3x3 and 3x1x1, padded: Table 1) or released (2x3x3 and 2x1x1, without
-    # padding: the released code)
+    # pool1 and pool2: text (3x3x3 and 3x1x1, padded: Table 1), released (2x3x3 and 2x1x1, without
+    # padding: the released code) or slowfast (1x3x3, padded in space, and 2x1x1: PySlowFast,
+    # PyTorchVideo and mmaction2)
     node.POOL1 = "text"
     node.NUM_CLASSES = 400
     # share of the features that training leaves out before the classifier
@@ -109,6 +110,9 @@ def _add_video_config(cfg: CfgNode) -> None:
     node.SHORT_SIDE = 256
     # what is done with the scores of a video's views: average or max
     node.ENSEMBLE = "average"
+    # average the probabilities of windows of the size of training's crops (Sec. 4); otherwise the
+    # features of the whole map, as mmaction2 does
+    node.FULLY_CONV = True
     # views in a forward pass
     node.BATCH = 6
     # evaluate one view alone, the centre crop of the middle clip

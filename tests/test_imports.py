@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 RINGS = [
     {"config", "errors", "layers", "modeling", "version"},
     # engine/pictures.py draws attention and instances for TensorBoard
-    {"attention", "data", "engine", "model_zoo", "visualizer"},
+    {"attention", "convert", "data", "engine", "model_zoo", "visualizer"},
 ]
 OUTER, TOP, OUTSIDE = 2, 3, 4
 COMMAND_LINES = "nl_detectron_cli"  # anything may import it, and it nothing ...

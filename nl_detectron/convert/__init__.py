@@ -8,5 +8,15 @@ from .block import convert_block
 from .files import read_tensors
 from .model import Converted, convert
 from .sources import SOURCES
+from .video import convert_video
+from .video_sources import VIDEO_SOURCES
 
-__all__ = ["SOURCES", "Converted", "convert", "convert_block", "read_tensors"]
+__all__ = [
+    "SOURCES",
+    "VIDEO_SOURCES",
+    "Converted",
+    "convert",
+    "convert_block",
+    "convert_video",
+    "read_tensors",
+]

@@ -11,6 +11,8 @@ from .block import Tensors, convert_block, source_of
 from .resnet import rename_resnet, resnet_config
 from .sources import SOURCES, Source, renamed
 
+COUNTERS = "counters of training batches, which do not affect any output"
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -60,7 +62,7 @@ def convert(
     found = find_blocks(tensors, table)
     if not found:
         return _convert_resnet(tensors, source, fpn, bool(places or given))
-    places = _places(found, table, places)
+    places = find_places(found, table, places)
     backbone = "backbone.bottom_up" if fpn else "backbone"
     model, blocks, options = {}, {}, {}
     for name, place in places.items():
@@ -71,7 +73,7 @@ def convert(
             raise UsageError(f"block {name!r}: {error}") from error
         model |= {f"{blocks[name]}.{key}": tensor for key, tensor in block.items()}
 
-    block_of = {_of(name, table) + key: name for name, block in found.items() for key in block}
+    block_of = tensors_of_blocks(found, table)
     left = {key: "not selected by --place" for key, name in block_of.items() if name not in places}
     rest = {name: tensor for name, tensor in tensors.items() if name not in block_of}
     resnet, reason = rename_resnet(rest, table)
@@ -80,7 +82,9 @@ def convert(
             model[f"{backbone}.{resnet[name]}"] = tensor.squeeze(2) if tensor.dim() == 5 else tensor
         else:
             left[name] = _why_left(name, reason, table)
-    return Converted(model, _config(options, places, fpn), blocks, resnet, left)
+    keys = {"NAME": f"build_nonlocal_resnet{'_fpn' * fpn}_backbone"}
+    config = {"MODEL": {"BACKBONE": keys, "NONLOCAL": nonlocal_keys(options, places)}}
+    return Converted(model, config, blocks, resnet, left)
 
 
 def _convert_resnet(tensors: Tensors, source: str, fpn: bool, about_blocks: bool) -> Converted:
@@ -131,12 +135,17 @@ def find_blocks(tensors: Tensors, table: Source) -> dict[str, Tensors]:
     }
 
 
+def tensors_of_blocks(found: dict[str, Tensors], table: Source) -> dict[str, str]:
+    """The block's name by the name of each of its tensors in the checkpoint."""
+    return {_of(name, table) + key: name for name, block in found.items() for key in block}
+
+
 def _of(block: str, table: Source) -> str:
     """Prefix of the names of a block's tensors."""
     return block + table.separator if block else ""
 
 
-def _places(
+def find_places(
     found: dict[str, Tensors], table: Source, named: dict[str, str] | None
 ) -> dict[str, str]:
     """The residual block that each block follows, in the order of the network."""
@@ -178,12 +187,12 @@ def _why_left(name: str, of_resnet: str, table: Source) -> str:
     if of_resnet and re.match(table.trunk, name):
         return of_resnet
     if name.endswith("num_batches_tracked"):
-        return "counters of training batches, which do not affect any output"
+        return COUNTERS
     return "names of no known block or ResNet"
 
 
-def _config(options: dict[str, dict], places: dict[str, str], fpn: bool) -> dict[str, Any]:
-    """Config keys of all blocks, which share one MODEL.NONLOCAL."""
+def nonlocal_keys(options: dict[str, dict], places: dict[str, str]) -> dict[str, Any]:
+    """MODEL.NONLOCAL, which all blocks share, of the arguments and the place of each."""
     words = {}
     for name, of_block in options.items():
         channels, inner = of_block["in_channels"], of_block["inner_channels"]
@@ -205,9 +214,4 @@ def _config(options: dict[str, dict], places: dict[str, str], fpn: bool) -> dict
         raise UsageError(
             f"one config describes all blocks, but these differ ({differ}); select with --place"
         )
-    return {
-        "MODEL": {
-            "BACKBONE": {"NAME": f"build_nonlocal_resnet{'_fpn' * fpn}_backbone"},
-            "NONLOCAL": {"BACKBONE": {"AFTER": list(places.values())}, **first},
-        }
-    }
+    return {"BACKBONE": {"AFTER": list(places.values())}, **first}

@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from .model import Converted
 from .sources import SOURCES, Source
+from .video_sources import VIDEO_SOURCES
 
 
 def format_table(found: Converted) -> str:
@@ -22,7 +23,9 @@ def format_table(found: Converted) -> str:
         inner, channels = tensors[f"{ours}.g.weight"].shape[:2]
         rows.append([theirs, f"{ours}, {channels} -> {inner} channels", len(tensors)])
     if found.resnet:
-        rows.append([_first_words(found.resnet), "the ResNet", len(found.resnet)])
+        ours = {name.split(".")[0] for name in found.resnet.values()}
+        what = "the ResNet and the classifier" if "linear" in ours else "the ResNet"
+        rows.append([_first_words(found.resnet), what, len(found.resnet)])
     for reason in dict.fromkeys(found.left.values()):
         left = [name for name, why in found.left.items() if why == reason]
         rows.append([_first_words(left), f"left: {reason}", len(left)])
@@ -42,23 +45,54 @@ def format_config(found: Converted, weights: Path, source: str, given: Mapping[s
         source: a key of ``SOURCES``.
         given: the arguments of :func:`convert_block` that the user gave.
     """
-    words = {**found.config, "MODEL": {"WEIGHTS": str(weights), **found.config["MODEL"]}}
-    text = "# to put into a config\n" + yaml.safe_dump(words, sort_keys=False)
     unseen = []
     if found.blocks:
-        facts = (
-            f"--{fact} {','.join(map(str, value)) if fact == 'pool' else value}"
-            for fact, value in given.items()
-        )
         unseen.append(
             "No checkpoint shows all that its blocks compute. Taken as given: "
-            f"{' '.join(facts) or 'nothing'}."
+            f"{_options(given) or 'nothing'}."
         )
     unseen.append("Assumed: an eps of 1e-5 in every norm.")
     if found.resnet:
         unseen.append(_describe_unseen(SOURCES[source]))
-    return text + textwrap.fill(
-        " ".join(unseen), 79, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    return f"# to put into a config\n{_words(found, weights)}{_comment(' '.join(unseen))}"
+
+
+def format_video_config(
+    found: Converted, weights: Path, source: str, given: Mapping[str, Any]
+) -> str:
+    """The config of a whole video model, as YAML, and in comments what no checkpoint shows.
+
+    Args:
+        found, weights, given: as in :func:`format_config`.
+        source: a key of ``VIDEO_SOURCES``.
+    """
+    unseen = (
+        "No checkpoint shows its strides, pools, pixel values, the eps of norms (1e-5) and all "
+        f"that its blocks compute. They are {source}'s own, by its "
+        f"{VIDEO_SOURCES[source].told_by}, and as given: {_options(given) or 'nothing'}. The "
+        "number of a class is its place in the list that the model was trained with; that of "
+        "Kinetics is in alphabetical order."
+    )
+    return _words(found, weights) + _comment(unseen)
+
+
+def _words(found: Converted, weights: Path) -> str:
+    words = {**found.config, "MODEL": {"WEIGHTS": str(weights), **found.config["MODEL"]}}
+    return yaml.safe_dump(words, sort_keys=False)
+
+
+def _options(given: Mapping[str, Any]) -> str:
+    """Arguments as options of the command line."""
+    joined = {"pool": ",", "video": "x"}
+    return " ".join(
+        f"--{fact} {joined[fact].join(map(str, value)) if fact in joined else value}"
+        for fact, value in given.items()
+    )
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(
+        text, 79, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
 
 

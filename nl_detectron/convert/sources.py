@@ -225,7 +225,9 @@ TORCHVISION = Source(
 
 SOURCES = {
     "mmcv": MMCV,
+    "mmaction2": MMCV,
     "slowfast": SLOWFAST,
+    "pytorchvideo": SLOWFAST,
     "caffe2": CAFFE2,
     "torchvision": TORCHVISION,
     "timm": TORCHVISION,

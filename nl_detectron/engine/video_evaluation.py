@@ -167,5 +167,5 @@ def with_one_view(cfg: CfgNode) -> CfgNode:
 def _settings(cfg: CfgNode) -> str:
     """What of a config the scores of a video depend on, besides the weights."""
     test = cfg.TEST.VIDEO
-    options = [test.ENSEMBLE, test.ONE_VIEW, *test_views(cfg)]
+    options = [test.ENSEMBLE, test.ONE_VIEW, test.FULLY_CONV, *test_views(cfg)]
     return f"{options}\n{cfg.INPUT.FORMAT}\n{cfg.INPUT.VIDEO}\n{cfg.MODEL}"

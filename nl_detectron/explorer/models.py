@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from torch import nn
 

@@ -14,6 +14,8 @@ from ..errors import UsageError
 
 SHIPPED = Path(__file__).with_name("index.yaml")
 REMOTE = ("http://", "https://", "detectron2://")  # how a checkpoint's URL starts
+UNKNOWN = "unknown"  # the SHA-256 of a checkpoint whose publisher does not state it
+NEEDED = {"checkpoint", "source", "sha256"}  # keys of another project's checkpoint
 OWN = "NL_DETECTRON_ZOO"  # the environment variable that names an index of your own
 Index = dict[str, dict[str, Any]]  # entries by the config's name; index.yaml describes their keys
 
@@ -28,11 +30,23 @@ def entries() -> Index:
     """The entries of this package, updated with the index that NL_DETECTRON_ZOO names.
 
     Raises:
-        UsageError: as in :func:`read`.
+        UsageError: as in :func:`read`, or ``converted`` of an entry lacks a key.
     """
     file = os.environ.get(OWN)
     own = read(Path(file)) if file else {}
-    return shipped() | {name: shipped().get(name, {}) | entry for name, entry in own.items()}
+    own = {name: _laid_over(shipped().get(name, {}), own[name]) for name in own}
+    for name, entry in own.items():
+        if "converted" in entry and (missing := NEEDED - entry["converted"].keys()):
+            raise UsageError(
+                f"index {file!r}: converted of {name} lacks {', '.join(sorted(missing))}"
+            )
+    return shipped() | own
+
+
+def _laid_over(entry: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """An entry with one's own keys over it, one by one of those of ``converted``."""
+    both = {key: entry[key] | own[key] for key in entry.keys() & own.keys() & {"converted"}}
+    return entry | own | both
 
 
 def read(file: Path) -> Index:
@@ -41,6 +55,7 @@ def read(file: Path) -> Index:
     Raises:
         UsageError: as in :func:`parsed`, or an entry names a file outside the index's folder, a
             config that is not YAML, a checkpoint without its SHA-256, or no checkpoint in trained.
+            That of ``converted``, which another project published, may be "unknown".
     """
     index = parsed(file)
     for name, entry in index.items():
@@ -65,7 +80,24 @@ def read(file: Path) -> Index:
                 trained["checkpoint"] = _resolve(file.parent, checkpoint, source)
             if not re.fullmatch("[0-9a-f]{64}", str(trained.get("sha256"))):
                 raise UsageError(f"{source}: its checkpoint needs sha256, 64 hexadecimal digits")
+        if "converted" in entry:
+            _check_converted(entry["converted"], file, source)
     return index
+
+
+def _check_converted(converted: Any, file: Path, source: str) -> None:
+    """Check the keys that an entry's ``converted`` has, and make a path absolute."""
+    if not isinstance(converted, dict):
+        raise UsageError(f"{source}: converted has no keys")
+    checkpoint = str(converted.get("checkpoint", ""))
+    if checkpoint and not checkpoint.startswith(REMOTE):
+        converted["checkpoint"] = _resolve(file.parent, checkpoint, source)
+    known = str(converted.get("sha256", UNKNOWN))
+    if known != UNKNOWN and not re.fullmatch("[0-9a-f]{8,64}", known):
+        raise UsageError(
+            f"{source}: sha256 of converted: expected 64 hexadecimal digits, the first ones, at "
+            f"least 8, or {UNKNOWN}, got {known}"
+        )
 
 
 def _resolve(folder: Path, path: str, source: str) -> str:

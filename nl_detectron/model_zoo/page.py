@@ -29,8 +29,15 @@ TABLES = {  # tasks of the models, by the table's name in the index
     "ablations": ("bbox", "segm"),
     "kinetics": ("video",),
     "charades": ("multi_label",),
+    "converted": ("video",),
 }
-VIDEO = ("kinetics", "charades")  # tables of video models
+VIDEO = ("kinetics", "charades", "converted")  # tables of video models
+PROJECTS = {  # by their names in the index
+    "caffe2": "video-nonlocal-net",
+    "slowfast": "PySlowFast",
+    "pytorchvideo": "PyTorchVideo",
+    "mmaction2": "mmaction2",
+}
 Columns = dict[str, Callable[[str, dict], str]]  # by heading: a cell from a name and its entry
 
 
@@ -70,7 +77,8 @@ def parts(index: Index) -> Iterator[tuple[str, str]]:
 
 
 def state(index: Index) -> str:
-    """A sentence on how many models have been trained."""
+    """A sentence on how many models have been trained, apart from those of other projects."""
+    index = {name: entry for name, entry in index.items() if "converted" not in entry}
     if trained := sum("trained" in entry for entry in index.values()):
         return f"Trained: {trained} of these {len(index)} configs."
     return (
@@ -97,6 +105,8 @@ def columns(table: str) -> Columns:
     tasks = TABLES[table]
     labels = [TASKS[task][0] for task in tasks]
     built: Columns = {"Config": lambda name, entry: f"[{Path(name).name}](configs/{name}.yaml)"}
+    if table == "converted":
+        return built | _converted_columns(labels[0])
     if table in VIDEO:
         return _video_columns(tasks[0])
     if table == "ablations":
@@ -128,6 +138,23 @@ def _video_columns(task: str) -> Columns:
         f"Paper, {label}": figures("paper"),
         f"Released code, {label}": figures("released"),
         f"Ours, {label}": lambda name, entry: format_results(entry, [task]),
+    }
+
+
+def _converted_columns(label: str) -> Columns:
+    """Of other projects' models: accuracies as they are published, with their decimals."""
+
+    def published(name: str, entry: dict) -> str:
+        return " / ".join(map(str, entry["converted"]["published"]["video"]))
+
+    def weights(name: str, entry: dict) -> str:
+        url = entry["converted"]["checkpoint"]
+        return f"[{PROJECTS[entry['converted']['source']]}]({url})"
+
+    return {
+        f"Published by others, {label}": published,
+        "Weights of": weights,
+        "Licence": lambda name, entry: entry["converted"]["licence"],
     }
 
 

@@ -6,7 +6,6 @@ their index.
 """
 
 import difflib
-import os
 import re
 from pathlib import Path
 from typing import cast
@@ -19,11 +18,11 @@ from torch import nn
 from nl_detectron_cli.names import program_command
 
 from ..engine import load_config, load_model
-from ..engine.checkpoint import locate_checkpoint
-from ..engine.checkpoint_files import digest
 from ..engine.config_files import CONFIGS, IN_WHEEL
 from ..errors import UsageError
-from .index import REMOTE, entries, shipped
+from .converted import fetch_converted
+from .files import fetch_verified
+from .index import entries, shipped
 
 
 def get_config_file(config_path: str) -> str:
@@ -52,7 +51,8 @@ def get_checkpoint_url(config_path: str) -> str:
     """URL or path of the checkpoint that was trained with a config.
 
     A config that Detectron2's zoo has under the same name, with the same values, uses Detectron2's
-    checkpoint until this package has one.
+    checkpoint until this package has one. Of a config for another project's video model it is that
+    project's, which :func:`fetch_checkpoint` converts.
 
     Raises:
         UsageError: there is no such config, or nobody has trained it. The message says how to train
@@ -63,6 +63,8 @@ def get_checkpoint_url(config_path: str) -> str:
     entry = entries().get(name, {})
     if "trained" in entry:
         return entry["trained"]["checkpoint"]
+    if "converted" in entry:
+        return entry["converted"]["checkpoint"]
     if entry.get("baseline") == name:
         return baseline_url(entry)
     raise UsageError(_untrained(name, entry))
@@ -72,28 +74,21 @@ def fetch_checkpoint(config_path: str) -> str:
     """Local path of the checkpoint of :func:`get_checkpoint_url`, after its SHA-256 was checked.
 
     A checkpoint of Detectron2's zoo, which publishes no SHA-256, is neither fetched nor checked
-    here; its URL is returned.
+    here; its URL is returned. Another project's video model is converted, once; the path is that
+    of the converted one, in the cache.
 
     Raises:
-        UsageError: as in :func:`get_checkpoint_url`, or the file cannot be fetched, or is another
-            one. A wrong file is removed from the cache.
+        UsageError: as in :func:`get_checkpoint_url`, or the file cannot be fetched, is another one
+            or cannot be converted. A wrong file is removed from the cache.
     """
-    url = get_checkpoint_url(config_path)
-    expected = entries().get(_name(config_path), {}).get("trained", {}).get("sha256")
+    url, name = get_checkpoint_url(config_path), _name(config_path)
+    entry = entries().get(name, {})
+    if "trained" not in entry and "converted" in entry:
+        return fetch_converted(name, entry["converted"], load_config(get_config_file(name)))
+    expected = entry.get("trained", {}).get("sha256")
     if not expected:
         return url
-    file = locate_checkpoint(url)
-    found = digest(file)
-    if found == expected:
-        return file
-    removed = ""
-    if url.startswith(REMOTE):
-        os.remove(file)
-        removed = ", and was removed from the cache"
-    raise UsageError(
-        f"checkpoint {url!r} is not the one that the model zoo's index lists for {config_path}: "
-        f"its SHA-256 is {found}, not {expected}. It is damaged or was replaced{removed}"
-    )
+    return fetch_verified(url, expected, name)[0]
 
 
 def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:

@@ -3,9 +3,9 @@
 nl-detectron analyze \
     --config-file COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_nl_1x.yaml \
     --compare COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml
-"""
 
-Of a video model: of one clip of INPUT.VIDEO.FRAMES frames.
+The figures of a video model are those of one clip of INPUT.VIDEO.FRAMES frames.
+"""
 
 import argparse
 import json

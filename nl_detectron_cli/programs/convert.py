@@ -6,17 +6,21 @@ nl-detectron convert --source slowfast --input C2D_NLN_8x8_R50.pyth --output nl.
     --pairwise embedded_gaussian --pool 1,2,2
 nl-detectron convert --source mmcv --input block.pth --output nl.pth --place res4.4 \
     --pairwise embedded_gaussian --scale none --base detectron2://…/model_final_a3ec72.pkl
+python tools/convert_weights.py --source caffe2 --video 32x2 --output i3d_nl5.pth \
+    --input i3d_nonlocal_32x2_IN_pretrain_400k.pkl
 
 It prints what went where and what was left, and the words of a config that computes the same.
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..options import add_checkpoint_argument, make_parser
 
-SOURCES = ("mmcv", "slowfast", "caffe2", "torchvision", "timm")  # those of nl_detectron.convert
+# those of nl_detectron.convert
+SOURCES = ("mmcv", "mmaction2", "slowfast", "pytorchvideo", "caffe2", "torchvision", "timm")
 UNSEEN = ("pairwise", "subsample", "pool", "scale", "groups")
 
 
@@ -25,9 +29,9 @@ def main(words: Sequence[str] | None = None) -> None:
     # these take seconds, which --help need not
     import torch
 
-    from nl_detectron.convert import convert, read_tensors
+    from nl_detectron.convert import convert, convert_video, read_tensors
     from nl_detectron.convert.merge import merge_into_checkpoint
-    from nl_detectron.convert.report import format_config, format_table
+    from nl_detectron.convert.report import format_config, format_table, format_video_config
     from nl_detectron.engine import trust_from_args
     from nl_detectron.errors import UsageError
 
@@ -35,16 +39,41 @@ def main(words: Sequence[str] | None = None) -> None:
         raise UsageError(
             f"--output {args.output}: expected a new file, NAME.pth, in a folder that exists"
         )
+    config_file = args.output.with_suffix(".yaml")
+    check_video_arguments(args, config_file)
     given = {fact: getattr(args, fact) for fact in UNSEEN if getattr(args, fact) is not None}
     places = parse_places(args.place) if args.place else None
     with trust_from_args(args):
-        found = convert(read_tensors(args.input), args.source, places=places, fpn=args.fpn, **given)
+        tensors = read_tensors(args.input)
+        if args.video:
+            own = {"strides": args.strides} if args.strides else {}
+            found = convert_video(tensors, args.source, args.video, places=places, **own, **given)
+            given = {"video": args.video, **own, **given}
+        else:
+            found = convert(tensors, args.source, places=places, fpn=args.fpn, **given)
         content = {"model": found.model}
         if args.base:
             content = merge_into_checkpoint(args.base, found.model)
     torch.save(content, args.output)
     print(format_table(found))
-    print(f"\n{format_config(found, args.output, args.source, given)}")
+    if args.video:
+        text = format_video_config(found, args.output.resolve(), args.source, given)
+        config_file.write_text(f"{text}\n")
+        print(f"\n{text}\n\nwrote {args.output} and {config_file}")
+    else:
+        print(f"\n{format_config(found, args.output, args.source, given)}")
+
+
+def check_video_arguments(args: argparse.Namespace, config_file: Path) -> None:
+    """Raises UsageError for options that do not go together."""
+    from nl_detectron.errors import UsageError
+
+    if args.video and (args.base or not args.fpn):
+        raise UsageError("--video converts a whole video model: leave out --base and --no-fpn")
+    if args.video and config_file.exists():
+        raise UsageError(f"--output {args.output}: its config, {config_file}, is there already")
+    if args.strides and not args.video:
+        raise UsageError("--strides is of a whole video model: give --video too, such as 8x8")
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -59,6 +88,18 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         metavar="[BLOCK=]res4.4",
         help="take over these blocks alone, to follow these residual blocks",
+    )
+    add(
+        "--video",
+        type=parse_clip,
+        metavar="FRAMESxRATE",
+        help="a whole video model, for clips of so many frames and steps between them, such as "
+        "32x2; also writes its config, NAME.yaml",
+    )
+    add(
+        "--strides",
+        choices=("paper", "8x8", "none"),
+        help="of a video model in time, if not its source's usual ones: none without pool2",
     )
     add("--no-fpn", dest="fpn", action="store_false", help="for a C4 or DC5 model")
     add_checkpoint_argument(parser)
@@ -75,6 +116,14 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def integers(word: str) -> tuple[int, ...]:
     """``1,2,2`` or, as SlowFast's config has it, ``[1, 2, 2]``."""
     return tuple(int(number) for number in word.strip("[]").split(","))
+
+
+def parse_clip(word: str) -> tuple[int, int]:
+    """``32x2`` as its two numbers."""
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", word)
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected FRAMESxRATE, such as 8x8, got {word!r}")
+    return int(found[1]), int(found[2])
 
 
 def parse_places(words: Sequence[str]) -> dict[str, str]:

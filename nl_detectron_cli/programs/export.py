@@ -1,9 +1,9 @@
 """Export a model: the whole detector as TorchScript, or its backbone as ONNX or by torch.export.
 
 nl-detectron export --config-file Demo/relay_mask_rcnn_nl.yaml \
-A video classifier is exported whole, as any of them.
-
     --format torchscript --output exported --opts MODEL.WEIGHTS model_final.pth
+
+A video classifier is exported whole, in every format.
 
 What was written is read again and held against the model at three image sizes: an output that
 differs by more than 1e-4 of its largest value is an error, and the file is deleted.

@@ -87,6 +87,19 @@ def test_at_the_size_of_training_scores_are_those_of_the_pooled_map():
         torch.testing.assert_close(model.scores(clips), expected)
 
 
+def test_without_windows_scores_are_those_of_the_pooled_map_at_any_size():
+    cfg = tiny_video_cfg()
+    cfg.TEST.VIDEO.FULLY_CONV = False
+    model = build_video_model(cfg).eval()
+    model.linear.weight.data.normal_()
+    clips = torch.randint(0, 256, (2, 3, 8, 96, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = model.pooled_logits(clips).softmax(dim=1)
+        torch.testing.assert_close(model.scores(clips), expected)
+        model.fully_conv = True
+        assert not torch.allclose(model.scores(clips), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("crop", "window"), [(224, 7), (288, 9), (48, 2), (32, 1)])
 def test_the_window_is_the_map_of_trainings_crop(crop, window):
     cfg = tiny_video_cfg()

@@ -37,6 +37,9 @@ def sizes_of(cfg, clip):
         ("8x8", "text", (8, 224, 224), [(8, 56), (8, 56), (4, 28), (4, 14), (4, 7)]),
         ("8x8", "released", (8, 224, 224), [(8, 55), (8, 55), (4, 28), (4, 14), (4, 7)]),
         ("8x8", "released", (32, 224, 224), [(32, 55), (32, 55), (16, 28), (16, 14), (16, 7)]),
+        ("paper", "slowfast", (32, 256, 256), [(8, 64), (8, 64), (4, 32), (4, 16), (4, 8)]),
+        ("8x8", "slowfast", (8, 224, 224), [(8, 56), (8, 56), (4, 28), (4, 14), (4, 7)]),
+        ("none", "slowfast", (8, 224, 224), [(8, 56), (8, 56), (8, 28), (8, 14), (8, 7)]),
     ],
 )
 def test_maps_have_the_sizes_of_table_1(arch, strides, pool1, clip, sizes):
@@ -292,8 +295,16 @@ def test_axes_and_groups_come_from_the_config():
     ("key", "value", "said"),
     [
         ("VIDEO.ARCH", "i3d", "MODEL.VIDEO.ARCH: expected one of c2d, i3d_3x1x1, i3d_3x3x3, got"),
-        ("VIDEO.STRIDES", "32x2", "MODEL.VIDEO.STRIDES: expected one of 8x8, paper, got '32x2'"),
-        ("VIDEO.POOL1", "3x3", "MODEL.VIDEO.POOL1: expected one of released, text, got '3x3'"),
+        (
+            "VIDEO.STRIDES",
+            "32x2",
+            "MODEL.VIDEO.STRIDES: expected one of 8x8, none, paper, got '32x2'",
+        ),
+        (
+            "VIDEO.POOL1",
+            "3x3",
+            "MODEL.VIDEO.POOL1: expected one of released, slowfast, text, got '3x3'",
+        ),
         ("RESNETS.DEPTH", 18, "MODEL.RESNETS.DEPTH: expected one of 26, 50, 101, 152, got 18"),
         ("RESNETS.RES5_DILATION", 3, "RES5_DILATION: expected one of 1, 2, got 3"),
         ("RESNETS.DEFORM_ON_PER_STAGE", [True] * 4, "has no deformable convs"),

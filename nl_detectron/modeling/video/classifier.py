@@ -32,6 +32,7 @@ class VideoClassifier(nn.Module):
             softmax and cross-entropy.
         crop_size: side in pixels of training's crops, which gives the window: 7 positions of
             stride 32 for 224 pixels.
+        fully_conv: whether evaluation has such windows, or one that is the whole map.
         views_per_pass: views that a forward pass of evaluation takes at once.
         input_format: order of the channels in the weights, RGB or BGR; the clips are RGB.
     """
@@ -50,6 +51,7 @@ class VideoClassifier(nn.Module):
         dropout: float = 0.5,
         multi_label: bool = False,
         crop_size: int = 224,
+        fully_conv: bool = True,
         views_per_pass: int = 6,
         input_format: str = "RGB",
     ):
@@ -57,6 +59,7 @@ class VideoClassifier(nn.Module):
         self.backbone = backbone
         self.feature, shape = list(backbone.output_shape().items())[-1]
         self.window = -(-crop_size // (shape.stride or 1))
+        self.fully_conv = fully_conv
         self.num_classes, self.multi_label = num_classes, multi_label
         self.views_per_pass, self.input_format = views_per_pass, input_format
         self.dropout = nn.Dropout(dropout)
@@ -78,6 +81,7 @@ class VideoClassifier(nn.Module):
             "dropout": video.DROPOUT,
             "multi_label": video.MULTI_LABEL,
             "crop_size": cfg.INPUT.VIDEO.CROP_SIZE,
+            "fully_conv": cfg.TEST.VIDEO.FULLY_CONV,
             "views_per_pass": cfg.TEST.VIDEO.BATCH,
             "input_format": cfg.INPUT.FORMAT,
         }
@@ -124,7 +128,9 @@ class VideoClassifier(nn.Module):
     def scores(self, clips: Tensor) -> Tensor:
         """The probabilities (B,K) of RGB clips (B,3,T,H,W), as in evaluation."""
         frames = self.features(clips).mean(dim=2)
-        window = [min(self.window, side) for side in frames.shape[2:]]
+        window = frames.shape[2:]
+        if self.fully_conv:
+            window = [min(self.window, side) for side in window]
         windows = F.avg_pool2d(frames, window, stride=1)  # (B,C,rows,columns)
         logits = self.linear(windows.permute(0, 2, 3, 1)).float()
         probabilities = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)

@@ -34,19 +34,27 @@ class Pools(NamedTuple):
     pool2: tuple[Sizes, Sizes, Sizes]
 
 
+# strides in time of conv1, pool1 and pool2, by MODEL.VIDEO.STRIDES
+STRIDES = {"paper": (2, 2, 2), "8x8": (1, 1, 2), "none": (1, 1, 1)}
+# frames that pool1's and pool2's kernels have with a stride of 2, and the padding of pool1 in space
+# and of both in time, by MODEL.VIDEO.POOL1
+KERNELS = {"text": (3, 3, 1, 1), "released": (2, 2, 0, 0), "slowfast": (1, 2, 1, 0)}
+
+
+def _make_pools(strides: str, pool1: str) -> Pools:
+    conv, first, second = STRIDES[strides]
+    first_frames, second_frames, in_space, in_time = KERNELS[pool1]
+
+    def pool(stride: int, frames: int, side: int) -> tuple[Sizes, Sizes, Sizes]:
+        kernel, padding = (frames, in_time) if stride == 2 else (1, 0)
+        step, margin = (2, in_space) if side > 1 else (1, 0)
+        return (kernel, side, side), (stride, step, step), (padding, margin, margin)
+
+    return Pools(conv, pool(first, first_frames, 3), pool(second, second_frames, 1))
+
+
 # by MODEL.VIDEO.STRIDES and MODEL.VIDEO.POOL1
-POOLS = {
-    ("paper", "text"): Pools(
-        2, ((3, 3, 3), (2, 2, 2), (1, 1, 1)), ((3, 1, 1), (2, 1, 1), (1, 0, 0))
-    ),
-    ("paper", "released"): Pools(
-        2, ((2, 3, 3), (2, 2, 2), (0, 0, 0)), ((2, 1, 1), (2, 1, 1), (0, 0, 0))
-    ),
-    ("8x8", "text"): Pools(1, ((1, 3, 3), (1, 2, 2), (0, 1, 1)), ((3, 1, 1), (2, 1, 1), (1, 0, 0))),
-    ("8x8", "released"): Pools(
-        1, ((1, 3, 3), (1, 2, 2), (0, 0, 0)), ((2, 1, 1), (2, 1, 1), (0, 0, 0))
-    ),
-}
+POOLS = {(strides, pool1): _make_pools(strides, pool1) for strides in STRIDES for pool1 in KERNELS}
 
 
 class VideoStem(CNNBlockBase):
