@@ -129,5 +129,5 @@ lint: $(STAMP) ## check style, formatting and types
 	$(BIN) -m basedpyright --pythonpath $(BIN)
 
 clean: ## delete output/ and caches; the environment stays
-	rm -rf output build/site .pytest_cache .ruff_cache .coverage htmlcov
+	rm -rf output build/site .pytest_cache .ruff_cache .coverage .coverage.* htmlcov
 	find nl_detectron tools tests configs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

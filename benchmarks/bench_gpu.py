@@ -52,7 +52,8 @@ def block_cases(what: str, quick: bool) -> list[dict]:
     if not quick:
         return built
     res4 = [case for case in built if case["shape"] == "res4"]
-    return [{**case, "channels": 16, "sizes": [(2, 4, 6)] * len(case["sizes"])} for case in res4]
+    tiny = [(2, 4, 6)] * len(res4[0]["sizes"])
+    return [{**case, "channels": 16, "sizes": tiny} for case in (res4[0], res4[-1])]
 
 
 def block_records(quick: bool) -> Iterator[dict]:

@@ -57,7 +57,7 @@ WITH_OVERRIDES = (
 
 
 def run(*words, **options) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "COV_"))}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "COV"))}
     command = [sys.executable, *words]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=60, **options

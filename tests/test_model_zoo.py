@@ -247,3 +247,19 @@ def test_an_index_that_is_not_there_is_reported(monkeypatch):
     monkeypatch.setenv(OWN, "nowhere/index.yaml")
     with pytest.raises(UsageError, match=r"'nowhere/index.yaml' of a model zoo cannot be read"):
         model_zoo.get_checkpoint_url(f"{MASK}_1x")
+
+
+def test_a_lazy_config_starts_from_its_own_weights():
+    cfg = model_zoo.get_config("Demo/relay_mask_rcnn_nl.py")
+    assert cfg.model.backbone.block.pairwise == "embedded_gaussian"
+    assert cfg.train.init_checkpoint == ""
+
+
+def test_the_program_writes_the_page_of_a_clone(tmp_path, monkeypatch, capsys):
+    kept, copy = page.PAGE.read_text(), tmp_path / "MODEL_ZOO.md"
+    monkeypatch.setattr(page, "PAGE", copy)
+    with pytest.raises(SystemExit, match=r"run this in a clone of nl_detectron"):
+        page.main([])
+    copy.write_text(kept)
+    page.main([])
+    assert copy.read_text() == kept and capsys.readouterr().out == f"wrote {copy}\n"

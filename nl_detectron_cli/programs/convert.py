@@ -1,4 +1,4 @@
-"""Convert weights from elsewhere: non-local blocks, and the ResNets that Detectron2 has too.
+"""Convert weights from elsewhere: non-local blocks, Detectron2's ResNets, and whole video models.
 
 nl-detectron convert --source torchvision --input resnet50-11ad3fa6.pth --output R-50.pth
 
@@ -6,7 +6,7 @@ nl-detectron convert --source slowfast --input C2D_NLN_8x8_R50.pyth --output nl.
     --pairwise embedded_gaussian --pool 1,2,2
 nl-detectron convert --source mmcv --input block.pth --output nl.pth --place res4.4 \
     --pairwise embedded_gaussian --scale none --base detectron2://…/model_final_a3ec72.pkl
-python tools/convert_weights.py --source caffe2 --video 32x2 --output i3d_nl5.pth \
+nl-detectron convert --source caffe2 --video 32x2 --output i3d_nl5.pth \
     --input i3d_nonlocal_32x2_IN_pretrain_400k.pkl
 
 It prints what went where and what was left, and the words of a config that computes the same.

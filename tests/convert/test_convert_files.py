@@ -2,6 +2,8 @@
 
 import datetime
 import pickle
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,3 +57,21 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     torch.save({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])}, file)
     with pytest.raises(UsageError, match=r"NaN or infinite values in b"):
         read_tensors(file)
+
+
+def test_safetensors_are_read_by_their_package(tmp_path, monkeypatch):
+    def load_file(path):
+        if not (tmp_path / path).stat().st_size:
+            raise ValueError("header too small")
+        return {"a": torch.ones(2)}
+
+    whole, damaged = tmp_path / "whole.safetensors", tmp_path / "damaged.safetensors"
+    whole.write_text("made up")
+    damaged.write_text("")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", SimpleNamespace(load_file=load_file))
+    assert read_tensors(str(whole)).keys() == {"a"}
+    with pytest.raises(UsageError, match=r"cannot be read \(header too small\); download it again"):
+        read_tensors(str(damaged))
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)  # not installed
+    with pytest.raises(UsageError, match="needs the package safetensors: pip install safetensors"):
+        read_tensors(str(whole))

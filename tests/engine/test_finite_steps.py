@@ -146,6 +146,18 @@ def test_the_first_output_is_the_innermost():
     assert not any(m._forward_hooks for m in model.modules())
 
 
+def test_a_model_that_stops_between_modules_names_none(monkeypatch):
+    model = Losses().train()
+
+    def stop(x):
+        model.inner(x)
+        raise FloatingPointError("Predicted boxes or scores contain Inf/NaN")  # as the RPN does
+
+    monkeypatch.setattr(model, "forward", stop)
+    assert find_nonfinite_output(model, torch.ones(2, 4)) is None
+    assert not any(m._forward_hooks for m in model.modules())
+
+
 def test_every_kind_of_output_is_looked_into():
     instances = Instances((2, 2), proposal_boxes=Boxes(torch.ones(1, 4)), scores=torch.ones(1))
     output = [{"a": torch.ones(1), "b": (None, instances)}, torch.ones(1, dtype=torch.long)]

@@ -14,7 +14,7 @@ from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
 
 from nl_detectron.engine import Checkpointer, Trainer, checkpoint_files, evaluate
-from nl_detectron.engine.atomic_files import WriteError
+from nl_detectron.engine.atomic_files import WriteError, write_text
 from nl_detectron.engine.full_disk import quiet_full_logs, report_full_disk
 from nl_detectron.errors import UsageError
 
@@ -213,3 +213,10 @@ def test_an_evaluation_that_cannot_be_written_leaves_no_part_of_it(
     with pytest.raises(UsageError, match=r"No space left on device.*; then evaluate again$"):
         evaluate(cfg)
     assert [path.name for path in results.iterdir()] == ["of_before.json"]
+
+
+def test_a_text_that_cannot_be_written_names_its_file(tmp_path):
+    path = str(tmp_path / "gone" / "summary.json")
+    with pytest.raises(WriteError) as caught:
+        write_text(path, "{}")
+    assert (caught.value.filename, caught.value.errno) == (path, errno.ENOENT)

@@ -21,6 +21,7 @@ from nl_detectron import model_zoo
 from nl_detectron.engine import evaluate, load_config
 from nl_detectron.engine.checkpoint_files import digest
 from nl_detectron.engine.config_values import flatten_config
+from nl_detectron.engine.hooks import commit
 from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo import publishing
 from nl_detectron.model_zoo.run_record import find_overrides, select_metrics, strip_config
@@ -287,3 +288,15 @@ def test_folders_are_left_out_of_a_config():
     ]
     config["MODEL"]["WEIGHTS"] = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
     assert strip_config(config)[0]["MODEL"]["WEIGHTS"] == config["MODEL"]["WEIGHTS"]
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert commit() is None
+
+
+def test_without_its_test_set_a_model_is_tried_on_noise():
+    cfg = CfgNode({"DATASETS": {"TEST": ("nowhere",)}})
+    said, image = publishing._read_test_image(cfg)
+    assert said == "noise (nowhere is not available)"
+    assert image.shape == (480, 640, 3) and image.std() > 50

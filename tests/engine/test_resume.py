@@ -255,6 +255,20 @@ def test_moving_averages_of_dense_detectors_are_kept():
     assert resume._loss_normalizers(model) == {"1": 91.0}
 
 
+def test_moving_averages_continue_in_the_process():
+    model = torch.nn.Sequential(
+        DenseDetector(torch.nn.Identity(), None, [], pixel_mean=[0.0], pixel_std=[1.0])
+    )
+
+    class Alone(resume.ResumeState):
+        def _model(self):
+            return model
+
+    own = {"random": resume.get_random_states(), "normalizers": {"0": 91.0, "gone": 1.0}}
+    Alone(None, None)._restore_process([{**own, "buffers": {}}])
+    assert resume._loss_normalizers(model) == {"0": 91.0}
+
+
 def test_smoothed_metrics_continue():
     def put(storage, start, end):
         for storage.iter in range(start, end):

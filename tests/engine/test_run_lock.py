@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from nl_detectron.engine import run_lock, start_run
-from nl_detectron.engine.run_lock import lock_folder, unlock_folder
+from nl_detectron.engine.run_lock import describe_owner, lock_folder, unlock_folder
 from nl_detectron.errors import UsageError
 
 
@@ -95,6 +95,25 @@ def test_a_living_process_keeps_its_folder_where_its_lock_was_lost(tmp_path, loc
     pretend(tmp_path)
     with pytest.raises(UsageError, match=f"process {os.getppid()} on "):
         lock()
+
+
+def test_another_users_process_keeps_its_folder_where_its_lock_was_lost(
+    tmp_path, lock, monkeypatch
+):
+    def kill(*_):
+        raise PermissionError
+
+    pretend(tmp_path)
+    monkeypatch.setattr(run_lock.os, "kill", kill)
+    with pytest.raises(UsageError, match=f"process {os.getppid()} on "):
+        lock()
+
+
+@pytest.mark.parametrize("pid", ["none", 2**22 + 1])
+def test_a_folder_of_no_living_process_has_no_owner(tmp_path, pid):
+    assert describe_owner(str(tmp_path)) == ""
+    pretend(tmp_path, pid=pid, process_start=None)
+    assert describe_owner(str(tmp_path)) == ""
 
 
 def test_another_hosts_lock_is_taken_over_if_no_process_holds_it(tmp_path, lock):

@@ -3,6 +3,7 @@
 import pickle
 import runpy
 import sys
+from argparse import ArgumentParser
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 
@@ -15,7 +16,13 @@ from detectron2.structures import BoxMode
 from helpers import load_tool
 from marked_files import assert_refused, write_marked_file
 
-from nl_detectron.engine import describe_run
+from nl_detectron.engine import (
+    add_checkpoint_argument,
+    add_trust_arguments,
+    describe_run,
+    trust_from_args,
+)
+from nl_detectron.engine.trust import trusts_checkpoints, trusts_remote_bases
 from nl_detectron.errors import UsageError
 
 DEMO = ROOT / "configs/Demo"
@@ -135,3 +142,20 @@ def test_a_tool_reads_weights_that_the_user_trusts(tool, tmp_path, monkeypatch):
     with suppress(UsageError, SystemExit):  # most tools need more than one tensor
         module.main(["--trust-checkpoint", *words])
     assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("add", "words", "checkpoints", "bases"),
+    [
+        (add_trust_arguments, ["--trust-checkpoint"], True, False),
+        (add_trust_arguments, ["--allow-remote-base"], False, True),
+        (add_checkpoint_argument, ["--trust-checkpoint"], True, False),
+        (add_checkpoint_argument, [], False, False),
+    ],
+)
+def test_a_users_own_program_can_take_the_same_options(add, words, checkpoints, bases):
+    parser = ArgumentParser()
+    add(parser)
+    with trust_from_args(parser.parse_args(words)):
+        assert (trusts_checkpoints(), trusts_remote_bases()) == (checkpoints, bases)
+    assert not trusts_checkpoints() and not trusts_remote_bases()

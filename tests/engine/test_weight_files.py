@@ -14,6 +14,7 @@ from marked_files import Marker, write_marked_file
 from nl_detectron.engine import Checkpointer, trust
 from nl_detectron.engine.checkpoint import read_checkpoint
 from nl_detectron.engine.restricted_pickle import ForbiddenGlobalError, load_arrays
+from nl_detectron.engine.weight_files import read_weight_file
 from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model
 
@@ -236,3 +237,10 @@ def test_a_url_that_leaves_the_cache_is_refused(url):
     for read in (read_checkpoint, Checkpointer(torch.nn.Identity()).load):
         with pytest.raises(UsageError, match=r"a URL with '\.\.' in its path"):
             read(url)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.pkl"])
+def test_a_damaged_file_is_reported_also_where_it_is_trusted(name, tmp_path):
+    (tmp_path / name).write_bytes(b"not a checkpoint")
+    with trust(checkpoints=True), pytest.raises(UsageError, match="cannot be read"):
+        read_weight_file(str(tmp_path / name))

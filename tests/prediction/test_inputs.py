@@ -6,7 +6,7 @@ import cv2
 from media import is_blank, list_names, make_pixels, save_image
 from PIL import Image
 
-from nl_detectron.prediction.inputs import SkipReporter, Source, read_batches
+from nl_detectron.prediction.inputs import SkipReporter, Source, find_sources, read_batches
 
 
 def test_files_folders_and_patterns_are_drawn_and_equal_names_kept_apart(run, tmp_path):
@@ -101,3 +101,13 @@ def test_no_frame_is_read_before_it_is_asked_for(monkeypatch, tmp_path):
         assert len(read) == 3 * number
         assert [frame.number for frame in next(some)] == list(range(3 * number, 3 * number + 3))
     some.close()
+
+
+def test_a_folder_that_cannot_be_read_is_skipped(tmp_path, monkeypatch):
+    def listdir(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    skipped = []
+    monkeypatch.setattr("os.listdir", listdir)  # root may read any folder
+    assert find_sources([str(tmp_path)], lambda *words: skipped.append(words)) == []
+    assert skipped == [(str(tmp_path), "this folder cannot be read (Permission denied)")]

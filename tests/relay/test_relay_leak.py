@@ -33,11 +33,18 @@ variants = pytest.mark.parametrize("variant", RELAYS)
 
 
 @cache
+def draw(variant):
+    """Images, and the list of annotations of each, first TRAIN then HELD_OUT."""
+    numbers = [("train", i) for i in range(TRAIN)] + [("val", i) for i in range(HELD_OUT)]
+    drawn = (draw_image(RELAYS[variant], *number) for number in numbers)
+    return tuple(zip(*drawn, strict=True))
+
+
+@cache
 def samples(variant):
     """Images, an annotation each and the labels to predict, first TRAIN then HELD_OUT."""
     relay = RELAYS[variant]
-    numbers = [("train", i) for i in range(TRAIN)] + [("val", i) for i in range(HELD_OUT)]
-    images, lists = zip(*(draw_image(relay, *number) for number in numbers), strict=True)
+    images, lists = draw(variant)
     annotations = [found[i % relay.pairs] for i, found in enumerate(lists)]
     if relay.keypoints:
         labels = [a["keypoints"][1] < a["keypoints"][7] for a in annotations]  # the head is up
@@ -126,8 +133,8 @@ def test_a_faint_leak_would_be_found(variant):
 
 @variants
 def test_everything_but_the_signals_is_grey(variant):
-    for number in range(100):
-        image, annotations = draw_image(RELAYS[variant], "train", number)
+    for image, annotations in itertools.islice(zip(*draw(variant), strict=True), 100):
+        image = image.copy()
         for x, y, w, h in (a["signal"] for a in annotations):
             image[y : y + h, x : x + w] = 0
         assert (image == image[..., :1]).all()
@@ -170,8 +177,7 @@ def texture_of(patch, dark, light):
 @pytest.mark.parametrize("variant", PAIRS)
 def test_the_texture_of_pairs_shows_which_signal_belongs_to_an_object(variant):
     right = []
-    for number in range(100):
-        image, annotations = draw_image(RELAYS[variant], "train", number)
+    for image, annotations in itertools.islice(zip(*draw(variant), strict=True), 100):
         patches = []
         for x, y, w, h in (a["signal"] for a in annotations):
             patches.append(texture_of(image[y : y + h, x : x + w], 0.4 * 255, 255))
