@@ -67,9 +67,8 @@ def top_classes(
     scores: np.ndarray, names: Sequence[str] | None, threshold: float = 0.0, count: int = TOP
 ) -> list[ScoredClass]:
     """The classes with the highest scores (K,), in descending order, and of at least a score."""
-    order = np.argsort(-scores, kind="stable")[:count].tolist()
-    labels = names or [None] * len(scores)
-    found = [ScoredClass(i, labels[i], float(scores[i])) for i in order]
+    order: list[int] = np.argsort(-scores, kind="stable")[:count].tolist()
+    found = [ScoredClass(i, names[i] if names else None, float(scores[i])) for i in order]
     return [one for one in found if one.score >= threshold]
 
 

@@ -77,3 +77,4 @@ def test_a_user_sees_where_a_point_of_a_frame_leads(server, browser, tmp_path):
     )
     wait_for_another(page, "#picture", strip)
     page.get_by_text("Frames 2 to 8: ").wait_for()
+    page.close()
