@@ -118,12 +118,10 @@ def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _find_object(
-    record: AttentionRecord, attention: Attention
-) -> tuple[float, float, float, float] | None:
+def _find_object(record: AttentionRecord, attention: Attention) -> list[float] | None:
     """Box of the highest-scoring detection that contains x_i."""
     boxes = _list_boxes(record)
-    return next((tuple(box) for box in boxes if holds(box, *attention.point)), None)
+    return next((box for box in boxes if holds(box, *attention.point)), None)
 
 
 def _list_boxes(record: AttentionRecord) -> list[list[float]]:

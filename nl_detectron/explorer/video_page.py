@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..attention.draw import ARROWS
+from ..attention.maps import ARROWS
 from ..errors import UsageError
 from ..modeling import find_blocks
 from .page import QUICK, alert

@@ -68,7 +68,8 @@ def top_classes(
 ) -> list[ScoredClass]:
     """The classes with the highest scores (K,), in descending order, and of at least a score."""
     order: list[int] = np.argsort(-scores, kind="stable")[:count].tolist()
-    found = [ScoredClass(i, names[i] if names else None, float(scores[i])) for i in order]
+    known = dict(enumerate(names or ()))
+    found = [ScoredClass(i, known.get(i), float(scores[i])) for i in order]
     return [one for one in found if one.score >= threshold]
 
 
