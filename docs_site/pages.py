@@ -26,6 +26,7 @@ REFERENCE = (
     "nl_detectron.engine",
     "nl_detectron.data",
     "nl_detectron.relay",
+    "nl_detectron.video_relay",
     "nl_detectron.attention",
     "nl_detectron.analysis",
     "nl_detectron.convert",
