@@ -2,8 +2,8 @@
 
 Both read the same 64 frames of the same videos (synthetic, H.264, 340 x 256, ten seconds) in turns
 and make 32 of them RGB frames of the same size. PyAV's loop decodes from the start of the file, or
-from the key frame that it seeks to; it is told where the clip is. The mapper counts the frames of
-the file to find that out, crops and flips.
+from the key frame that it seeks to; it is given the place of the clip. The mapper counts the frames
+of the file to find that out, crops and flips.
 """
 
 import argparse

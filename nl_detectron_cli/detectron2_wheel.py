@@ -109,7 +109,7 @@ def provide_detectron2(python: Path) -> str:
 def install_detectron2(python: Path, site: Path) -> None:
     """Put the pinned wheel into site-packages: whole, or not at all."""
     with tempfile.TemporaryDirectory(prefix=".nl_detectron-", dir=site) as folder:
-        # Tagged for Python 3.10: elsewhere pip takes it only if told so, and only to a --target.
+        # Its tag is Python 3.10: elsewhere pip needs --python-version, and with it --target.
         arguments = ["--no-deps", "--only-binary=:all:", "--python-version", "3.10"]
         arguments += ["--require-hashes", "--target", folder]
         arguments += ["-r", str(REQUIREMENT)]

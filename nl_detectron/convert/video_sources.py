@@ -20,7 +20,7 @@ class Naming:
     """The names of a whole network.
 
     Attributes:
-        first: the name of the first conv, which tells a naming from the others.
+        first: the name of the first conv, which only this naming has.
         names: ours, by theirs, without non-local blocks.
         network: pattern of all names of the network, known or not.
         blocks: key of ``SOURCES`` for the names of non-local blocks.

@@ -142,7 +142,7 @@ def _video_columns(task: str) -> Columns:
 
 
 def _converted_columns(label: str) -> Columns:
-    """Of other projects' models: accuracies as they are published, with their decimals."""
+    """Format the published accuracies of other projects' models, with their decimals."""
 
     def published(name: str, entry: dict) -> str:
         return " / ".join(map(str, entry["converted"]["published"]["video"]))
