@@ -17,7 +17,7 @@ DEMO := $(BIN) tools/relay_demo.py --config-file configs/Demo
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin demo-video demo-video-twin explore test test-fast test-gpu gpu-proof setup-browser setup-export setup-video setup-peers bench bench-report evidence evidence-quick evidence-report notebook docs lint clean
+.PHONY: help setup demo demo-twin demo-keypoints demo-keypoints-twin demo-video demo-video-twin explore test coverage test-fast test-gpu gpu-proof setup-browser setup-export setup-video setup-peers bench bench-report evidence evidence-quick evidence-report notebook docs lint clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [ARGS='more arguments']"
@@ -57,9 +57,11 @@ explore: $(EXPLORE_STAMP) ## a page that shows what blocks attend to, by default
 	$(BIN) tools/explore.py $(or $(ARGS),--config-file configs/Demo/relay_mask_rcnn_nl.yaml \
 		--opts MODEL.WEIGHTS output/relay_demo/relay_mask_rcnn_nl/seed1/model_final.pth)
 
-test: $(STAMP) ## run the tests with coverage
-	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		--cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)
+test: $(STAMP) ## run the tests
+	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+coverage: $(STAMP) ## run the tests and list the lines that they do not run
+	@$(MAKE) --no-print-directory test ARGS="--cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)"
 
 test-fast: $(STAMP) ## run the tests that take less than about two seconds each
 	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not several" $(ARGS)

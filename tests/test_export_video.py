@@ -69,9 +69,7 @@ def words(tmp_path):
         ("spacetime", "torchscript"),
         ("time", "torchscript"),
         ("groups", "torch_export"),
-        ("space", "torch_export"),
         pytest.param("spacetime", "onnx", marks=WITH_ONNX),
-        pytest.param("time", "onnx", marks=WITH_ONNX),
     ],
 )
 def test_a_whole_classifier_is_exported_for_any_number_of_clips(
