@@ -45,7 +45,6 @@ class ReplacingMapper:
             try:
                 sample = self.mapper(candidate)
             except Exception as error:  # image formats raise their own, mappers anything
-                logger.debug("a sample cannot be read", exc_info=True)
                 bad.append(_describe(candidate, error))
                 if len(bad) > self.limit:
                     break

@@ -42,9 +42,9 @@ def start_run(cfg: Config, args: Namespace) -> None:
             notes.append(f"config.yaml and the log of {folder} are those of {owner}")
             cfg, folder = _without_output(cfg), None
         set_up_loggers(folder, rank)
-        default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
         log = setup_logger(folder, distributed_rank=rank, name="nl_detectron", abbrev_name="nl")
-    quiet_full_logs(map(logging.getLogger, LOGGERS))
+        quiet_full_logs(map(logging.getLogger, LOGGERS))
+        default_setup(cfg, Namespace(**{k: v for k, v in vars(args).items() if k != "notes"}))
     if folder:
         log.info("The config is in %s/config.yaml, all messages in log.txt beside it", folder)
     # One choice for the whole model: matrix products use TF32 if convs do, as they do by default.

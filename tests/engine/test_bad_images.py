@@ -29,11 +29,14 @@ def torn(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_truncated_image_stops_a_training_by_its_name(kind, torn, tiny_of_kind, train, tmp_path):
+def test_a_truncated_image_stops_a_training_by_its_name(
+    kind, torn, tiny_of_kind, train, tmp_path, capfd
+):
     cfg = tiny_of_kind(kind, tmp_path / "run", train_set=_names(kind), max_iter=4)
     with pytest.raises(UsageError, match=r"00002\.png \(id 3\) cannot be used") as caught:
         train(cfg)
     assert "\n" not in str(caught.value)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.engine import HookBase, TrainerBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
 
-from nl_detectron.engine import Checkpointer, Trainer, checkpoint_files, evaluate
+from nl_detectron.engine import Checkpointer, Trainer, checkpoint_files, evaluate, start_run
 from nl_detectron.engine.atomic_files import WriteError, write_text
 from nl_detectron.engine.full_disk import quiet_full_logs, report_full_disk
 from nl_detectron.errors import UsageError
@@ -77,6 +78,7 @@ def test_a_limit_of_a_files_size_is_like_a_full_disk(run):
     if not child:
         code = 1
         try:
+            torch.set_num_threads(1)  # a forked process lacks the pool of threads
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))
             save_too_much(run)
             code = 0
@@ -189,6 +191,17 @@ def test_a_run_stops_where_a_checkpoint_cannot_be_written(
     }
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
     assert not (tmp_path / "summary.json").exists()
+
+
+def test_an_evaluation_on_a_full_disk_prints_one_message(
+    small_disk, tiny_config, arguments, restore_loggers, capfd
+):
+    with pytest.raises(OSError), open(small_disk / "rest", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with restore_loggers(), pytest.raises(UsageError, match="No space left on device"):
+        start_run(tiny_config(small_disk), arguments("--eval-only"))
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.usefixtures("quiet")
