@@ -28,7 +28,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         format: a mode of Pillow, "BGR" or "YUV-BT.601", as in Detectron2.
 
     Returns:
-        Pixels (H,W,C), uint8 from 0 to 255 in all formats but "YUV-BT.601".
+        Pixels (H,W,C), uint8 from 0 to 255, or float32 for "YUV-BT.601".
 
     Raises:
         ValueError: a float image has pixels that are not finite.
@@ -42,7 +42,9 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
                 _reported.add(how)
                 logger.warning("image %s has more than 8 bits a pixel: %s", file_name, how)
             image = Image.fromarray(pixels)
-        return convert_PIL_to_numpy(image, format)
+        converted = convert_PIL_to_numpy(image, format)
+        # YUV-BT.601 is computed in float64, which no model takes
+        return converted.astype(np.float32) if converted.dtype == np.float64 else converted
 
 
 def read_size(file_name: str) -> tuple[tuple[int, int], bool]:

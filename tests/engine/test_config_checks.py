@@ -48,6 +48,8 @@ YAML_VALUES = [
     ("MODEL.ROI_BOX_HEAD.NUM_FC", "-1", "an integer of 0 to 1,000"),
     ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "0", "an integer above 0"),
     ("MODEL.ROI_MASK_HEAD.CONV_DIM", "0", "an integer above 0"),
+    ("MODEL.ROI_BOX_HEAD.CONV_DIM", "0", "an integer above 0"),
+    ("MODEL.ROI_BOX_HEAD.FC_DIM", "0", "an integer above 0"),
     ("MODEL.PIXEL_MEAN", "[1.0, 2.0]", "a number for each channel of INPUT.FORMAT"),
     ("MODEL.PIXEL_STD", "[1.0]", "a number for each channel of INPUT.FORMAT"),
     ("SOLVER.BASE_LR", "None", "a number"),
