@@ -273,7 +273,7 @@ def test_augmentations_that_cannot_be_made_are_one_message(tiny_of_kind, tmp_pat
 
 
 def test_a_layer_that_cannot_be_made_is_one_message(tiny_config, tmp_path, arguments):
-    cfg = tiny_config(tmp_path, "MODEL.ROI_BOX_HEAD.CONV_DIM", -1)
+    cfg = tiny_config(tmp_path, "MODEL.RESNETS.RES5_DILATION", 3)
     with pytest.raises(UsageError, match="describes no model") as caught:
         preflight(cfg, arguments())
     assert "\n" not in str(caught.value)
