@@ -24,7 +24,7 @@ STEP = WIDTH * (1 + WIDE_GAP)
 
 
 def attention(*weights, frames=(1, 5, 9, 13), point=(5, 10.0, 30.0)) -> ClipAttention:
-    """Of weights given as (part, row, column, weight)."""
+    """Attention with weights given as (part, row, column, weight)."""
     of_all = np.zeros((len(frames), *GRID.shape))
     for *at, weight in weights:
         of_all[tuple(at)] = weight

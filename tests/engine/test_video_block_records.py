@@ -1,4 +1,4 @@
-"""A checkpoint of other video blocks is told from the model's, with the overrides that fit."""
+"""A checkpoint of other video blocks is an error, with the overrides that fit."""
 
 import shlex
 

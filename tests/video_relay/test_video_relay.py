@@ -41,7 +41,7 @@ def test_one_picture_has_a_patch_another_one_a_shape():
         shape = min(range(3), key=lambda i: abs(_mask(SHAPES[i], 18).sum() - area))
         assert clip.label == (shape + is_blue) % 3
         counts[shape, int(is_blue)] += 1
-    assert counts.min() > 8  # each shape with each colour, so neither tells the class
+    assert counts.min() > 8  # each shape with each colour, so neither gives the class away
 
 
 def test_shapes_differ_and_look_the_same_in_a_mirror():
