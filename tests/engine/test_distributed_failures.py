@@ -67,18 +67,21 @@ def test_torchrun_ends_a_run_of_which_a_process_fails(environment, tmp_path):
     assert "/gloo/" not in done.stdout + done.stderr
 
 
-def test_a_signal_before_the_first_process_stops_the_run(two_processes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_process_stops_the_run(
+    two_processes, number, tmp_path, monkeypatch
+):
     start = distributed.launch_processes
 
     def start_late(*args, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(0.2)
         start(*args, **options)
 
     monkeypatch.setattr(distributed, "launch_processes", start_late)
     with pytest.raises(Stopped) as stop:
         two_processes(failing_processes.leave_a_file, tmp_path)
-    assert stop.value.code == 143
+    assert stop.value.code == 128 + number
     assert not list(tmp_path.iterdir())
 
 

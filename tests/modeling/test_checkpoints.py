@@ -2,7 +2,6 @@
 
 import pickle
 import re
-from itertools import product
 
 import pytest
 import torch
@@ -86,16 +85,9 @@ def test_caffe2_names_are_the_published_ones():
     ]
 
 
-# Of the files of a whole model, which have the same names of tensors, .pth meets one model.
-CASES = [
-    (name, file)
-    for name, file in product(MODELS, FILES)
-    if file == "imagenet" or name == "R50-FPN-mask" or (file == "zoo" and "R101" not in name)
-]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "file"), CASES)
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("name", MODELS)
 def test_baselines_checkpoint_leaves_only_the_blocks_fresh(name, file, tmp_path):
     arguments, after, convs = MODELS[name]
     cfg = tiny_cfg(*arguments)
