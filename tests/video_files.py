@@ -77,6 +77,18 @@ def write_sound(file: Path) -> Path:
     return file
 
 
+def break_frame(file: Path, number: int) -> None:
+    """Write zeros over an encoded frame, counted in the order of decoding."""
+    import av
+
+    with av.open(str(file)) as opened:
+        packet = [one for one in opened.demux(video=0) if one.size][number]
+        start, size = packet.pos, packet.size
+    content = bytearray(file.read_bytes())
+    content[start : start + size] = bytes(size)
+    file.write_bytes(content)
+
+
 def decode_everything(file: Path, short_side: int | None = None) -> np.ndarray:
     """All frames (N,H,W,3) by PyAV's own loop."""
     import av

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from ..data.video.lists import VIDEO_ENDINGS
 from ..data.video.mapper import make_mapper, test_views
-from ..data.video.reader import VideoReader, import_av
+from ..data.video.reader import VideoError, VideoReader, import_av
 from ..engine import make_output
 from ..errors import UsageError
 from ..modeling import find_blocks
@@ -126,13 +127,12 @@ def write_video(file: str, path: Path, classes: Sequence) -> int:
         classes: of :func:`top_classes`.
 
     Raises:
-        VideoError: it cannot be read.
+        VideoError: it cannot be read; nothing is left of it.
         UsageError: OpenCV cannot write such a video here.
     """
     count, lines = 0, None
-    with VideoReader(file) as video:
-        writer = Mp4Writer(path, video.rate)
-        try:
+    try:
+        with VideoReader(file) as video, closing(Mp4Writer(path, video.rate)) as writer:
             for frame in video.read_all():
                 height, width = frame.shape[:2]
                 scale = min(SHORTEST / min(height, width), LONGEST / max(height, width))
@@ -143,8 +143,9 @@ def write_video(file: str, path: Path, classes: Sequence) -> int:
                     lines = draw_classes(classes, frame.shape[1])
                 writer.add(stack_vertically([frame, lines]))
                 count += 1
-        finally:
-            writer.close()
+    except VideoError:  # half of a video would look like a whole one
+        path.unlink(missing_ok=True)
+        raise
     return count
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nl_detectron.engine import stopping
-from nl_detectron.engine.stopping import StopSignals, resume_command
+from nl_detectron.engine.stopping import StopSignals, pass_signals_on, resume_command
 from nl_detectron.engine.workers import protect_workers
 
 
@@ -34,6 +35,66 @@ def test_the_command_keeps_its_words(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["demo.py"])
     expected = "python train_net.py --resume --config-file out/config.yaml"
     assert resume_command("out") == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "torchrun", "expected"),
+    [
+        ("/bin/nl-detectron train --config-file a.yaml", False, "nl-detectron train --resume"),
+        ("/bin/nl-detectron reproduce table1", False, "nl-detectron train --resume"),
+        ("train_net.py --config-file a.yaml", True, "torchrun … train_net.py --resume"),
+        (
+            "/lib/nl_detectron_cli/__main__.py train --config-file a.yaml",
+            True,
+            "torchrun … -m nl_detectron_cli train --resume",
+        ),
+    ],
+)
+def test_the_command_is_the_users_own(words, torchrun, expected, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    monkeypatch.setattr(sys, "argv", words.split())
+    file = "out/config.yaml" if "reproduce" in words else "a.yaml"
+    assert resume_command("out") == f"{expected} --config-file {file}"
+
+
+def test_a_run_in_another_thread_leaves_signals_alone():
+    """Only the main thread can receive them."""
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def run():
+        with StopSignals() as signals:
+            found.extend([signals.agree(), signal.getsignal(signal.SIGTERM)])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [0, before] and signal.getsignal(signal.SIGTERM) == before
+
+
+def _ignore_ctrl_c(pipe):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe.send("ready")
+    time.sleep(60)
+
+
+def test_a_second_ctrl_c_kills_the_processes_of_a_launcher(monkeypatch):
+    codes, before = [], signal.getsignal(signal.SIGINT)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_ignore_ctrl_c, args=(theirs,))
+    process.start()
+    assert ours.recv() == "ready"
+    monkeypatch.setattr(stopping.os, "_exit", codes.append)
+    with pass_signals_on() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        process.join(0.1)
+        assert process.is_alive() and received.value == signal.SIGINT and codes == []
+        os.kill(os.getpid(), signal.SIGINT)
+        process.join(10)
+        assert process.exitcode == -signal.SIGKILL and codes == [130]
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 class Pids(torch.utils.data.Dataset):

@@ -12,7 +12,7 @@ pytest.importorskip("av", reason="needs PyAV: make setup-video")
 from helpers import load_tool, randomise
 from media import CONFIGS, is_blank, list_names, read_video, save_image
 from PIL import Image
-from video_files import picture, write_sound, write_video
+from video_files import break_frame, picture, write_sound, write_video
 from video_models import randomise_batch_norms
 
 from nl_detectron.data.video.mapper import make_mapper
@@ -22,6 +22,7 @@ from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.prediction.classes import draw_classes, top_classes
 from nl_detectron.prediction.clips import read_clip
+from nl_detectron.prediction.video_predictor import classify_video
 
 THIN = [
     *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
@@ -124,6 +125,47 @@ def test_what_cannot_be_read_or_looked_at_is_skipped(run, tmp_path, capsys):
     assert f"skipped {folder}/broken.MKV: it cannot be opened" in said
     assert f"skipped attention of {folder}/a.mp4: it has frames 0 to 8, not 99" in said
     assert "notes.txt" not in said
+
+
+def test_nothing_is_left_of_a_video_that_breaks_off_as_it_is_drawn(run, tmp_path, capsys):
+    """Its classes are those of frames that can be read."""
+    files = [write_video(tmp_path / f"{name}.mp4", 100, key_every=1) for name in ("a", "b")]
+    break_frame(files[0], 30)  # the clips have frames 0 to 6 and 50 to 56
+    code, [line] = run("--input", *files)
+    assert code == 1 and line["file"] == str(files[1])
+    assert list_names(tmp_path / "out") == ["b.mp4", "classes.jsonl"]
+    assert f"skipped {files[0]}: it cannot be decoded (" in capsys.readouterr().err
+
+
+def test_where_no_video_can_be_read_it_says_so(run, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(UsageError, match="nothing could be read, so nothing is drawn"):
+        run("--input", tmp_path / "broken.mp4")
+    assert f"skipped {tmp_path}/broken.mp4: it cannot be opened" in capsys.readouterr().err
+
+
+def test_a_model_without_blocks_shows_classes_alone(run, opts, tmp_path, capsys):
+    file = write_video(tmp_path / "film.mp4", 5, draw=lambda n: picture(n, 336, 448))
+    tensors = torch.load(opts[-1])["model"]
+    plain = {name: tensor for name, tensor in tensors.items() if "nonlocal" not in name}
+    torch.save({"model": plain}, tmp_path / "plain.pth")
+    more = ["MODEL.NONLOCAL.BACKBONE.AFTER", "[]", "MODEL.WEIGHTS", str(tmp_path / "plain.pth")]
+    code, [line] = run("--input", file, "--attention", "auto", config="relay_video_c2d", more=more)
+    assert code == 0 and len(line["classes"]) == 3 and "attention" not in line
+    assert "no non-local blocks, so classes alone follow" in capsys.readouterr().err
+    made = read_video(tmp_path / "out/film.mp4")
+    assert made.shape[2] == 448  # a frame that is large enough keeps its size
+
+
+def test_views_that_do_not_fit_into_memory_are_reported(opts, tmp_path):
+    class Full(torch.nn.Module):
+        def forward(self, batch):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    cfg = load_config(str(CONFIGS / "relay_video_c2d_nl.yaml"), opts)
+    file = write_video(tmp_path / "film.mp4", 5)
+    with pytest.raises(UsageError, match=r"6 views at once .*: give a smaller TEST\.VIDEO\.BATCH"):
+        classify_video(cfg, Full(), str(file))
 
 
 def test_videos_of_one_name_get_two(run, tmp_path):

@@ -9,7 +9,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from ...errors import UsageError
 
 GAP = 8  # frames to decode and drop rather than seek; seeking takes about as long
+NO_DECODER = "there is no decoder for its codec here: encode it again, for example as H.264"
 
 
 class VideoError(ValueError):
@@ -60,7 +61,7 @@ class VideoReader:
     for each worker.
 
     Raises:
-        VideoError: the file is missing, empty, not a video, or has no video stream.
+        VideoError: the file is missing, empty, not a video, or has no video stream to decode.
         UsageError: PyAV is not installed.
     """
 
@@ -73,22 +74,17 @@ class VideoReader:
             self._container = self._av.open(self.file_name, metadata_errors="ignore")
         except (OSError, ValueError, self._av.error.FFmpegError) as error:
             raise VideoError(self._reason("cannot be opened", error)) from error
-        if not self._container.streams.video:
-            kinds = {stream.type for stream in self._container.streams}
+        videos = self._container.streams.video
+        if not videos or videos[0].codec_context is None:
+            kinds = ", ".join(sorted({one.type for one in self._container.streams})) or "none"
             self._container.close()
-            raise VideoError(f"it has no video stream (only {', '.join(sorted(kinds)) or 'none'})")
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type, self._stream.codec_context.thread_count = "NONE", 1
+            raise VideoError(NO_DECODER if videos else f"it has no video stream (only {kinds})")
+        self._choose_stream()
 
     def __enter__(self) -> "VideoReader":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -158,7 +154,7 @@ class VideoReader:
         self._rewind()
         frames = [frame.pts for frame in self._container.decode(self._stream)]
         if None in frames:
-            raise VideoError("its frames have no timestamps")
+            raise VideoError("its frames have no timestamps: put it into an MP4, which has them")
         return [(time, time, False) for time in frames]
 
     def read(
@@ -192,7 +188,8 @@ class VideoReader:
             raise VideoError(self._reason("cannot be decoded", error)) from error
         shapes = {pixels.shape for pixels in found.values()}
         if len(shapes) > 1:
-            raise VideoError(f"its frames have different sizes: {sorted(shapes)}")
+            sizes = ", ".join(f"{width} x {height}" for height, width, _ in sorted(shapes))
+            raise VideoError(f"its frames have different sizes ({sizes}): encode it again at one")
         return np.stack([found[number] for number in numbers.tolist()])
 
     def check_number(self, number: int) -> None:
@@ -270,6 +267,9 @@ class VideoReader:
         """Go to the start of the file, opening it again: not every format can seek."""
         self._container.close()
         self._container = self._av.open(self.file_name, metadata_errors="ignore")
+        self._choose_stream()
+
+    def _choose_stream(self) -> None:
         self._stream = self._container.streams.video[0]
         self._stream.thread_type, self._stream.codec_context.thread_count = "NONE", 1
 
