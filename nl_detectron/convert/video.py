@@ -163,7 +163,7 @@ def _convert_blocks(
     """Our names of the blocks by theirs, the keys of MODEL.NONLOCAL, and the blocks' tensors."""
     blocks, options, model = {}, {}, {}
     wanted = find_places(found, SOURCES[source], places)
-    if missing := found.keys() - wanted.keys():
+    if missing := [name for name in found if name not in wanted]:
         raise UsageError(
             f"a whole model has all of its blocks: give a place for {', '.join(missing)} too"
         )

@@ -276,7 +276,7 @@ def _check(cfg: DictConfig, training: bool) -> None:
     if training:
         _instantiate(OmegaConf.select(cfg, "optimizer.params.lr_factor_func"))  # checks its values
     elif "evaluator" not in cfg.dataloader:
-        raise UsageError("--eval-only, but dataloader has no evaluator")
+        raise UsageError("--eval-only, but the config's dataloader has no evaluator: add one")
     if not isinstance(OmegaConf.select(cfg, "dataloader.evaluator.dataset_name", default=""), str):
         raise UsageError("dataloader.test.dataset.names: expected one data set, not a list")
     tested = _data_sets(cfg, "test") if "evaluator" in cfg.dataloader else ()

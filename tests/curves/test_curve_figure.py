@@ -38,6 +38,15 @@ def test_no_two_groups_look_alike(tmp_path):
     assert len(looks) == 35
 
 
+def test_a_place_without_a_panel_is_empty(tmp_path):
+    records = read_records(write_run(tmp_path, 40) / "metrics.json")
+    keys = ("total_loss", "loss_mask", *(f"loss_{n}" for n in range(3)))
+    for record in records.values():
+        record.update(dict.fromkeys(keys, 1.0))
+    figure = draw_panels({"a": [records]}, dict.fromkeys(keys, "loss"), None)
+    assert [axis.axison for axis in figure.axes] == [True] * 5 + [False]
+
+
 def test_a_single_record_is_seen(tmp_path):
     records = read_records(write_run(tmp_path, 4) / "metrics.json")
     [axis] = draw_panels({"a": [records]}, {"total_loss": ""}, None, smooth=1).axes

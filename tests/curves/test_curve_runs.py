@@ -43,6 +43,13 @@ def test_equal_names_of_different_folders_are_told_apart(runs):
     assert groups_of("c", "x/c") == {f"{runs.name}/c": ["c"], "x/c": ["x/c"]}
 
 
+def test_of_several_runs_those_that_are_there_are_plotted(runs):
+    said = []
+    found = group_runs(["c", "b", "nowhere"], say=said.append)
+    assert list(found) == ["c", "b"]
+    assert said == ["there is no run nowhere yet, so the others are plotted without it"]
+
+
 def test_groups_are_what_the_user_says(runs):
     found = groups_of("c", groups=["one=a/seed1,x/c", "all of b=b"])
     assert found == {"c": ["c"], "one": ["a/seed1", "x/c"], "all of b": ["b/seed1"]}

@@ -110,6 +110,7 @@ def test_a_run_that_is_behind_ends_its_groups_curve_and_is_reported(plot, here):
         (["run", "--metric", "AP"], r"--metric AP: .* there are: bbox/AP, segm/AP"),
         (["run", "--smooth", "0"], r"--smooth: expected 1 .* got 0"),
         (["run", "--output", "x.pdf"], r"--output x\.pdf: expected a name in \.png or \.svg"),
+        (["run", "--output", "."], r"--output \.: expected a name in \.png"),
         (["run", "--output", "no/x.png"], "--output no/x.png: there is no folder no"),
         (["run", "--output", "folder.png"], r"--output folder\.png: it cannot be written"),
         (["--group", "run"], "--group run: expected NAME=RUN,RUN"),

@@ -100,6 +100,12 @@ def test_empty_and_broken_files_are_unreadable(check):
     assert code == 2 and problem["count"] == 2 and "cannot be opened" in problem["first"][0]
 
 
+def test_a_number_too_large_for_a_class_ends_the_check(folder, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("a.mp4 1700000000\n")
+    assert main([str(tmp_path / "list.txt"), str(folder)]) == 2
+    assert capsys.readouterr().err.endswith("or numbers from 0 to 99999\n")
+
+
 def test_paths_outside_are_errors_unless_allowed(check, folder):
     text = f"{SOUND}../{folder.name}/a.mp4 run\n"
     assert check(text)[0] == 2

@@ -131,6 +131,13 @@ def test_each_mistake_is_reported_in_one_line(words, message, tmp_path, monkeypa
     assert message in stop.value.code
 
 
+def test_an_evaluation_needs_an_evaluator():
+    cfg = lazy.load_config(str(DEMO))
+    del cfg.dataloader["evaluator"]
+    with pytest.raises(UsageError, match="--eval-only, but .* has no evaluator: add one"):
+        lazy.describe_run(cfg).check(False)
+
+
 def test_what_takes_a_yaml_says_so():
     with pytest.raises(UsageError, match="is a LazyConfig; give a YAML file here"):
         load_config(str(DEMO))

@@ -40,6 +40,11 @@ def test_overrides_win_over_the_file_and_the_file_over_its_base(write):
     assert cfg.is_frozen()
 
 
+def test_an_option_after_the_overrides_is_named():
+    said = refusal(str(DEMO), ["SEED", "1", "--resume", "OUTPUT_DIR", "x"])
+    assert said == "--resume comes after KEY VALUE overrides: give it before them"
+
+
 @pytest.mark.parametrize("name", ["", None])
 def test_no_config_file_says_how_to_give_one(name):
     assert "--config-file" in refusal(name)

@@ -157,6 +157,13 @@ def test_frames_that_make_no_whole_groups_are_refused():
         block(torch.randn(1, C, 4, 4, 4))
 
 
+@pytest.mark.parametrize("axes", ["space", "time"])
+def test_sizes_of_images_go_with_spacetime_alone(axes):
+    block = VideoNonLocalBlock(C, axes=axes)
+    with pytest.raises(ValueError, match=f"sizes: expected None with the axes {axes}"):
+        block(torch.randn(1, C, 4, 4, 4), sizes=[(4, 4)])
+
+
 def test_embed_gives_the_parts_as_a_batch():
     x = torch.randn(2, C, *SPACE)
     t, h, w = SPACE

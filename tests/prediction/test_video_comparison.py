@@ -1,4 +1,4 @@
-"""The pictures of a video run: frames with their true and predicted class, and where blocks look."""
+"""Pictures of a video run: frames with their true and predicted class, and where blocks look."""
 
 import numpy as np
 import pytest

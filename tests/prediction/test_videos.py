@@ -39,6 +39,12 @@ def test_a_films_frames_have_one_even_size(tmp_path):
     assert read_video(tmp_path / "film.mp4").shape == (3, 64, 98, 3)
 
 
+def test_an_mp4_that_cannot_be_written_is_reported(tmp_path):
+    made = Mp4Writer(tmp_path / "nowhere/film.mp4", 25)
+    with pytest.raises(UsageError, match="cannot write an mp4 of 96 x 64; install"):
+        made.add(make_pixels(64, 96))
+
+
 class Camera:
     """Stands in for cv2.VideoCapture: ``frames`` images, then what ``after`` does."""
 

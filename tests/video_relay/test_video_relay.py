@@ -1,6 +1,7 @@
 """The spacetime relay: what its videos show, its files, and its data sets."""
 
 import json
+import sys
 from dataclasses import replace
 from itertools import permutations
 
@@ -9,6 +10,7 @@ import pytest
 from coco_files import restore_catalogues
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from nl_detectron.errors import UsageError
 from nl_detectron.video_relay import (
     VIDEO_RELAY,
     VideoRelay,
@@ -72,6 +74,8 @@ def test_videos_depend_on_seed_split_and_number_alone():
         ({"gap": 8}, "a gap of 1 to less than the number of pictures"),
         ({"gap": 3, "farthest": 2}, "a farthest of 0 or of the gap or more"),
         ({"size": 55}, "an even size"),
+        ({"hold": 0}, "expected a hold of 1 or more"),
+        ({"patch": 3}, "a patch and a shape of 4 or more"),
         ({"size": 24, "margin": 4}, "a patch and a shape of at most 16"),
     ],
 )
@@ -105,6 +109,15 @@ def test_files_are_mp4s_of_these_pictures_and_written_once(tmp_path, monkeypatch
     write_videos(SMALL)
     assert (folder / "train.txt").stat().st_mtime_ns == before
     assert [path.name for path in folder.parent.glob(".*")] == []
+
+
+def test_without_pyav_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UsageError, match=r"pip install nl_detectron\[video\]"):
+        write_videos(SMALL, tmp_path / "videos")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "videos").mkdir()
+    assert write_videos(SMALL, tmp_path / "videos") == tmp_path / "videos"  # which are there
 
 
 def test_registered_sets_are_written_when_they_are_loaded(tmp_path, monkeypatch):

@@ -86,7 +86,8 @@ class VideoDataset:
         """
         kinds = {one.kind for one in self.lists}
         if len(kinds) > 1:
-            raise ValueError(f"lists {self.files} are of different kinds: {', '.join(kinds)}")
+            both = ", ".join(sorted(kinds))
+            raise ValueError(f"lists {self.files} are of different kinds: {both}")
         entries = [entry for one in self.lists for entry in one.entries]
         if not entries:
             raise ValueError(f"list {self.files} has no videos")

@@ -15,6 +15,7 @@ from pathlib import Path
 from detectron2.utils.file_io import PathManager
 
 CHARADES_CLASSES = 157
+MOST_CLASSES = 100_000  # a larger number is no class's: a time, say
 NAMES_FILES = ("classes.txt", "Charades_v1_classes.txt")  # in the list's folder: a class a line
 ENDINGS = (".txt", ".csv")
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -87,10 +88,15 @@ def read_list(path: str | os.PathLike) -> VideoList:
         parse = None
     if parse:
         reader = csv.DictReader(lines, skipinitialspace=True)
-        for row in reader:
-            entry = parse(row, reader.line_num)
-            target = found.entries if isinstance(entry, Entry) else found.malformed
-            target.append(entry)  # pyright: ignore[reportArgumentType]
+        try:
+            for row in reader:
+                entry = parse(row, reader.line_num)
+                target = found.entries if isinstance(entry, Entry) else found.malformed
+                target.append(entry)  # pyright: ignore[reportArgumentType]
+        except csv.Error as error:
+            raise ValueError(
+                f"list {file}, up to line {reader.line_num}: {error}; close a quote that is open"
+            ) from error
     found.classes = _read_classes(Path(file).parent)
     if found.multi_label:
         found.classes = found.classes or tuple(f"c{i:03d}" for i in range(CHARADES_CLASSES))
@@ -156,13 +162,22 @@ def class_names(lists: Sequence[VideoList]) -> tuple[str, ...]:
 
     They are those of the file of classes, else the labels' names in alphabetical order, which is
     that of Kinetics, or the numbers from 0 to the largest one.
+
+    Raises:
+        ValueError: a label is a number too large for a class.
     """
     for one in lists:
         if one.classes is not None:
             return one.classes
     labels = {label for one in lists for entry in one.entries for label in entry.labels}
     if labels and all(label.isdecimal() for label in labels):
-        return tuple(map(str, range(max(map(int, labels)) + 1)))
+        largest = max(int(label[:20]) for label in labels)  # int() refuses thousands of digits
+        if largest >= MOST_CLASSES:
+            raise ValueError(
+                f"label {largest} is no number of a class: expected names, or numbers from 0 to "
+                f"{MOST_CLASSES - 1}"
+            )
+        return tuple(map(str, range(largest + 1)))
     return tuple(sorted(labels))
 
 

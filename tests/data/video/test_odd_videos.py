@@ -136,7 +136,7 @@ def test_a_broken_frame_ends_the_reading_of_all_with_a_reason(tmp_path):
     file = write_video(tmp_path / "a.mp4", 60, key_every=1)
     break_frame(file, 30)
     with VideoReader(file) as video:
-        assert list(map(number_of, video.read([2, 50]))) == [2, 50]  # sought, without what is between
+        assert list(map(number_of, video.read([2, 50]))) == [2, 50]  # not what is between them
         frames = video.read_all()
         assert [number_of(next(frames)) for _ in range(20)] == list(range(20))
         with pytest.raises(VideoError, match=r"^it cannot be decoded \([^\n]+\)$"):

@@ -123,6 +123,11 @@ def test_training_and_validation_number_their_classes_alike(listed):
         (KINETICS + "run,x,1,2,train\n", "none of the 1 videos .* expected names as YOUTUBEID"),
         ("youtube_id,time_start\nx,1\n", "so no classes"),
         (CHARADES + "A,,,,,,,,,jumping 1 2,9\n", "line 2: expected an id, and actions as"),
+        ("a.mp4 1\nb.mp4 1700000000\n", "label 1700000000 is no number of a class: expected names"),
+        pytest.param(f"a.mp4 {'9' * 5000}\n", "label 9{20} is no number", id="digits"),
+        pytest.param(
+            f'{CHARADES}A,"{"x," * 99_000}', "up to line 2: .*; close a quote", id="open quote"
+        ),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused(listed, text, message):
@@ -141,6 +146,14 @@ def test_unknown_labels_and_missing_lists_are_refused(listed, tmp_path):
     for text in ("x=a.mp4:b", "a b=l.txt:v", "x=l.txt"):
         with pytest.raises(ValueError, match=r"expected NAME=LIST\.txt:VIDEO_FOLDER"):
             VideoDataset.parse(text)
+
+
+def test_lists_of_two_kinds_are_no_data_set(listed, tmp_path):
+    listed(CHARADES + "A,,,,,,,,,c001 0 1,9\n", list_name="a.csv")
+    listed("b.mp4 0\n")
+    data = VideoDataset("own", f"{tmp_path}/a.csv+{tmp_path}/list.txt", str(tmp_path))
+    with pytest.raises(ValueError, match="are of different kinds: Charades, path label"):
+        data.load()
 
 
 def test_a_video_listed_twice_is_used_once(listed, caplog):
