@@ -1,6 +1,7 @@
 """What a run prints: losses in time, a bar on a terminal, and no pages of config."""
 
 import io
+import logging
 import sys
 from types import SimpleNamespace
 
@@ -98,3 +99,22 @@ def test_a_terminal_has_a_bar_with_the_time_left(out, monkeypatch):
     text = out.getvalue()
     assert ("| 10/20 [" in text and "<" in text) == out.isatty()
     assert out.isatty() or text == ""
+
+
+def test_a_line_of_the_log_takes_the_place_of_the_bar(monkeypatch):
+    out = Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    log, handler = logging.getLogger("nl_detectron"), logging.StreamHandler(out)
+    log.addHandler(handler)
+    try:
+        bar = ProgressBar()
+        bar.trainer = SimpleNamespace(start_iter=0, max_iter=3)
+        bar.before_train()
+        bar.after_step()
+        log.warning("a line of losses")
+        bar.after_train()
+        log.warning("the end")
+    finally:
+        log.removeHandler(handler)
+    assert "\ra line of losses\n" in out.getvalue()
+    assert handler.filters == []
