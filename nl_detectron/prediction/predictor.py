@@ -173,7 +173,8 @@ def record_batches(
         else:
             if "instances" not in records[0].found:
                 raise UsageError(
-                    f"expected a model that finds instances, got one of {list(records[0].found)}"
+                    f"expected a model that finds instances, got one of {list(records[0].found)}: "
+                    "give the config of a detector"
                 )
             yield from zip(batch, records, strict=True)
 
