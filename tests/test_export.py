@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.ops import batched_nms
 
@@ -13,7 +14,7 @@ from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
 from nl_detectron.export import FORMATS
 from nl_detectron.export.comparison import compare_outputs, nms_as_traced
-from nl_detectron.export.parts import ExportPart
+from nl_detectron.export.parts import ExportPart, make_images
 from nl_detectron.layers import PAIRWISE, SUBSAMPLES, NonLocalBlock
 from nl_detectron.modeling import build_model, find_blocks
 from tests.helpers import randomise
@@ -245,6 +246,20 @@ def test_a_missing_package_is_named(words, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"needs onnx and .* -r requirements-export\.txt"):
         export(tmp_path, words(MASK), "onnx")
+
+
+@pytest.mark.parametrize("form", ["RGB", "BGR"])
+def test_an_image_is_checked_on_at_three_sizes_in_the_models_format(form, tmp_path):
+    Image.new("RGB", (60, 40), (200, 100, 50)).save(tmp_path / "image.png")
+    cfg = load_config(MASK, ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "96"])
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.FORMAT = form
+    images = make_images(cfg, str(tmp_path / "image.png"))
+    assert [tuple(image.shape) for image in images] == [(3, 96, 128), (3, 120, 96), (3, 48, 72)]
+    colour = torch.tensor([200.0, 100, 50] if form == "RGB" else [50.0, 100, 200])
+    for image in images:
+        torch.testing.assert_close(image, colour[:, None, None].expand_as(image))
 
 
 def test_an_image_that_is_none_is_reported(words, tmp_path):

@@ -77,6 +77,12 @@ def test_scale_crop_and_flip_vary(record):
     assert len(first) > 20
 
 
+def test_short_sides_may_be_choices():
+    mapper = train_mapper(short_sides=(24, 27, 40), sampling="choice")
+    np.random.seed(0)
+    assert {mapper._short_side() for _ in range(50)} == {24, 27, 40}
+
+
 @pytest.mark.parametrize(("flip", "axis"), [("horizontal", 3), ("vertical", 2)])
 def test_half_of_the_clips_are_flipped(record, flip, axis):
     flipped = 0
