@@ -51,6 +51,17 @@ def test_a_port_that_is_taken_is_reported(monkeypatch):
         serve_page(MagicMock(), page, 80)
 
 
+def test_the_address_is_printed_while_the_page_is_served(monkeypatch, capsys):
+    waited = []
+    page = SimpleNamespace(
+        launch=lambda **_: (None, "http://127.0.0.1:7860/", None),
+        block_thread=lambda: waited.append(capsys.readouterr().out),
+    )
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    serve_page(MagicMock(), page, None)
+    assert waited == ["Open http://127.0.0.1:7860/ in a browser; Ctrl+C ends it\n"]
+
+
 def test_a_missing_requirement_is_reported_in_one_line(monkeypatch):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setitem(sys.modules, "gradio", None)  # so that it does not import
