@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 
+from ..config import is_video
 from ..data.images import read_image
 from ..engine import load_config, make_output
 from ..engine.block_records import KEY
@@ -113,8 +114,10 @@ def parse_config(text: str, folder: Path) -> CfgNode:
         file.unlink()
 
 
+@torch.no_grad()
 def verify_checkpoint(file: Path) -> str:
-    """Run a model that is built from a published file alone on an image; return the outcome.
+    """Run a model that is built from a published file alone on an image, or a model of videos on a
+    clip of noise; return the outcome.
 
     Raises:
         UsageError: the model's tensors are not those in the file, or a score is not finite.
@@ -124,11 +127,15 @@ def verify_checkpoint(file: Path) -> str:
     loaded = predictor.model.state_dict()
     if lost := [k for k, v in content["model"].items() if not torch.equal(loaded[k].cpu(), v)]:
         raise UsageError(f"{file} was not loaded correctly: {lost[0]} differs in the model")
-    name, image = _read_test_image(predictor.cfg)
-    detections = predictor(image)["instances"]
-    if not torch.isfinite(detections.scores).all():
+    if is_video(predictor.cfg):
+        name, what = "a clip of noise", "scores"
+        scores = predictor.model.scores(_make_clip(predictor.cfg))[0]
+    else:
+        name, image = _read_test_image(predictor.cfg)
+        scores, what = predictor(image)["instances"].scores, "detections"
+    if not torch.isfinite(scores).all():
         raise UsageError(f"{file} does not work on {name}: a score is NaN or infinite")
-    return f"{len(detections)} detections in {name}"
+    return f"{len(scores)} {what} in {name}"
 
 
 def load_predictor(cfg: CfgNode, checkpoint: Path) -> DefaultPredictor:
@@ -137,6 +144,14 @@ def load_predictor(cfg: CfgNode, checkpoint: Path) -> DefaultPredictor:
     cfg.defrost()
     cfg.MODEL.WEIGHTS = str(checkpoint)
     return DefaultPredictor(cfg)
+
+
+def _make_clip(cfg: CfgNode) -> torch.Tensor:
+    """Noise (1,3,T,H,W), of the frames and the side that the config's evaluation takes."""
+    side = cfg.TEST.VIDEO.CROP_SIZE or cfg.TEST.VIDEO.SHORT_SIDE
+    shape = (1, 3, cfg.INPUT.VIDEO.FRAMES, side, side)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return torch.from_numpy(noise).to(cfg.MODEL.DEVICE)
 
 
 def _read_test_image(cfg: CfgNode) -> tuple[str, np.ndarray]:
