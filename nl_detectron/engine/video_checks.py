@@ -23,7 +23,7 @@ def check_videos(cfg: CfgNode, train: Sequence[str], test: Sequence[str]) -> Non
         UsageError: they do not, or PyAV is not installed; the message says what to do.
     """
     import_av()
-    _check_sizes(cfg, bool(train))
+    check_sizes(cfg, bool(train))
     if cfg.VISUALIZE.PERIOD:
         raise UsageError(
             f"VISUALIZE.PERIOD is {cfg.VISUALIZE.PERIOD}, but pictures in training are of images "
@@ -54,7 +54,9 @@ def find_missing_videos(name: str) -> tuple[list[str], int]:
     return [os.path.relpath(file, folder) for file in missing], len(records)
 
 
-def _check_sizes(cfg: CfgNode, training: bool) -> None:
+def check_sizes(cfg: CfgNode, training: bool) -> None:
+    """Raises UsageError for crops larger than the frames that they are taken from, or for several
+    crops of a whole frame."""
     clip, test, shortest = cfg.INPUT.VIDEO, cfg.TEST.VIDEO, np.min(cfg.INPUT.MIN_SIZE_TRAIN)
     if training and clip.CROP_SIZE > shortest:
         raise UsageError(

@@ -14,6 +14,7 @@ from ..attention import AttentionRecord, record_attention
 from ..config import detector_section, is_video
 from ..data import CocoDataset
 from ..engine import build_on_meta, load_config, load_model, make_output
+from ..engine.video_checks import check_sizes
 from ..errors import UsageError
 from ..modeling import find_blocks
 from .drawing import AttentionPoint, PredictionDrawer
@@ -33,12 +34,14 @@ def load_prediction_config(
     model of videos keeps all.
 
     Raises:
-        UsageError: of :func:`load_config`, or no MODEL.WEIGHTS.
+        UsageError: of :func:`load_config` and :func:`check_sizes`, or no MODEL.WEIGHTS.
     """
     cfg = load_config(config_file, opts, data, say)
     if not cfg.MODEL.WEIGHTS:
         raise UsageError("MODEL.WEIGHTS is empty: give a checkpoint, --opts MODEL.WEIGHTS FILE")
-    if not is_video(cfg):
+    if is_video(cfg):
+        check_sizes(cfg, training=False)
+    else:
         cfg.defrost()
         detector_section(cfg).SCORE_THRESH_TEST = threshold  # the config's may be higher
         cfg.freeze()

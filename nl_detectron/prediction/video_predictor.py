@@ -22,7 +22,7 @@ from ..modeling import find_blocks
 from .classes import combine_views, draw_classes, find_class_names, top_classes
 from .clip_attention import ClipPoint, attend, describe_clip_attention, save_clip_attention
 from .drawing import LONGEST, SHORTEST
-from .inputs import IMAGE_SUFFIXES, SkipReporter, list_files
+from .inputs import IMAGE_SUFFIXES, SkipReporter, list_files, playable_rate
 from .outputs import Mp4Writer, OutputNames, check_output_folder, stack_vertically
 from .predictor import load_prediction_model
 
@@ -132,7 +132,10 @@ def write_video(file: str, path: Path, classes: Sequence) -> int:
     """
     count, lines = 0, None
     try:
-        with VideoReader(file) as video, closing(Mp4Writer(path, video.rate)) as writer:
+        with (
+            VideoReader(file) as video,
+            closing(Mp4Writer(path, playable_rate(video.rate))) as writer,
+        ):
             for frame in video.read_all():
                 height, width = frame.shape[:2]
                 scale = min(SHORTEST / min(height, width), LONGEST / max(height, width))

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from nl_detectron.errors import UsageError
 from nl_detectron.modeling import build_model, find_blocks
 from nl_detectron.prediction.classes import draw_classes, top_classes
 from nl_detectron.prediction.clips import read_clip
+from nl_detectron.prediction.predictor import load_prediction_config
 from nl_detectron.prediction.video_predictor import classify_video
 
 THIN = [
@@ -137,6 +139,15 @@ def test_nothing_is_left_of_a_video_that_breaks_off_as_it_is_drawn(run, tmp_path
     assert f"skipped {files[0]}: it cannot be decoded (" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("step", "rate"), [(1, 30), (45000, 2), (900000, 1)])
+def test_a_video_of_any_rate_is_written(run, tmp_path, step, rate):
+    """Of 90000 frames a second, as broken timestamps give, of 2, and of one in ten seconds."""
+    file = write_video(tmp_path / "film.mp4", 5, times=lambda n: step * n)
+    code, [line] = run("--input", file)
+    made = cv2.VideoCapture(str(tmp_path / "out/film.mp4"))
+    assert (code, line["frames"], made.get(cv2.CAP_PROP_FPS)) == (0, 5, rate)
+
+
 def test_where_no_video_can_be_read_it_says_so(run, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(UsageError, match="nothing could be read, so nothing is drawn"):
@@ -205,6 +216,19 @@ def test_mistakes_are_reported(opts, tmp_path, monkeypatch, config, words, repor
     with pytest.raises(UsageError) as caught:
         load_tool("demo").main([*first, *words, "--opts", *weights])
     assert reported in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "reported"),
+    [
+        (["TEST.VIDEO.CROP_SIZE", "64"], "CROP_SIZE is 64, but TEST.VIDEO.SHORT_SIDE 48: give a"),
+        (["TEST.VIDEO.CROP_SIZE", "0"], "takes whole frames, but TEST.VIDEO.CROPS is 3"),
+    ],
+)
+def test_views_that_no_evaluation_has_are_refused(opts, words, reported):
+    config = str(CONFIGS / "relay_video_c2d_nl.yaml")
+    with pytest.raises(UsageError, match=reported):
+        load_prediction_config(config, [*opts, *words], [], 0.0, print)
 
 
 def test_without_pyav_one_line_says_how_to_get_it(run, monkeypatch):
