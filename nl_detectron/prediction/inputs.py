@@ -18,7 +18,6 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tif
 TEXT_CODEC = int.from_bytes(b"ansi", "little")  # FFmpeg's: it reads text files as videos
 DEFAULT_RATE = 30.0  # frames a second, where a video or a camera gives no rate
 HIGHEST_RATE = 240.0  # some files give the ticks of their clock as frames a second
-LOWEST_RATE = 1.0  # OpenCV cannot write slower ones
 
 
 class SkipReporter:
@@ -176,9 +175,9 @@ def _is_image(path: str) -> bool:
 
 
 def playable_rate(rate: float) -> float:
-    """Frames a second that an MP4 can have: a video's own, or the least one where it is slower, or
-    the usual one where a file gives no rate or that of its clock."""
-    return max(rate, LOWEST_RATE) if 0 < rate <= HIGHEST_RATE else DEFAULT_RATE
+    """Frames a second that an MP4 can have: a video's own, or the usual ones where a file gives
+    none or the ticks of its clock."""
+    return rate if 0 < rate <= HIGHEST_RATE else DEFAULT_RATE
 
 
 def _read_rate(capture: cv2.VideoCapture) -> float:
