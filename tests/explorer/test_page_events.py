@@ -146,4 +146,4 @@ def test_images_of_one_name_are_listed_with_their_folders(gr, explorer, tmp_path
     alone = build_page(gr, Explorer(explorer.models[:1]), [])
     parts = alone.get_config_file()["components"]
     image = next(one["props"] for one in parts if one["props"].get("elem_id") == "image")
-    assert image["value"] is None and not image["visible"]
+    assert image.get("value") is None and not image["visible"]

@@ -95,7 +95,7 @@ def read_list(path: str | os.PathLike) -> VideoList:
                 target.append(entry)  # pyright: ignore[reportArgumentType]
         except csv.Error as error:
             raise ValueError(
-                f"list {file}, up to line {reader.line_num}: {error}; close a quote that is open"
+                f"list {file}, after line {reader.line_num}: {error}; close a quote that is open"
             ) from error
     found.classes = _read_classes(Path(file).parent)
     if found.multi_label:

@@ -126,7 +126,7 @@ def test_training_and_validation_number_their_classes_alike(listed):
         ("a.mp4 1\nb.mp4 1700000000\n", "label 1700000000 is no number of a class: expected names"),
         pytest.param(f"a.mp4 {'9' * 5000}\n", "label 9{20} is no number", id="digits"),
         pytest.param(
-            f'{CHARADES}A,"{"x," * 99_000}', "up to line 2: .*; close a quote", id="open quote"
+            f'{CHARADES}A,"{"x," * 99_000}', "after line 1: .*; close a quote", id="open quote"
         ),
     ],
 )
