@@ -134,7 +134,7 @@ def test_each_mistake_is_reported_in_one_line(words, message, tmp_path, monkeypa
 def test_an_evaluation_needs_an_evaluator():
     cfg = lazy.load_config(str(DEMO))
     del cfg.dataloader["evaluator"]
-    with pytest.raises(UsageError, match="--eval-only, but .* has no evaluator: add one"):
+    with pytest.raises(UsageError, match=r"--eval-only, but .* has no evaluator: add one"):
         lazy.describe_run(cfg).check(False)
 
 

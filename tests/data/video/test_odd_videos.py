@@ -87,7 +87,7 @@ def test_a_stream_without_a_container_has_no_timestamps(tmp_path):
     file = write_video(tmp_path / "raw.h264", 5)
     with (
         VideoReader(file) as video,
-        pytest.raises(VideoError, match="no timestamps: .* into an MP4"),
+        pytest.raises(VideoError, match=r"no timestamps: .* into an MP4"),
     ):
         len(video)
 
