@@ -123,6 +123,16 @@ def test_a_last_frame_that_was_skipped_shows_the_one_before(tmp_path):
         assert list(map(number_of, video.read_all())) == [*range(7), 6]
 
 
+def test_first_frames_whose_reference_was_cut_off_show_the_next_one(tmp_path):
+    def from_second_key_frame(packets):
+        return packets[[n for n, one in enumerate(packets) if one.is_keyframe][1] :]
+
+    whole = write_video(tmp_path / "whole.mkv", 30, codec="mpeg2video", b_frames=2)
+    file = copy_packets(whole, tmp_path / "cut.mkv", from_second_key_frame)
+    first, *others = numbers_in(file)
+    assert [first, *others] == [first, first, *range(first, 30)]
+
+
 def test_a_video_whose_only_key_frame_was_cut_off_cannot_be_decoded(tmp_path):
     whole = write_video(tmp_path / "whole.mp4", 8, **ONE_KEY)
     with VideoReader(copy_packets(whole, tmp_path / "cut.mkv", lambda p: p[1:])) as video:
