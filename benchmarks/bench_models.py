@@ -46,7 +46,7 @@ WAYS = ("nonlocal", "baseline")
 OBJECTS = 8
 MANY_TENSORS = True  # fresh.py then sets malloc to return memory at once
 IMAGE, QUICK_IMAGE = (800, 1344), (64, 96)
-BUDGET = Budget(seconds=20.0, at_least=6, at_most=40, within=0.03)
+BUDGET = Budget(seconds=20.0, at_least=15, at_most=40, within=0.03)
 QUICK_BUDGET = Budget(seconds=1.0, at_least=1)
 
 
