@@ -112,6 +112,7 @@ def test_the_demos_views_have_all_pictures_in_their_order():
         assert (numbers // relay.hold).tolist() == list(range(relay.pictures))
 
 
+@pytest.mark.slow
 def test_another_recipe_has_another_hash(monkeypatch, tmp_path):
     before = {name: video_runs.recipe(name) for name in NAMES}
     assert len(set(before.values())) == len(NAMES)
@@ -134,6 +135,7 @@ def test_another_recipe_has_another_hash(monkeypatch, tmp_path):
         video_runs.recipe.cache_clear()
 
 
+@pytest.mark.slow
 def test_only_missing_runs_are_trained(trained):
     assert video_seeds.main(["--only", "axes", "--seeds", "101", "--workers", "1"]) == 0
     assert trained == [Job(name, 101, 1) for name in GROUPS["axes"].values()]
@@ -151,6 +153,7 @@ def test_only_missing_runs_are_trained(trained):
     assert trained == [Job(records[0]["name"], records[0]["seed"], records[0]["threads"])]
 
 
+@pytest.mark.slow
 def test_runs_that_do_not_learn_are_counted_and_shown(trained, here):
     assert video_seeds.main([]) == 1
     rows = cells((here / "page.md").read_text())
