@@ -7,16 +7,10 @@ not learn. ``--report`` only writes the page.
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 from tabulate import tabulate
@@ -26,6 +20,15 @@ from nl_detectron.relay import RELAY_DATASETS
 from nl_detectron.relay_demo import TASKS, train_relay_demo
 
 from .evidence.runs import DEFAULTS, fingerprint, non_default
+from .seed_runs import (
+    RESULTS,
+    Record,
+    count_threads,
+    list_versions,
+    perform_all,
+    spread,
+    train_in_process,
+)
 
 ROOT = Path(__file__).parent
 RECORD = ROOT.parent / "docs" / "relay_demo.json"
@@ -98,7 +101,7 @@ def main() -> None:
         name, seed, threads = args.one
         job = Job(name, int(seed), int(threads))
         results = train_relay_demo(job.config())
-        (job.folder / "demo.json").write_text(json.dumps(results))
+        (job.folder / RESULTS).write_text(json.dumps(results))
         return
     if not args.report:
         sweep(args.jobs)
@@ -109,7 +112,7 @@ def main() -> None:
 def sweep(at_once: int) -> None:
     """Train the missing runs, those with one thread first; ``at_once`` is the number of threads."""
     results = load_results()
-    lock, done = Lock(), {job for job in jobs() if job in results}
+    done = {job for job in jobs() if job in results}
     needed = {job.start for job in jobs() if job not in done and job.start}
     missing = [
         job
@@ -120,35 +123,24 @@ def sweep(at_once: int) -> None:
     for threads in THREADS:
         todo = [job for job in missing if job.threads == threads]
         for keypoints in (False, True):  # keypoint runs start from the others
-            with ThreadPoolExecutor(max(1, at_once // threads)) as pool:
-                batch = [job for job in todo if bool(job.start) == keypoints]
-                list(pool.map(lambda job: perform(job, lock), batch))
+            perform_all([job for job in todo if bool(job.start) == keypoints], at_once, perform)
 
 
-def perform(job: Job, lock: Lock) -> None:
+def perform(job: Job) -> None:
     """Train a run in a separate process and add its result to the record."""
-    argv = [sys.executable, "-W", "ignore", "-m", "benchmarks.demo_seeds"]
-    argv += ["--one", job.name, str(job.seed), str(job.threads)]
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with (job.folder / "output.txt").open("w") as log:
-        env = {**os.environ, "OMP_NUM_THREADS": str(job.threads)}
-        subprocess.run(argv, stdout=log, stderr=log, env=env, check=True)
-    results = json.loads((job.folder / "demo.json").read_text())
-    with lock:
-        kept = load_results()
-        kept[job] = {**job._asdict(), "recipe": recipe(job.name), **results}
-        text = json.dumps([kept[job] for job in jobs() if job in kept], indent=1) + "\n"
-        part = RECORD.with_suffix(".part")
-        part.write_text(text)
-        part.rename(RECORD)
-    print(f"{job.name}, seed {job.seed}, {job.threads} threads: {aps(results)}", flush=True)
+    results = train_in_process("benchmarks.demo_seeds", job)
+    _record().keep(job, results)
+    threads = count_threads(job.threads)
+    print(f"{job.name}, seed {job.seed}, {threads}: {aps(results)}", flush=True)
 
 
 def load_results() -> dict[Job, dict]:
     """Results of the current recipe, by job."""
-    records = json.loads(RECORD.read_text()) if RECORD.exists() else []
-    by_job = {Job(r["name"], r["seed"], r["threads"]): r for r in records}
-    return {j: r for j, r in by_job.items() if j in jobs() and r["recipe"] == recipe(j.name)}
+    return _record().load()
+
+
+def _record() -> Record:
+    return Record(RECORD, jobs(), recipe)
 
 
 def aps(result: dict | None) -> str:
@@ -171,25 +163,23 @@ def page(results: dict[Job, dict]) -> str:
         "same seed and number of threads.",
         *section(results, "relay_keypoint_rcnn", KEYPOINT_SEEDS),
     ]
-    versions = {json.dumps(r["versions"], sort_keys=True): r["versions"] for r in results.values()}
-    for packages in versions.values():
-        parts.append(f"_{', '.join(f'{name} {version}' for name, version in packages.items())}_")
+    parts += list_versions(results.values())
     return "\n\n".join(parts) + "\n"
 
 
 def section(results: dict[Job, dict], name: str, seeds: Iterable[int]) -> Iterator[str]:
     """Two tables of a config and its twin: over all seeds, and by seed."""
-    columns = {f"block, {_threads(n)}": (f"{name}_nl", n) for n in THREADS}
+    columns = {f"block, {count_threads(n)}": (f"{name}_nl", n) for n in THREADS}
     columns["twin, 1 thread"] = (name, 1)
     rows = []
     for label, (config, threads) in columns.items():
         done = [results[job] for s in seeds if (job := Job(config, s, threads)) in results]
         tasks = [task for task in TASKS if done and task in done[0]]
         learned = sum(all(r[task] >= LEAST for task in tasks) for r in done)
-        spread = [_spread([r[task] for r in done], 1) for task in tasks] or ["–", "–"]
-        minutes = _spread([r["minutes"] for r in done], 1)
+        by_task = [spread([r[task] for r in done]) for task in tasks] or ["–", "–"]
+        minutes = spread([r["minutes"] for r in done])
         rows.append([label, f"{len(done)} of {len(seeds)}", f"{learned} of {len(done)}"])
-        rows[-1] += [*spread, minutes]
+        rows[-1] += [*by_task, minutes]
     headers = ["mean (range)", "runs", f"at least {LEAST:.0f}", "box AP"]
     headers += ["keypoint AP" if "keypoint" in name else "mask AP", "minutes"]
     yield tabulate(rows, headers, tablefmt="pipe")
@@ -198,17 +188,6 @@ def section(results: dict[Job, dict], name: str, seeds: Iterable[int]) -> Iterat
         for seed in seeds
     ]
     yield tabulate(by_seed, ["seed", *columns], tablefmt="pipe")
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
-
-
-def _spread(values: list[float], digits: int) -> str:
-    if not values:
-        return "–"
-    low, high = (f"{v:.{digits}f}" for v in (min(values), max(values)))
-    return f"{statistics.mean(values):.{digits}f} ({low} to {high})"
 
 
 if __name__ == "__main__":

@@ -77,6 +77,57 @@ def test_it_evaluates_a_few_times_and_ends_with_its_pictures(
     assert trained[0].TEST.EVAL_PERIOD == period and trained[0].SEED == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "axes", "form"),
+    [
+        ([], "spacetime", "embedded_gaussian"),
+        (["MODEL.NONLOCAL.AXES", "time"], "time", "embedded_gaussian"),
+        (["--opts", "MODEL.NONLOCAL.PAIRWISE", "dot_product"], "spacetime", "dot_product"),
+    ],
+)
+def test_the_demo_of_videos_takes_overrides_and_seeds(
+    words, axes, form, tmp_path, monkeypatch, capsys
+):
+    record = tmp_path / "relay_video.json"
+    runs = [
+        {"name": "relay_video_c2d_nl", "seed": 101, "threads": 1, "video": 97.0},
+        {"name": "relay_video_c2d_nl", "seed": 102, "threads": 1, "error": "no such thing"},
+        {"name": "relay_video_c2d", "seed": 101, "threads": 1, "video": 51.0},
+    ]
+    record.write_text(json.dumps(runs))
+    trained = []
+    monkeypatch.setattr(
+        relay_demo, "train_relay_demo", lambda cfg: trained.append(cfg) or {"video": 98.5}
+    )
+    tool = load_tool("relay_demo")
+    monkeypatch.setattr(tool, "RECORDS", (record, tmp_path / "missing.json"))
+    config = str(CONFIGS / "relay_video_c2d_nl.yaml")
+    tool.main(["--config-file", config, "--seeds", "4", "5", "--output", str(tmp_path), *words])
+    assert [(cfg.SEED, Path(cfg.OUTPUT_DIR).name) for cfg in trained] == [
+        (4, "seed4"),
+        (5, "seed5"),
+    ]
+    assert {cfg.MODEL.NONLOCAL.AXES for cfg in trained} == {axes}
+    assert {cfg.MODEL.NONLOCAL.PAIRWISE for cfg in trained} == {form}
+    printed = capsys.readouterr().out
+    assert "seed 5, this run" in printed and "98.5" in printed
+    assert "c2d_nl, 1 recorded runs 97.0 (97.0 to 97.0)" in re.sub(" +", " ", printed)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["SEED", "7"], "SEED: give --seeds instead"),
+        (["--opts", "OUTPUT_DIR", "runs"], "OUTPUT_DIR: give --output instead"),
+        (["SOLVER.MAX_ITER", "5", "SEED", "7"], "SEED: give --seeds instead"),
+    ],
+)
+def test_overrides_that_options_set_are_refused(words, message, capsys):
+    with pytest.raises(SystemExit):
+        load_tool("relay_demo").parse_arguments(["--config-file", "a.yaml", *words])
+    assert message in capsys.readouterr().err
+
+
 def test_the_readme_opens_with_a_small_picture_on_a_solid_ground():
     readme = (ROOT / "README.md").read_text()
     path = ROOT / re.search(r"!\[[^\]]+\]\(([^)]+)\)", readme.partition("\n## ")[0])[1]

@@ -17,7 +17,11 @@ from nl_detectron_cli.options import add_config_file, add_overrides, make_parser
 from nl_detectron_cli.program import run
 
 EVAL_PERIOD = 100  # iterations: some points of a curve; training itself goes as without them
-RECORD = Path(__file__).parents[1] / "docs" / "relay_demo.json"  # benchmarks/demo_seeds.py's
+DOCS = Path(__file__).parents[1] / "docs"
+# of benchmarks/demo_seeds.py and benchmarks/video_seeds.py
+RECORDS = (DOCS / "relay_demo.json", DOCS / "relay_video.json")
+# overrides that the options of this program set, and these options
+OWN = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -41,7 +45,11 @@ def parse_arguments(words: Sequence[str] | None) -> Namespace:
     parser.add_argument("--start-from", metavar="FILE", help="a Demo config to train first")
     parser.add_argument("--output", default="output/relay_demo", help="folder of all runs")
     add_overrides(parser)
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    for key, option in OWN.items():
+        if key in args.opts[::2]:
+            parser.error(f"{key}: give {option} instead; each seed has a folder of its own")
+    return args
 
 
 def run_folder(output: str, config_file: str, seed: int) -> Path:
@@ -57,13 +65,18 @@ def train_seed(config_file: str, seed: int, output: str, opts: Sequence[str] = (
     words = ["TEST.EVAL_PERIOD", str(EVAL_PERIOD), *opts, "SEED", str(seed)]
     cfg = load_config(config_file, [*words, "OUTPUT_DIR", str(folder)])
     results = train_relay_demo(cfg)
-    recorded = json.loads(RECORD.read_text()) if RECORD.exists() else []
-    table = format_table(Path(config_file).stem, seed, results, recorded)
+    table = format_table(Path(config_file).stem, seed, results, recorded_runs())
     print(f"\n{table}\n")
     print(f"Loss and AP as it trained: python tools/plot_curves.py {folder}")
     print(f"Truth beside predictions: {folder / PREDICTIONS}")
     if (folder / ATTENTION).exists():
         print(f"Where the object looks, an arrow to its patch: {folder / ATTENTION}")
+
+
+def recorded_runs() -> list[dict]:
+    """Results of all runs in :data:`RECORDS` that came to their end."""
+    runs = [run for file in RECORDS if file.exists() for run in json.loads(file.read_text())]
+    return [run for run in runs if "error" not in run]
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class ScoreFiles:
         if self.rank == 0:
             old = sorted(self.folder.glob("scores-*.jsonl"))
             for file in old:
-                known |= dict(self._read(file))
+                known |= self._read(file)
             self._begin(known)
             for file in old:
                 if file != self.file:
@@ -70,23 +70,53 @@ class ScoreFiles:
         lines = (_as_line(name, scores) for name, scores in known.items())
         write_text(str(self.file), head + "".join(lines))
 
-    def _read(self, file: Path) -> Iterator[tuple[str, VideoScores]]:
-        head, *lines = file.read_bytes().split(b"\n")
-        try:
-            if json.loads(head)["fingerprint"] != self.fingerprint:
-                return
-        except (ValueError, KeyError, TypeError):
+    def _read(self, file: Path) -> Scores:
+        """The scores of a file, if they are of this evaluation."""
+        found = _fingerprint_of(file)
+        if found is None:
             logger.warning("%s is no file of scores: deleted", file)
-            return
-        for line in filter(None, lines):
-            try:
-                entry = json.loads(line)
-                yield (
-                    entry["video_id"],
-                    VideoScores(*(_decode(entry[k]) for k in VideoScores._fields)),
-                )
-            except (ValueError, KeyError, TypeError):  # the last line of a killed process
-                logger.warning("%s: a line is incomplete, so its video is evaluated again", file)
+        return dict(_read_lines(file)) if found == self.fingerprint else {}
+
+
+def read_scores(folder: Path) -> Scores:
+    """The scores that the last evaluation has left in ``OUTPUT_DIR/inference/NAME``.
+
+    Raises:
+        ValueError: there are none, or they are of several evaluations.
+    """
+    files = sorted(folder.glob("scores-*.jsonl"))
+    if not files:
+        raise ValueError(
+            f"expected scores of an evaluation in {folder}, found none; evaluate first"
+        )
+    heads = {_fingerprint_of(file) for file in files}
+    if len(heads) > 1 or None in heads:
+        raise ValueError(
+            f"expected the scores of one evaluation in {folder}, found files of {len(heads)}, or "
+            "damaged ones; evaluate again"
+        )
+    return {name: scores for file in files for name, scores in _read_lines(file)}
+
+
+def _fingerprint_of(file: Path) -> str | None:
+    """The fingerprint in the first line of a file; None if there is none."""
+    with file.open("rb") as lines:
+        try:
+            return json.loads(lines.readline())["fingerprint"]
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def _read_lines(file: Path) -> Iterator[tuple[str, VideoScores]]:
+    for line in filter(None, file.read_bytes().split(b"\n")[1:]):
+        try:
+            entry = json.loads(line)
+            yield (
+                entry["video_id"],
+                VideoScores(*(_decode(entry[k]) for k in VideoScores._fields)),
+            )
+        except (ValueError, KeyError, TypeError):  # the last line of a killed process
+            logger.warning("%s: a line is incomplete, so its video is evaluated again", file)
 
 
 def fingerprint(model: nn.Module, settings: Any, records: Iterable[Mapping]) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nl_detectron.engine.video_evaluation import VideoEvaluator
-from nl_detectron.engine.video_scores import ScoreFiles, VideoScores, fingerprint
+from nl_detectron.engine.video_scores import ScoreFiles, VideoScores, fingerprint, read_scores
 from nl_detectron.errors import UsageError
 
 RECORDS = [
@@ -61,6 +61,39 @@ def test_a_line_that_was_not_finished_is_left_out(tmp_path, caplog):
         assert set(ScoreFiles(tmp_path, "key", 0).start()) == kept
     assert "evaluated again" in caplog.text
     assert json.loads(files.file.read_text().split("\n")[0]) == {"fingerprint": "key"}
+
+
+def test_scores_are_read_without_their_model(tmp_path):
+    expected = {name: some_scores(i) for i, name in enumerate("abc")}
+    for rank, names in ((0, "ab"), (1, "c")):
+        files = ScoreFiles(tmp_path, "key", rank)
+        files.start()
+        for name in names:
+            files.append(name, expected[name])
+    before = [file.read_bytes() for file in sorted(tmp_path.iterdir())]
+    assert same(read_scores(tmp_path), expected)
+    assert [file.read_bytes() for file in sorted(tmp_path.iterdir())] == before
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "expected scores of an evaluation in .*, found none"),
+        (
+            {
+                "scores-0.jsonl": '{"fingerprint": "a"}\n',
+                "scores-1.jsonl": '{"fingerprint": "b"}\n',
+            },
+            "of 2",
+        ),
+        ({"scores-0.jsonl": "not one\n"}, "damaged ones; evaluate again"),
+    ],
+)
+def test_scores_of_no_single_evaluation_are_refused(files, message, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_scores(tmp_path)
 
 
 def test_the_fingerprint_is_of_weights_settings_and_videos():

@@ -29,7 +29,8 @@ from nl_detectron.prediction.video_predictor import classify_video
 THIN = [
     *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
     *("MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "INPUT.VIDEO.FRAMES", "4", "INPUT.VIDEO.RATE", "2"),
-    *("TEST.VIDEO.SHORT_SIDE", "48", "MODEL.NONLOCAL.BACKBONE.AFTER", "['res3.0', 'res4.0']"),
+    *("TEST.VIDEO.SHORT_SIDE", "48", "TEST.VIDEO.CLIPS", "2"),
+    *("MODEL.NONLOCAL.BACKBONE.AFTER", "['res3.0', 'res4.0']"),
 ]
 VIEWS = Views(frames=4, rate=2, clips=2, crops=3, crop_size=48, short_side=48)
 
