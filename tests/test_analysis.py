@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import keypoint_head
 from detectron2.structures import Instances
 from detectron2.utils.analysis import FlopCountAnalysis
+from fast_part import first_cases
 from helpers import needs_fake_cuda, thin_cfg, tiny_cfg, with_blocks
 from torch import nn
 from torch.nn import functional as F
@@ -113,7 +114,7 @@ ELEMENTWISE = {"batch_norm", "grid_sampler", "group_norm"}
 ELEMENTWISE |= {"upsample_bilinear2d", "upsample_nearest2d"}
 
 
-@pytest.mark.parametrize(("arch", "task"), MODELS + OTHERS)
+@first_cases(2, "arch, task", MODELS + OTHERS)
 def test_flops_are_those_that_detectron2_counts(arch, task, monkeypatch):
     # what it does with a keypoint head's logits asserts when traced, and has no multiply-adds
     monkeypatch.setattr(keypoint_head, "keypoint_rcnn_inference", keep_logits)
@@ -168,7 +169,7 @@ def test_nothing_is_kept_without_gradients():
     assert total() == 0
 
 
-@pytest.mark.parametrize("name", [name for name, _ in OTHERS])
+@first_cases(1, "name", [name for name, _ in OTHERS])
 def test_fake_tensors_of_other_models_keep_what_real_ones_do(name):
     cfg = with_blocks(thin_cfg(name))
     model = build_model(cfg).train()
@@ -179,7 +180,7 @@ def test_fake_tensors_of_other_models_keep_what_real_ones_do(name):
     assert found.figures.parameters == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("pairwise", PAIRWISE)
+@first_cases(2, "pairwise", PAIRWISE)
 def test_fake_tensors_keep_what_real_ones_do(pairwise):
     cfg = with_blocks(tiny_cfg(), PAIRWISE=pairwise)
     model = build_model(cfg).train()
@@ -214,8 +215,9 @@ def test_a_gpu_keeps_no_weights(size, copies):
 # --- whole models ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arch", "task", "pairwise", "subsample"),
+@first_cases(
+    2,
+    "arch, task, pairwise, subsample",
     [
         (*model, pairwise, subsample)
         for model, pairwise, subsample in zip(MODELS, PAIRWISE, SUBSAMPLES * 2, strict=False)

@@ -54,6 +54,7 @@ def exported(part: ExportPart, name: str, folder: Path):
 # --- blocks ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EACH_FORMAT)
 @pytest.mark.parametrize("subsample", SUBSAMPLES)
 def test_each_form_is_the_same_at_every_size_whichever_way_it_sums(
@@ -135,6 +136,7 @@ def export(tmp_path, words, name, *more):
     main(["--format", name, "--output", str(tmp_path), *more, *words])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "more", "outputs"),
     [(MASK, [], "pred_masks"), (KEYPOINT, HEAD, "pred_keypoint_heatmaps, pred_keypoints")],
@@ -156,6 +158,7 @@ def test_a_whole_detector_is_traced(config, more, outputs, words, tmp_path, caps
     assert nothing[-1].tolist() == [50, 60]
 
 
+@pytest.mark.slow
 def test_a_traced_detector_masks_the_padding_of_each_size(words, tmp_path, capsys):
     threshold = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.1"]
     found = {}
@@ -171,6 +174,7 @@ def test_a_traced_detector_masks_the_padding_of_each_size(words, tmp_path, capsy
 BACKBONE = "(1, 3, H, W), multiples of 32 from 128, RGB of 0 to 255 -> p3, p4, p5, p6"
 
 
+@pytest.mark.slow
 @WITH_ONNX
 def test_a_backbone_is_exported_to_onnx(words, tmp_path, capsys):
     export(tmp_path, words(MASK), "onnx")
@@ -179,6 +183,7 @@ def test_a_backbone_is_exported_to_onnx(words, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["backbone.onnx"]  # its weights in it
 
 
+@pytest.mark.slow
 def test_a_backbone_is_exported_for_the_sizes_that_its_fpn_can_take(words, tmp_path, capsys):
     export(tmp_path, words(MASK), "torch_export")
     first, *sizes = capsys.readouterr().out.splitlines()

@@ -108,6 +108,7 @@ def test_a_gradient_that_is_not_finite_in_bfloat16_is_an_error(load):
         trainer.train()
 
 
+@pytest.mark.slow
 def test_a_diverged_rate_is_one_message_and_exit_code_1(
     tiny_relay, restore_loggers, tmp_path, monkeypatch, capfd
 ):

@@ -170,6 +170,7 @@ def test_a_log_that_cannot_be_written_prints_nothing(capfd):
         assert "TypeError" in capfd.readouterr().err  # a mistake in a call is still printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 def test_a_run_stops_where_a_checkpoint_cannot_be_written(
     tiny_config, train, tmp_path, monkeypatch

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from config_kinds import KINDS
+from fast_part import combinations
 
 from nl_detectron.engine import Trainer
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
@@ -20,8 +21,7 @@ def enabled(dtype, *words):
     return ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", dtype, *words)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", PAIRWISE)
+@combinations(form=PAIRWISE, dtype=DTYPES)
 def test_every_form_trains_and_keeps_the_streams_dtype(form, dtype, tiny_config, tmp_path):
     words = ("MODEL.NONLOCAL.PAIRWISE", form, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()")
     trainer = Trainer(tiny_config(tmp_path, *enabled(dtype, *words)))
@@ -36,6 +36,7 @@ def test_every_form_trains_and_keeps_the_streams_dtype(form, dtype, tiny_config,
     assert not torch.equal(before["w_z.weight"], block.w_z.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, scaled", [("float16", True), ("bfloat16", False)])
 def test_only_float16_scales_its_losses_and_a_resumed_run_goes_on_with_the_scale(
     dtype, scaled, tiny_config, tmp_path

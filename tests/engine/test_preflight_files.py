@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.config import LazyConfig
+from fast_part import first_cases
 from omegaconf import OmegaConf
 
 from nl_detectron.engine import preflight
@@ -92,8 +93,9 @@ def test_resuming_checks_the_last_checkpoint_of_the_run(override_refusal, tmp_pa
 OTHERS = {"CONV_DIM": 32, "FC_DIM": 33, "POOLER_RESOLUTION": 5, "POOLER_SAMPLING_RATIO": 2}
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
+@first_cases(
+    3,
+    "changes, message",
     [
         (["SOLVER.OPTIMIZER", "SGD"], "is of another optimizer: AdamW there and SGD here"),
         (["SOLVER.NONLOCAL_LR_FACTOR", 2.0], "is of an optimizer with other parameter groups"),

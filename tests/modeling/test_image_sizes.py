@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import detectron2.modeling
 import pytest
 import torch
+from fast_part import first_cases
 from helpers import (
     build,
     detections,
@@ -63,7 +64,7 @@ class Recorded:
             torch.testing.assert_close(z[:, :height, :width], alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@first_cases(1, "name", ARCHITECTURES)
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_in_every_architecture_a_block_sees_each_image_alone(name, mode):
     cfg = masked(thin_cfg(name))

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
+from fast_part import first_cases
 from helpers import randomise, tiny_cfg
 from torch import nn
 
@@ -48,8 +49,9 @@ def run(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return model(x)
 
 
-@pytest.mark.parametrize(
-    ("library", "name"),
+@first_cases(
+    1,
+    "library, name",
     [("torchvision", name) for name in TORCHVISION] + [("timm", name) for name in TIMM],
 )
 def test_a_model_keeps_weights_and_outputs_until_a_block_is_trained(library, name):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.engine import default_argument_parser
+from fast_part import first_cases
 
 from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
@@ -36,7 +37,7 @@ def planned(capsys, *words):
         yield SimpleNamespace(gpus=args.num_gpus, cfg=load_config(args.config_file, args.opts))
 
 
-@pytest.mark.parametrize(("table", "schedule"), COCO)
+@first_cases(1, "table, schedule", COCO)
 def test_a_dry_run_plans_every_row_and_seed(table, schedule, capsys, tmp_path):
     words = ("--num-gpus", 8, "--schedule", schedule, "--seeds", 4, 5, "--output", tmp_path / "out")
     runs = list(planned(capsys, table, *words))
@@ -62,7 +63,7 @@ def test_a_twin_is_the_same_config_without_blocks(table):
         assert twin == plain.replace("Ablations", "COCO-InstanceSegmentation")
 
 
-@pytest.mark.parametrize("table", VIDEO)
+@first_cases(1, "table", VIDEO)
 def test_a_dry_run_plans_the_video_models(table, capsys, tmp_path):
     words = ("--num-gpus", 8, "--seeds", 1, "--output", tmp_path)
     runs = list(planned(capsys, table, *words))
