@@ -196,6 +196,7 @@ def test_a_backbone_is_exported_for_the_sizes_that_its_fpn_can_take(words, tmp_p
 # --- errors -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_detector_that_found_nothing_was_not_checked(words, tmp_path):
     with pytest.raises(UsageError, match="nothing to compare; give --image"):
         export(tmp_path, words(MASK, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "1.0"), "torchscript")
@@ -220,6 +221,7 @@ def test_another_output_is_an_error(change, message):
 FIRST = ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res2.0']"]
 
 
+@pytest.mark.slow
 def test_a_form_that_cannot_be_written_down_says_why(words, tmp_path, monkeypatch):
     form = PAIRWISE["embedded_gaussian"]
     monkeypatch.setattr(form, "weights", lambda self, a, b: a @ b.mT if a.sum() > 0 else b)
@@ -228,6 +230,7 @@ def test_a_form_that_cannot_be_written_down_says_why(words, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "opts", "message"),
     [
@@ -252,6 +255,7 @@ def test_a_missing_package_is_named(words, tmp_path, monkeypatch):
         export(tmp_path, words(MASK), "onnx")
 
 
+@pytest.mark.slow
 def test_an_image_that_is_none_is_reported(words, tmp_path):
     (tmp_path / "image.png").write_text("text")
     with pytest.raises(UsageError, match=r"image\.png: cannot be read"):

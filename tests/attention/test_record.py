@@ -153,6 +153,7 @@ def test_values_count_a_norm_that_has_learnt_its_statistics():
     assert record.attention(1, 1, name).values.ravel() == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", PAIRWISE)
 def test_a_summary_is_of_all_rows(form):
     words = ("MODEL.NONLOCAL.PAIRWISE", form, "MODEL.NONLOCAL.SUBSAMPLE", "none", *PLACES)

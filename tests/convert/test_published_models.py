@@ -123,6 +123,7 @@ def write_caffe2(network, file):
     return tensors
 
 
+@pytest.mark.slow
 def test_a_published_model_is_fetched_converted_and_kept(tmp_path, own_index, caplog):
     network = network_of(NLN)
     tensors = write_caffe2(network, tmp_path / "I3D_NLN_8x8_R50.pkl")

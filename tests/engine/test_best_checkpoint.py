@@ -87,6 +87,7 @@ def test_a_stopped_run_goes_on_from_its_last_checkpoint(scripted, run, tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text())["iterations"] == 6
 
 
+@pytest.mark.slow
 @first_cases(1, "stop", [1, 3])
 def test_a_stopped_run_has_no_summary(scripted, run, tmp_path, stop):
     scripted(10, 5)

@@ -87,6 +87,7 @@ def suggested(message: str) -> list[str]:
     return shlex.split(message.rsplit("To fit it: ", 1)[1])
 
 
+@pytest.mark.slow
 @first_cases(2, "name", MISMATCHES)
 def test_a_mismatch_is_an_error_with_the_overrides_that_fit(
     name, save, tiny_config, arguments, tmp_path
@@ -168,6 +169,7 @@ def test_blocks_of_heads_are_described_too():
     }
 
 
+@pytest.mark.slow
 def test_a_lazy_config_gets_overrides_of_its_kind(tiny_of_kind, tmp_path):
     cfg = tiny_of_kind("yaml", tmp_path / "yaml")
     Checkpointer(build_model(cfg), str(tmp_path)).save("wide")

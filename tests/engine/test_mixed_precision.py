@@ -21,6 +21,7 @@ def enabled(dtype, *words):
     return ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", dtype, *words)
 
 
+@pytest.mark.slow
 @combinations(form=PAIRWISE, dtype=DTYPES)
 def test_every_form_trains_and_keeps_the_streams_dtype(form, dtype, tiny_config, tmp_path):
     words = ("MODEL.NONLOCAL.PAIRWISE", form, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()")
@@ -66,6 +67,7 @@ def test_features_near_the_end_of_float16_overflow_in_no_sum_or_norm(form, norm,
     assert x.grad.isfinite().all() and all(p.grad.isfinite().all() for p in block.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_config_of_either_kind_chooses_the_precision(kind, tiny_of_kind, tmp_path):
     for options, expected in (({}, torch.float16), ({"amp_dtype": "bfloat16"}, torch.bfloat16)):

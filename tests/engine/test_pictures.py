@@ -145,6 +145,7 @@ def _enlarged(image, shape):
     return np.array(Image.fromarray(image).resize(shape[::-1]))
 
 
+@pytest.mark.slow
 def test_colours_are_the_same_every_time(tiny_config):
     cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
     hook, storage = hooked(cfg, build_model(cfg))
@@ -221,6 +222,7 @@ def alone():
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_distributed_models_pictures_are_the_models(tiny_config, alone):
     cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
     model = build_model(cfg)

@@ -169,6 +169,7 @@ def test_an_evaluation_repeats_the_end_of_training(trained, load_cfg):
     assert detections(folder) == detections(trained.folder) != []
 
 
+@pytest.mark.slow
 def test_an_evaluation_resumes_the_last_checkpoint(trained, caplog):
     with caplog.at_level(logging.INFO):
         results = evaluate(trained.cfg, resume=True)

@@ -227,6 +227,7 @@ def test_bad_videos_are_named_replaced_and_counted(own, load_args, train, tmp_pa
     assert re.search(r"video .*(s|broken)\.mp4 \(id .*: another one replaces it", caplog.text)
 
 
+@pytest.mark.slow
 def test_images_and_videos_are_not_mixed(refusal, own, tiny_videos, birds):
     said = refusal(MASK, *own())
     assert said.startswith("--dataset own_train has videos, but this model (GeneralizedRCNN) takes")

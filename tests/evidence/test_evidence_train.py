@@ -49,6 +49,7 @@ def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
     assert state((run.name, 1), folders) == "stale"
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so(tiny, folders):
     run = tiny("baseline")
     plan = replace(run.schedule, iterations=9, rate=1e30, warmup=0, watched=1)

@@ -113,6 +113,7 @@ def test_memory_layout_changes_nothing(form, subsample):
     assert block(last).is_contiguous(memory_format=torch.channels_last)  # no copy for the next conv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("form", FORMS)
 def test_autocast_stays_finite_and_near(form, dtype):

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from fast_part import combinations
+from fast_part import combinations, first_cases
 from formula import weights_by_formula
 from helpers import randomise, z_and_gradients
 from layouts import LAYOUTS
@@ -89,7 +89,7 @@ def conv(module, vector):
     return out if module.bias is None else out + module.bias
 
 
-@pytest.mark.parametrize("parts", PARTS)
+@first_cases(1, "parts", PARTS)
 @pytest.mark.parametrize("form", FORMS)
 def test_block_and_gradients_are_the_sum_over_the_named_positions(form, parts, monkeypatch):
     for subsample, norm in (("before", "BN"), ("after", ""), ("none", "BN")):

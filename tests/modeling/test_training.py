@@ -62,6 +62,7 @@ def process_group(tmp_path):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @first_cases(
     1,
     "task, head, keys",

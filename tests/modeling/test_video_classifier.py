@@ -149,6 +149,7 @@ def test_classifier_starts_small():
     assert not model.linear.bias.any()
 
 
+@pytest.mark.slow
 @combinations(dtype=[torch.float16, torch.bfloat16], axes=["spacetime", "space", "time"])
 def test_training_under_autocast_is_finite(axes, dtype):
     cfg = tiny_video_cfg("i3d_3x1x1")

@@ -56,6 +56,7 @@ def edges(backbone, stage):
     return -(-reach // stride)
 
 
+@pytest.mark.slow
 @first_cases(1, "dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
     ("arch", "depth", "strides", "frames"),
@@ -96,6 +97,7 @@ def test_a_repeated_image_has_the_output_of_detectron2s_resnet(
             assert (clip[:, :, 0] - still[:, :, 0]).abs().max() > 1e-3 * still.abs().max()
 
 
+@pytest.mark.slow
 def test_a_pth_file_is_inflated_as_a_pkl_file_is(tmp_path):
     cfg = tiny_video_cfg("i3d_3x3x3", 50)
     resnet = image_model(cfg)
