@@ -63,7 +63,7 @@ test: $(STAMP) ## run the tests
 coverage: $(STAMP) ## run the tests and list the lines that they do not run
 	@$(MAKE) --no-print-directory test ARGS="--cov=nl_detectron --cov-report=term-missing:skip-covered $(ARGS)"
 
-test-fast: $(STAMP) ## run the tests that take less than about two seconds each
+test-fast: $(STAMP) ## run the quick tests, under about 0.3 s each, and a few cases of each large table
 	OMP_NUM_THREADS=1 $(BIN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not several" $(ARGS)
 
 test-gpu: $(STAMP) ## run the tests that need a CUDA device

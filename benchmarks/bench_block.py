@@ -19,7 +19,6 @@ from .timing import Call
 
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 ALIKE = ("mmcv", "none", "after")  # ways whose outputs must agree
-STD = 0.1  # of x and of every weight: exponents are a few units
 
 
 def records(quick: bool) -> Iterator[dict]:
@@ -37,27 +36,10 @@ def build(way: str, **case) -> Call:
         pairwise=case["form"],
         subsample=way if way != "mmcv" else "after" if case["pooled"] else "none",
     )
-    for parameter in ours.parameters():
-        nn.init.normal_(parameter, std=STD)
+    cases.randomise(ours)
     block = (as_mmcv(ours) if way == "mmcv" else ours).to(DEVICE)
     shape = (case["images"], channels, case["height"], case["width"])
-    torch.manual_seed(1)  # building mmcv's block has drawn random numbers
-    x, dz = (STD * torch.randn(shape, device=DEVICE) for _ in range(2))
-
-    def forward():
-        with torch.no_grad(), cases.precision(case):
-            return (block(x),)
-
-    def train():
-        with cases.precision(case):
-            z = block(x)
-        dx, *_ = torch.autograd.grad(z, wanted, dz)
-        return z.detach(), dx
-
-    if not cases.trains(case):
-        return forward
-    wanted = [x.requires_grad_(), *block.parameters()]
-    return train
+    return cases.call_block(block, case, shape)
 
 
 def as_mmcv(ours: NonLocalBlock) -> nn.Module:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 import torch
-from torch import nn
 
 from nl_detectron.layers import NonLocalBlock
 from nl_detectron.layers.choice import Sizes, prefers_sdpa
@@ -18,7 +17,6 @@ from .comparison import compare
 from .fused_attention import WAYS
 from .timing import Budget, Call, spread
 
-STD = 0.1  # of x and of every weight: exponents are a few units
 BUDGET, QUICK_BUDGET = Budget(seconds=0.3, at_least=5), Budget(seconds=0.0, at_least=1)
 CHANGING_BUDGET = Budget(seconds=1.0, at_least=5)  # kernels are loaded in the first call: 0.4 s
 MODEL_BUDGET = Budget(seconds=5.0, at_least=6, at_most=40, within=0.03)
@@ -126,12 +124,11 @@ def build(way: str, *, channels: int, sizes: list[Size], mode: str, **_) -> Call
     """Build a call of a block at each of the sizes in turn; ``way`` is a method of its sum."""
     torch.manual_seed(0)
     block = NonLocalBlock(channels)
-    for parameter in block.parameters():
-        nn.init.normal_(parameter, std=STD)
+    cases.randomise(block)
     block.to(cases.DEVICE).pairwise.fused = getattr(block.pairwise, way)
     case = {"mode": mode}
     options = {"device": cases.DEVICE, "dtype": cases.dtype(case)}
-    xs = [STD * torch.randn(b, channels, h, w, **options) for b, h, w in sizes]
+    xs = [cases.STD * torch.randn(b, channels, h, w, **options) for b, h, w in sizes]
 
     def forward(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with torch.no_grad(), cases.precision(case):

@@ -24,7 +24,6 @@ from .cases import DEVICE
 from .comparison import compare
 from .timing import Budget, Call
 
-STD = 0.1  # of x and of a block's weights
 FORMS = {
     "formula": ("gaussian", "embedded_gaussian", "dot_product", "concatenation"),
     "mmcv": ("gaussian", "embedded_gaussian", "dot_product", "concatenation"),
@@ -77,28 +76,10 @@ def small(case: dict) -> dict:
 def _build_block(way: str, case: dict) -> Call:
     subsample = "after" if case["peer"] == "mmcv" else "before"
     ours = VideoNonLocalBlock(case["channels"], pairwise=case["form"], subsample=subsample)
-    for parameter in ours.parameters():
-        nn.init.normal_(parameter, std=STD)
+    cases.randomise(ours)
     makers = {"mmcv": as_mmcv, "pytorchvideo": as_pytorchvideo, "formula": PlainBlock}
     block = (makers[way](ours) if way in makers else ours).to(DEVICE)
-    torch.manual_seed(1)  # building a peer's block has drawn random numbers
-    shape = [case[field] for field in Clip._fields]
-    x, dz = (STD * torch.randn(shape, device=DEVICE) for _ in range(2))
-
-    def forward():
-        with torch.no_grad(), cases.precision(case):
-            return (block(x),)
-
-    def train():
-        with cases.precision(case):
-            z = block(x)
-        dx, *_ = torch.autograd.grad(z, wanted, dz)
-        return z.detach(), dx
-
-    if not cases.trains(case):
-        return forward
-    wanted = [x.requires_grad_(), *block.parameters()]
-    return train
+    return cases.call_block(block, case, [case[field] for field in Clip._fields])
 
 
 class PlainBlock(nn.Module):

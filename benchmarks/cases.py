@@ -1,18 +1,20 @@
 """The cases that the benchmarks of sums, blocks and convs share: shapes, modes and dtypes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from .timing import Budget
+from .timing import Budget, Call
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODES = ("forward", "train")
 if DEVICE == "cuda":
     MODES += tuple(f"{mode}, fp16" for mode in MODES)  # under autocast
 LARGE, HUGE = 2e7, 1e8  # pairs of positions
+STD = 0.1  # of x and of a block's weights: exponents are a few units
 
 
 class Shape(NamedTuple):
@@ -88,3 +90,33 @@ def budget(case: dict) -> Budget:
     if pairs(case) > HUGE and trains(case):
         return Budget(at_least=1)
     return Budget(at_least=3 if pairs(case) > LARGE else 5)
+
+
+def randomise(block: nn.Module) -> None:
+    """Give all parameters of a block random values."""
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=STD)
+
+
+def call_block(block: nn.Module, case: dict, shape: Sequence[int]) -> Call:
+    """A case's call of a block on random x of a shape: its outputs z or, in training, z and dx.
+
+    Blocks with the same weights get the same x and, in training, the same gradient of z.
+    """
+    torch.manual_seed(1)  # building another project's block has drawn random numbers
+    x, dz = (STD * torch.randn(*shape, device=DEVICE) for _ in range(2))
+
+    def forward():
+        with torch.no_grad(), precision(case):
+            return (block(x),)
+
+    def train():
+        with precision(case):
+            z = block(x)
+        dx, *_ = torch.autograd.grad(z, wanted, dz)
+        return z.detach(), dx
+
+    if not trains(case):
+        return forward
+    wanted = [x.requires_grad_(), *block.parameters()]
+    return train

@@ -158,6 +158,19 @@ def randomise(block: NonLocalBlock, std: float = 0.3) -> NonLocalBlock:
     return block
 
 
+def z_and_gradients(function, block: nn.Module, x: torch.Tensor, dz: torch.Tensor) -> dict:
+    """z, and the gradients of x and of every parameter of a block, by name.
+
+    Args:
+        function: computes z of x with the block's parameters, such as the block itself.
+    """
+    x = x.detach().requires_grad_()
+    z = function(x)
+    parameters = dict(block.named_parameters())
+    grads = torch.autograd.grad(z, [x, *parameters.values()], dz, materialize_grads=True)
+    return {"z": z.detach(), **dict(zip(("x", *parameters), grads, strict=True))}
+
+
 def make_batch(sizes=((64, 64), (64, 96))) -> list[dict]:
     """Images of noise with a box, a mask, keypoints and stuff, as Detectron2's models take them."""
     batch = []

@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import keypoint_head
 from detectron2.structures import Instances
 from detectron2.utils.analysis import FlopCountAnalysis
+from fast_part import first_cases
 from helpers import needs_fake_cuda, thin_cfg, tiny_cfg, with_blocks
 from torch import nn
 from torch.nn import functional as F
@@ -45,6 +46,7 @@ def at_full_size(file: str):
 # --- the figures of the paper ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_block_adds_less_than_5_percent_of_mask_rcnns_flops():
     """Sec. 6: "<5%" for one block."""
     ours, twin = at_full_size(WITH_BLOCK), at_full_size(MASK_RCNN)
@@ -113,7 +115,8 @@ ELEMENTWISE = {"batch_norm", "grid_sampler", "group_norm"}
 ELEMENTWISE |= {"upsample_bilinear2d", "upsample_nearest2d"}
 
 
-@pytest.mark.parametrize(("arch", "task"), MODELS + OTHERS)
+@pytest.mark.slow
+@first_cases(2, "arch, task", MODELS + OTHERS)
 def test_flops_are_those_that_detectron2_counts(arch, task, monkeypatch):
     # what it does with a keypoint head's logits asserts when traced, and has no multiply-adds
     monkeypatch.setattr(keypoint_head, "keypoint_rcnn_inference", keep_logits)
@@ -168,7 +171,8 @@ def test_nothing_is_kept_without_gradients():
     assert total() == 0
 
 
-@pytest.mark.parametrize("name", [name for name, _ in OTHERS])
+@pytest.mark.slow
+@first_cases(1, "name", [name for name, _ in OTHERS])
 def test_fake_tensors_of_other_models_keep_what_real_ones_do(name):
     cfg = with_blocks(thin_cfg(name))
     model = build_model(cfg).train()
@@ -179,7 +183,8 @@ def test_fake_tensors_of_other_models_keep_what_real_ones_do(name):
     assert found.figures.parameters == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("pairwise", PAIRWISE)
+@pytest.mark.slow
+@first_cases(2, "pairwise", PAIRWISE)
 def test_fake_tensors_keep_what_real_ones_do(pairwise):
     cfg = with_blocks(tiny_cfg(), PAIRWISE=pairwise)
     model = build_model(cfg).train()
@@ -195,6 +200,7 @@ def test_a_torch_that_cannot_count_for_a_gpu_is_named(monkeypatch):
         analyze(load_config(WITH_BLOCK), 64, 64, device="cuda")
 
 
+@pytest.mark.slow
 @needs_fake_cuda
 @pytest.mark.parametrize(
     "size, copies", [((800, 1344), 0), ((320, 320), 1)], ids=["dense", "fused"]
@@ -214,8 +220,10 @@ def test_a_gpu_keeps_no_weights(size, copies):
 # --- whole models ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arch", "task", "pairwise", "subsample"),
+@pytest.mark.slow
+@first_cases(
+    2,
+    "arch, task, pairwise, subsample",
     [
         (*model, pairwise, subsample)
         for model, pairwise, subsample in zip(MODELS, PAIRWISE, SUBSAMPLES * 2, strict=False)
@@ -231,6 +239,7 @@ def test_every_form_and_model_is_known(arch, task, pairwise, subsample):
         assert min(astuple(block.figures)) > 0
 
 
+@pytest.mark.slow
 def test_parameters_are_the_models():
     cfg = with_blocks(tiny_cfg())
     model = build_model(cfg)
@@ -239,11 +248,13 @@ def test_parameters_are_the_models():
     assert [block.name for block in found.blocks] == list(find_blocks(model))
 
 
+@pytest.mark.slow
 def test_an_image_is_padded_as_detectron2_pads():
     small, padded = analyze(tiny_cfg(), 50, 70), analyze(tiny_cfg(), 64, 96)
     assert dataclasses.replace(small, size=padded.size) == padded
 
 
+@pytest.mark.slow
 def test_heads_see_as_many_boxes_as_the_config_allows():
     cfg = tiny_cfg()
     fewer = cfg.clone()

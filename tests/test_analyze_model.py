@@ -26,6 +26,7 @@ def tool(capsys):
     return run
 
 
+@pytest.mark.slow
 def test_own_data_gives_the_number_of_classes(tool, tmp_path):
     config = "configs/Demo/relay_mask_rcnn.yaml"  # of three classes
     figures = tmp_path / "figures.json"
@@ -39,6 +40,7 @@ def test_own_data_gives_the_number_of_classes(tool, tmp_path):
     assert model["figures"]["parameters"] == sum(p.numel() for p in expected.parameters())
 
 
+@pytest.mark.slow
 def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
     file = tmp_path / "figures.json"
     lines = tool("--config-file", WITH_BLOCK, "--compare", MASK_RCNN, "--json", file)
@@ -60,6 +62,7 @@ def test_the_table_shows_blocks_models_and_the_difference(tool, tmp_path):
     assert model["blocks"][0]["figures"]["flops"] == 10_020_864_000
 
 
+@pytest.mark.slow
 @needs_fake_cuda
 def test_the_table_shows_what_a_gpu_keeps_beside(tool, tmp_path):
     file = tmp_path / "figures.json"
@@ -72,6 +75,7 @@ def test_the_table_shows_what_a_gpu_keeps_beside(tool, tmp_path):
     assert on_gpu > on_cpu  # x once more, in channels-last
 
 
+@pytest.mark.slow
 def test_overrides_reach_both_but_for_those_of_blocks(tool):
     words = ("MODEL.MASK_ON", "False", "MODEL.NONLOCAL.PAIRWISE", "gaussian")
     lines = tool("--config-file", WITH_BLOCK, "--compare", WITH_BLOCK, "--size", 64, 64, *words)
@@ -83,6 +87,7 @@ def test_overrides_reach_both_but_for_those_of_blocks(tool):
     assert any(line.startswith("mask_rcnn_R_50_FPN_nl_1x (compared)") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -115,6 +115,7 @@ def test_other_outputs_or_gradients_are_no_agreement():
             agreement([(one, one), other], {})
 
 
+@pytest.mark.slow
 def test_a_fresh_process_sees_a_known_allocation():
     found = fresh.measure(__name__, "forty", {"small": False}, Budget(seconds=0.01))
     assert found["peak_bytes"] / MEGABYTE == pytest.approx(40, abs=1)
@@ -146,6 +147,7 @@ def test_a_call_that_needs_too_much_memory_is_not_tried():
     assert "needs about 1000000 GB" in fresh.too_large(1e15)
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_out_what_cannot_run_and_says_why():
     ways = ("forty", "also forty", "other", "refused", "fail")
     record = compare(__name__, {"small": False}, ways, Budget(seconds=0.05))
@@ -291,6 +293,7 @@ def test_a_report_leaves_out_what_was_not_run(tmp_path):
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_the_readmes_figures_are_of_the_kept_results(tmp_path):
     kept = ROOT / "benchmarks" / "README.md"
     (tmp_path / "README.md").write_text(kept.read_text())

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from detectron2.engine import default_argument_parser
+from fast_part import first_cases
 
 from nl_detectron.convert import sources
 from nl_detectron.export import FORMATS
@@ -64,7 +65,7 @@ def run(*words, **options) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@first_cases(1, "program", PROGRAMS)
 def test_help_takes_a_moment_and_prints_nothing_else(program, tmp_path):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = run(ROOT / program, "--help", cwd=tmp_path)
@@ -75,7 +76,7 @@ def test_help_takes_a_moment_and_prints_nothing_else(program, tmp_path):
     assert seconds < 1.5  # importing PyTorch takes longer
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@first_cases(1, "program", PROGRAMS)
 def test_without_the_environment_there_is_one_line(program, tmp_path):
     done = run("-S", ROOT / program, *PROGRAMS[program].split(), cwd=tmp_path)  # no site-packages
     assert done.returncode in (1, 2) and done.stdout == ""
@@ -85,7 +86,7 @@ def test_without_the_environment_there_is_one_line(program, tmp_path):
     assert "source " in line or "make setup" in line
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@first_cases(1, "program", PROGRAMS)
 def test_abbreviations_are_refused(program, tmp_path):
     option = {"check_dataset": "--js", "plot_curves": "--out", "train_net": "--config"}
     word = option.get(Path(program).stem, "--outp" if "--output" in PROGRAMS[program] else "--conf")

@@ -13,6 +13,7 @@ import torch
 import yaml
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
+from fast_part import first_cases
 
 from nl_detectron import add_nonlocal_config
 from nl_detectron.layers import NonLocalBlock
@@ -101,19 +102,19 @@ def test_there_are_configs_of_every_kind():
     }
 
 
-@pytest.mark.parametrize("name", ALL)
+@first_cases(2, "name", ALL)
 def test_builds(name):
     shapes, _ = build(name)
     assert any(key.startswith("backbone.") for key in shapes)
 
 
-@pytest.mark.parametrize("name", COCO)
+@first_cases(4, "name", COCO)
 def test_blocks_stand_at_the_papers_places_and_nowhere_else(name):
     _, blocks = build(name)
     assert set(blocks) == expected_blocks(name)
 
 
-@pytest.mark.parametrize("name", NONLOCAL)
+@first_cases(3, "name", NONLOCAL)
 def test_pairwise_function_is_the_one_in_the_name(name):
     _, blocks = build(name)
     named = next((f for f in PAIRWISE if f"_nl_{f}_" in name), "embedded_gaussian")
@@ -126,7 +127,7 @@ def test_nonlocal_config_differs_from_its_twin_in_nonlocal_keys_only(name):
     assert changed and all(key.startswith(NONLOCAL_KEYS) for key in changed)
 
 
-@pytest.mark.parametrize("name", NONLOCAL)
+@first_cases(3, "name", NONLOCAL)
 def test_nonlocal_model_holds_every_tensor_of_its_twin(name):
     shapes, blocks = build(name)
     twin_shapes, _ = build(twin(name))

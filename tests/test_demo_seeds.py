@@ -34,6 +34,7 @@ def trained(monkeypatch, tmp_path):
     return order
 
 
+@pytest.mark.slow
 def test_a_run_comes_after_the_one_that_it_starts_from(trained):
     demo_seeds.sweep(2)
     assert sorted(trained) == sorted(jobs())

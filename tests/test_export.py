@@ -55,6 +55,7 @@ def exported(part: ExportPart, name: str, folder: Path):
 # --- blocks ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EACH_FORMAT)
 @pytest.mark.parametrize("subsample", SUBSAMPLES)
 def test_each_form_is_the_same_at_every_size_whichever_way_it_sums(
@@ -136,6 +137,7 @@ def export(tmp_path, words, name, *more):
     main(["--format", name, "--output", str(tmp_path), *more, *words])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "more", "outputs"),
     [(MASK, [], "pred_masks"), (KEYPOINT, HEAD, "pred_keypoint_heatmaps, pred_keypoints")],
@@ -157,6 +159,7 @@ def test_a_whole_detector_is_traced(config, more, outputs, words, tmp_path, caps
     assert nothing[-1].tolist() == [50, 60]
 
 
+@pytest.mark.slow
 def test_a_traced_detector_masks_the_padding_of_each_size(words, tmp_path, capsys):
     threshold = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.1"]
     found = {}
@@ -172,6 +175,7 @@ def test_a_traced_detector_masks_the_padding_of_each_size(words, tmp_path, capsy
 BACKBONE = "(1, 3, H, W), multiples of 32 from 128, RGB of 0 to 255 -> p3, p4, p5, p6"
 
 
+@pytest.mark.slow
 @WITH_ONNX
 def test_a_backbone_is_exported_to_onnx(words, tmp_path, capsys):
     export(tmp_path, words(MASK), "onnx")
@@ -180,6 +184,7 @@ def test_a_backbone_is_exported_to_onnx(words, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["backbone.onnx"]  # its weights in it
 
 
+@pytest.mark.slow
 def test_a_backbone_is_exported_for_the_sizes_that_its_fpn_can_take(words, tmp_path, capsys):
     export(tmp_path, words(MASK), "torch_export")
     first, *sizes = capsys.readouterr().out.splitlines()
@@ -192,6 +197,7 @@ def test_a_backbone_is_exported_for_the_sizes_that_its_fpn_can_take(words, tmp_p
 # --- errors -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_detector_that_found_nothing_was_not_checked(words, tmp_path):
     with pytest.raises(UsageError, match="nothing to compare; give --image"):
         export(tmp_path, words(MASK, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "1.0"), "torchscript")
@@ -216,6 +222,7 @@ def test_another_output_is_an_error(change, message):
 FIRST = ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res2.0']"]
 
 
+@pytest.mark.slow
 def test_a_form_that_cannot_be_written_down_says_why(words, tmp_path, monkeypatch):
     form = PAIRWISE["embedded_gaussian"]
     monkeypatch.setattr(form, "weights", lambda self, a, b: a @ b.mT if a.sum() > 0 else b)
@@ -224,6 +231,7 @@ def test_a_form_that_cannot_be_written_down_says_why(words, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "opts", "message"),
     [
@@ -262,6 +270,7 @@ def test_an_image_is_checked_on_at_three_sizes_in_the_models_format(form, tmp_pa
         torch.testing.assert_close(image, colour[:, None, None].expand_as(image), rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_an_image_that_is_none_is_reported(words, tmp_path):
     (tmp_path / "image.png").write_text("text")
     with pytest.raises(UsageError, match=r"image\.png: cannot be read"):

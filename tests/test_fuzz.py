@@ -45,6 +45,7 @@ OUTCOMES = {
 }
 
 
+@pytest.mark.slow
 def test_every_kind_of_fault_is_counted_and_the_next_case_follows(monkeypatch, capsys):
     class Target:
         def __init__(self, folder):

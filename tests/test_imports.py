@@ -172,6 +172,7 @@ def test_layers_import_torch_and_detectron2s_layers_alone():
             assert allowed or top in sys.stdlib_module_names, (module, name)
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_optional_or_slow_package():
     code = "import sys, nl_detectron.engine; print(*sys.modules)"
     words = [sys.executable, "-W", "ignore", "-c", code]

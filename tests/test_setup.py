@@ -132,6 +132,7 @@ def test_an_old_python_stops_at_the_version_check(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_download_ends_in_one_message_without_a_stamp(environment):
     (environment.site / "pip").symlink_to(Path(pip.__file__).parent)
     done = make("setup", f"VENV={environment.folder}", f"PYTHON={sys.executable}")
@@ -179,6 +180,7 @@ def test_a_compiled_detectron2_keeps_its_torch(environment):
     assert "kept: torch==2.5.0\n" in environment.pip_calls()
 
 
+@pytest.mark.slow
 def test_a_missing_detectron2_comes_from_the_pinned_wheel(environment):
     environment.add_stand_ins()
     assert environment.set_up() == 0
@@ -191,6 +193,7 @@ def test_a_missing_detectron2_comes_from_the_pinned_wheel(environment):
     assert not (environment.site / "tools").exists(), "it would shadow other tools/"
 
 
+@pytest.mark.slow
 def test_a_wheel_that_came_half_is_not_trusted(environment, capsys):
     environment.add_stand_ins(after_download="sys.exit('ERROR: connection reset')")
     before = sorted(environment.site.iterdir())
@@ -201,6 +204,7 @@ def test_a_wheel_that_came_half_is_not_trusted(environment, capsys):
     assert sorted(environment.site.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_wheel_of_ours_is_replaced(environment):
     environment.add_stand_ins()
     environment.add("detectron2/__init__.py", "raise ImportError('cut short')")

@@ -61,6 +61,7 @@ def count_by_hand(name, *opts, size=224):
     return {key: value / 1e6 for key, value in found.items()}
 
 
+@pytest.mark.slow
 def test_the_analysis_counts_what_is_counted_by_hand():
     name, opts = "i3d_R_50_nl5_32x2", ("MODEL.RESNETS.DEPTH", "26", *FEW)
     figures = analyze(load_config(str(CONFIGS / f"Kinetics/{name}.yaml"), opts)).figures
@@ -69,6 +70,7 @@ def test_the_analysis_counts_what_is_counted_by_hand():
     assert figures.parameters / 1e6 == by_hand["parameters"]
 
 
+@pytest.mark.slow
 def test_c2d_and_its_relatives_cost_what_table_2e_says():
     c2d = count_by_hand("c2d_R_101_32x2", *PAPER)
     # the paper counts no parameters of norms
@@ -107,6 +109,7 @@ def test_i3d_costs_what_mmaction2_publishes(name, form, parameters, flops):
     assert (found["macs"] + 2 * found["normed"]) / 1e3 == pytest.approx(flops, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ["spacetime", "space", "time"])
 def test_a_blocks_flops_are_those_of_its_parts(axes):
     """By hand: four convs, phi and g on pooled positions, and two products of the pairs."""
@@ -120,6 +123,7 @@ def test_a_blocks_flops_are_those_of_its_parts(axes):
     assert block.figures.flops == convs + 2 * n * seen * d
 
 
+@pytest.mark.slow
 def test_the_tool_says_what_a_clip_costs(tool):  # noqa: F811
     words = "--config-file", CONFIGS / "Kinetics/i3d_R_50_nl5_32x2.yaml"
     small = ("MODEL.RESNETS.DEPTH", "26", *FEW)

@@ -6,6 +6,7 @@ from functools import cache
 from unittest import mock
 
 import pytest
+from fast_part import first_cases
 from helpers import CONFIGS
 from test_configs import differences, read_file
 
@@ -71,7 +72,7 @@ def test_all_rows_of_the_papers_tables_are_there():
     }
 
 
-@pytest.mark.parametrize("name", ALL)
+@first_cases(2, "name", ALL)
 def test_model_is_the_one_in_the_name(name):
     arch, depth, blocks, clip = parts_of(name)
     cfg = load(name)
@@ -147,7 +148,7 @@ def test_schedule_and_data_are_the_papers(name):
     assert cfg.MODEL.WEIGHTS.startswith("output/" if long else "detectron2://ImageNetPretrained/")
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if load(name).MODEL.WEIGHTS[0] == "o"])
+@first_cases(1, "name", [name for name in ALL if load(name).MODEL.WEIGHTS[0] == "o"])
 def test_long_clips_start_from_a_model_that_a_config_trains(name):
     folder = load(name).MODEL.WEIGHTS.split("/")[1]
     shapes = build(name).state_dict()
@@ -159,7 +160,7 @@ def test_long_clips_start_from_a_model_that_a_config_trains(name):
         assert same or key.startswith(("linear.", *blocks)), key
 
 
-@pytest.mark.parametrize("name", CONVERTED)
+@first_cases(1, "name", CONVERTED)
 def test_a_config_of_another_project_differs_in_what_the_project_computes(name):
     allowed = {"MODEL.VIDEO.POOL1", "MODEL.VIDEO.STRIDES"}
     if name.endswith("_mmaction2"):

@@ -70,6 +70,7 @@ def wheel(tmp_path_factory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_the_package_and_its_configs(wheel):
     carried = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     configs = {path for path in (ROOT / "configs").rglob("*") if path.suffix in (".yaml", ".py")}
@@ -83,6 +84,7 @@ def test_the_wheel_carries_the_package_and_its_configs(wheel):
     assert carried == expected
 
 
+@pytest.mark.slow
 def test_the_page_for_an_index_links_to_the_repository(wheel):
     (name,) = (n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("/METADATA"))
     metadata = message_from_bytes(zipfile.ZipFile(wheel).read(name))

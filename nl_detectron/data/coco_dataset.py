@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.colormap import colormap
 
 from .coco import read_coco
 from .keypoints import connection_rules, flip_pairs
+from .registration import is_registered, parse_argument
 from .validation.checks import check_content
 from .validation.issues import Finding, summarize_issues
 from .validation.values import is_text
@@ -66,12 +66,7 @@ class CocoDataset:
         Raises:
             ValueError: the text has another form.
         """
-        match = ARGUMENT.fullmatch(text)
-        if not match:
-            raise ValueError(
-                f"expected {FORM}, with letters, digits, '_', '-' and '.' in NAME, got {text!r}"
-            )
-        return cls(**match.groupdict())
+        return cls(**parse_argument(text, ARGUMENT, FORM))
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -91,12 +86,8 @@ class CocoDataset:
         Raises:
             ValueError: the file is missing or not in COCO's format, or the name is taken.
         """
-        metadata = MetadataCatalog.get(self.name)
-        files = {"json_file": self.annotations, "image_root": self.images}
-        if self.name in DatasetCatalog.list():
-            if all(metadata.get(key) == path for key, path in files.items()):
-                return
-            raise ValueError(f"data set name {self.name!r} is taken; give another one")
+        if is_registered(self.name, {"json_file": self.annotations, "image_root": self.images}):
+            return
         known = {"dataset_info": self.info, **names_and_colours(self.info)}
         register_coco_instances(self.name, known, self.annotations, self.images)
 

@@ -1,118 +1,48 @@
-"""One table of what config keys may be, for YAML files and LazyConfigs."""
+"""Tables of what config keys may be, for YAML files and LazyConfigs."""
 
 import math
-import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from detectron2.config import CfgNode
 from omegaconf import ListConfig, OmegaConf
 
 from ..errors import UsageError
+from .config_conditions import (
+    ANCHORS,
+    BOX_LOSS,
+    COUNT,
+    COUNTS,
+    DEVICE,
+    DIMS,
+    FLAG,
+    FOUR,
+    LAYERS,
+    NAMES,
+    NORM,
+    NUMBERS,
+    ONE_OR_THREE,
+    POSITIVE,
+    RATE,
+    RATE_ABOVE_0,
+    RATE_OR_NONE,
+    RESULTS,
+    SEED,
+    SHARE,
+    SIDES,
+    SIGMAS,
+    SIZE_PAIR,
+    STEPS,
+    TEXT,
+    WHOLE,
+    Condition,
+    integer,
+    number,
+    one_of,
+)
 from .config_relations import check_relations
 from .config_values import flatten
 from .run import Config
-
-
-class Condition(NamedTuple):
-    """What a value must be, in words and as a function."""
-
-    expected: str
-    holds: Callable[[Any], bool]
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return (_is_integer(value) or isinstance(value, float)) and math.isfinite(value)
-
-
-def _is_list(value: Any, of: Callable[[Any], bool], least: int = 1) -> bool:
-    return isinstance(value, list | tuple) and len(value) >= least and all(map(of, value))
-
-
-def _integer(low: int) -> Condition:
-    expected = "an integer above 0" if low == 1 else f"an integer of {low} or more"
-    return Condition(expected, lambda value: _is_integer(value) and low <= value < 2**53)
-
-
-def _number(low: float, high: float) -> Condition:
-    expected = f"a number of {low:g} to {high:g}"
-    return Condition(expected, lambda value: _is_number(value) and low <= value <= high)
-
-
-def _one_of(*names: str) -> Condition:
-    return Condition(f"one of {', '.join(names)}", lambda value: value in names)
-
-
-def _sizes_of_levels(value: Any) -> bool:
-    return _is_list(value, lambda level: _is_list(level, lambda n: _is_number(n) and n > 0))
-
-
-def _is_result(row: Any) -> bool:
-    if not isinstance(row, list | tuple) or len(row) != 4:
-        return False
-    return all(isinstance(text, str) for text in row[:2]) and all(map(_is_number, row[2:]))
-
-
-COUNT, WHOLE, SHARE = _integer(1), _integer(0), _number(0, 1)
-# Building more layers would take hours before anything is said.
-LAYERS = Condition("an integer of 0 to 1,000", lambda v: _is_integer(v) and 0 <= v <= 1000)
-RATE = _number(0, 1e6)
-RATE_ABOVE_0 = Condition("a number above 0", lambda v: _is_number(v) and 0 < v <= 1e6)
-RATE_OR_NONE = Condition(f"{RATE.expected}, or None", lambda v: v is None or RATE.holds(v))
-FLAG = Condition("True or False", lambda value: isinstance(value, bool))
-TEXT = Condition("a string", lambda value: isinstance(value, str))
-DEVICE = Condition(
-    "cpu, cuda or cuda:NUMBER",
-    lambda value: isinstance(value, str) and bool(re.fullmatch(r"cpu|cuda(:\d+)?", value)),
-)
-ANCHORS = Condition("a list with a list of numbers above 0 for each level", _sizes_of_levels)
-NUMBERS = Condition("a list of numbers", lambda value: _is_list(value, _is_number))
-POSITIVE = Condition(
-    "a list of numbers above 0", lambda value: _is_list(value, lambda n: _is_number(n) and n > 0)
-)
-SIGMAS = Condition(
-    "a list of numbers above 0, or []",
-    lambda value: _is_list(value, lambda n: _is_number(n) and n > 0, least=0),
-)
-SIDES = Condition(
-    "one or more integers of 0 (the image's own size) or more",
-    lambda value: _is_list([value] if _is_integer(value) else value, WHOLE.holds),
-)
-NAMES = Condition(
-    "a list of names", lambda value: _is_list(value, lambda name: isinstance(name, str), least=0)
-)
-STEPS = Condition(
-    "a list of increasing integers of 0 or more, or ()",
-    lambda value: _is_list(value, WHOLE.holds, least=0) and sorted(value) == list(value),
-)
-SEED = Condition("an integer, negative for a random seed", lambda v: _is_integer(v) and v < 2**31)
-SIZE_PAIR = Condition(
-    "two numbers above 0", lambda value: POSITIVE.holds(value) and len(value) == 2
-)
-ONE_OR_THREE = Condition("1 or 3", lambda value: _is_integer(value) and value in (1, 3))
-
-FOUR = Condition(
-    "four numbers above 0 (five for rotated boxes)",
-    lambda value: POSITIVE.holds(value) and len(value) in (4, 5),
-)
-COUNTS = Condition("a list of integers above 0", lambda value: _is_list(value, COUNT.holds))
-DIMS = Condition(
-    "a list of integers above 0, or -1 for the input's",
-    lambda value: _is_list(value, lambda n: n == -1 or COUNT.holds(n), least=0),
-)
-NORM = Condition(
-    "a number above 0, or inf",
-    lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value > 0,
-)
-RESULTS = Condition(
-    "a list of [task, metric, value, tolerance]",
-    lambda value: _is_list(value, _is_result, least=0),
-)
-BOX_LOSS = _one_of("smooth_l1", "giou", "diou", "ciou")
 
 MAY_BE_INFINITE = ("SOLVER.CLIP_GRADIENTS.NORM_TYPE",)
 # Keys of YAML files. Values that no condition allows would be a traceback, or a useless run.
@@ -149,7 +79,7 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("MODEL.ROI_BOX_HEAD.NUM_FC", "MODEL.ROI_BOX_HEAD.NUM_CONV"),
         *("MODEL.ROI_MASK_HEAD.NUM_CONV", "MODEL.RETINANET.NUM_CONVS"),
     ),
-    _integer(-1): ("TEST.DETECTIONS_PER_IMAGE",),
+    integer(-1): ("TEST.DETECTIONS_PER_IMAGE",),
     SEED: ("SEED",),
     RATE_ABOVE_0: ("SOLVER.BASE_LR",),
     RATE_OR_NONE: ("SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY_BIAS"),
@@ -161,8 +91,8 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
         *("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT"),
         "MODEL.PROPOSAL_GENERATOR.MIN_SIZE",
     ),
-    _number(0, 1000): ("SOLVER.NONLOCAL_LR_FACTOR", "SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR"),
-    _number(-1, 1e6): ("MODEL.RPN.BOUNDARY_THRESH",),
+    number(0, 1000): ("SOLVER.NONLOCAL_LR_FACTOR", "SOLVER.NONLOCAL_PAIRWISE_LR_FACTOR"),
+    number(-1, 1e6): ("MODEL.RPN.BOUNDARY_THRESH",),
     SHARE: (
         *("SOLVER.MOMENTUM", "SOLVER.WARMUP_FACTOR", "VISUALIZE.SCORE"),
         *("MODEL.RPN.POSITIVE_FRACTION", "MODEL.RPN.NMS_THRESH"),
@@ -207,19 +137,19 @@ YAML_CHECKS: dict[Condition, tuple[str, ...]] = {
     SIZE_PAIR: ("INPUT.CROP.SIZE",),
     STEPS: ("SOLVER.STEPS",),
     NAMES: ("DATASETS.TRAIN", "DATASETS.TEST"),
-    _one_of("BGR", "RGB", "YUV-BT.601", "L"): ("INPUT.FORMAT",),
-    _one_of("polygon", "bitmask"): ("INPUT.MASK_FORMAT",),
-    _one_of("horizontal", "vertical", "none"): ("INPUT.RANDOM_FLIP",),
-    _one_of("choice", "range"): ("INPUT.MIN_SIZE_TRAIN_SAMPLING",),
-    _one_of("absolute", "absolute_range", "relative", "relative_range"): ("INPUT.CROP.TYPE",),
-    _one_of("linear", "constant"): ("SOLVER.WARMUP_METHOD",),
-    _one_of("average", "max"): ("TEST.VIDEO.ENSEMBLE",),
+    one_of("BGR", "RGB", "YUV-BT.601", "L"): ("INPUT.FORMAT",),
+    one_of("polygon", "bitmask"): ("INPUT.MASK_FORMAT",),
+    one_of("horizontal", "vertical", "none"): ("INPUT.RANDOM_FLIP",),
+    one_of("choice", "range"): ("INPUT.MIN_SIZE_TRAIN_SAMPLING",),
+    one_of("absolute", "absolute_range", "relative", "relative_range"): ("INPUT.CROP.TYPE",),
+    one_of("linear", "constant"): ("SOLVER.WARMUP_METHOD",),
+    one_of("average", "max"): ("TEST.VIDEO.ENSEMBLE",),
     ONE_OR_THREE: ("TEST.VIDEO.CROPS",),
-    _one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"): (
+    one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"): (
         "SOLVER.LR_SCHEDULER_NAME",
     ),
-    _one_of("value", "norm"): ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE",),
-    _one_of(
+    one_of("value", "norm"): ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE",),
+    one_of(
         *("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
         *("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"),
     ): ("DATALOADER.SAMPLER_TRAIN",),
@@ -240,7 +170,7 @@ LAZY_CHECKS: dict[Condition, tuple[str, ...]] = {
     SEED: ("train.seed",),
     RATE_ABOVE_0: ("optimizer.lr",),
     RATE: ("optimizer.weight_decay", "optimizer.params.base_lr"),
-    _number(0, 1000): (
+    number(0, 1000): (
         "optimizer.params.lr_factor_func.factor",
         "optimizer.params.lr_factor_func.pairwise_factor",
     ),
@@ -275,8 +205,8 @@ def check_config(cfg: Config) -> None:
     if isinstance(cfg, CfgNode):
         values = flatten(cfg)
         for key, value in values.items():
-            for number in _numbers_in(value):
-                if not math.isfinite(number) and key not in MAY_BE_INFINITE:
+            for part in _numbers_in(value):
+                if not math.isfinite(part) and key not in MAY_BE_INFINITE:
                     raise UsageError(f"{key}: expected finite numbers, got {value!r}")
         _check(YAML_CHECKS, lambda key: values.get(key, MISSING))
         check_relations(values)

@@ -1,40 +1,32 @@
-"""Loads LazyConfigs: ``.py`` files with overrides, and the runs that they describe.
-
-A LazyConfig has calls in its sections ``model``, ``optimizer``, ``lr_multiplier`` and
-``dataloader``, and plain values in ``train``.
-"""
+"""The run that a LazyConfig describes."""
 
 import copy
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.data import MetadataCatalog
-from detectron2.model_zoo import get_config
 from detectron2.solver import LRMultiplier
 from detectron2.solver.build import maybe_add_gradient_clipping
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ..data.coco_dataset import DatasetInfo
-from ..data.own_dataset import OwnDataset
-from ..data.video.dataset import VideoDataset
 from ..errors import UsageError
 from ..modeling import attach_image_sizes
-from .config_checks import check_config
-from .config_files import CONFIGS, choose_device, explain_unknown_key, find_config
+from .config_files import choose_device
 from .config_values import flatten, to_plain
 from .data_checks import check_annotations
 from .data_loaders import build_lazy_loader
-from .dataset_overrides import register_data
+from .lazy_config import data_sets, load_config, train_defaults
 from .run import Run, Visualize
+
+__all__ = ["clipped", "describe_run", "load_config"]
 
 KEYS = {
     "output_dir": "train.output_dir",
@@ -50,130 +42,13 @@ KEYS = {
     "visualize_score": "train.visualize.score",
     "features": "model.backbone with its out_features",
 }
-SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
-# Keys of ``train`` beyond Detectron2's. A YAML file has them as SOLVER.AMP.DTYPE, VISUALIZE and
-# DATALOADER.MAX_BAD_SAMPLES and DATASETS.ALLOW_OUTSIDE_IMAGES.
-DEFAULTS = {
-    "amp": {"dtype": "float16"},
-    "visualize": Visualize()._asdict(),
-    "max_bad_samples": 0,
-    "allow_outside_images": False,
-}
-# An override must be of the same kind as the value that it replaces, if that is one of these.
-KINDS = {"True or False": bool, "a number": (int, float), "a section": Mapping}
-MISSING = object()
-
-
-def load_config(
-    config_file: str,
-    opts: Sequence[str] = (),
-    data: Sequence[OwnDataset] = (),
-    say: Callable[[str], None] = print,
-) -> DictConfig:
-    """Load a LazyConfig with ``key=value`` overrides (``+key=value`` adds a key).
-
-    Defaults of ``train`` are those of Detectron2's common/train.py, and ``DEFAULTS``. Without CUDA
-    and without an override of train.device, the device is the CPU. Loading runs the file's code.
-
-    Args:
-        config_file: path of a ``.py`` file, also below this package's configs/.
-        opts: overrides.
-        data: the user's data sets, which are registered. The config itself must have their names
-            and their number of classes.
-        say: called with a line on a file outside this package, as its code has run.
-
-    Raises:
-        UsageError: the file is missing or no config, a key is unknown, a value has a wrong type, or
-            a data set is missing or not used.
-    """
-    config_file = find_config(config_file)
-    try:
-        cfg = cast(DictConfig, LazyConfig.load(config_file))
-    except Exception as error:  # Python code can raise anything
-        reason = " ".join(str(error.__cause__ or error).split())
-        kind = type(error).__name__
-        raise UsageError(f"config file {config_file!r} cannot be read: {kind}: {reason}") from error
-    if not Path(config_file).resolve().is_relative_to(CONFIGS.resolve()):
-        say(f"{config_file} is Python code from outside this package and ran with your rights")
-    lacking = [name for name in SECTIONS if not isinstance(cfg.get(name), DictConfig)]
-    if lacking:
-        raise UsageError(
-            f"config file {config_file!r} lacks {', '.join(lacking)}: a LazyConfig has the "
-            f"sections {', '.join(SECTIONS)}"
-        )
-    cfg.train = OmegaConf.merge(_train_defaults(), cfg.train)
-    overridden = _override(cfg, opts)
-    check_config(cfg)
-    explicit = "train.device" in overridden
-    cfg.train.device = choose_device(cfg.train.device, explicit, "train.device")
-    for one in data:
-        if isinstance(one, VideoDataset):
-            raise UsageError(
-                f"--dataset {one.name} has videos, but a LazyConfig's model takes images: give a "
-                "data set in COCO's format, or a YAML file of a video model"
-            )
-    register_data(data)
-    used = {name for part in ("train", "test") for name in _data_sets(cfg, part)}
-    for one in data:
-        if one.name not in used:
-            raise UsageError(
-                f"--dataset {one.name} is used nowhere: a LazyConfig names its data sets in "
-                "dataloader.train.dataset.names and dataloader.test.dataset.names, and their "
-                "number of classes in its model"
-            )
-    return cfg
-
-
-@cache
-def _train_defaults() -> DictConfig:
-    defaults = cast(DictConfig, get_config("common/train.py"))
-    return cast(DictConfig, OmegaConf.merge(defaults.train, DEFAULTS))
-
-
-def _override(cfg: DictConfig, opts: Sequence[str]) -> set[str]:
-    """Apply overrides in place, and return their keys."""
-    try:
-        overrides = OverridesParser.create().parse_overrides(list(opts))
-    except HydraException as error:
-        reason = str(error).split("\n")[0]
-        raise UsageError(
-            f"overrides of a LazyConfig have the form key=value, got {' '.join(opts)}: {reason}"
-        ) from error
-    for override in overrides:
-        key, source = override.key_or_group, f"override {override.input_line}"
-        if override.is_delete() or override.is_sweep_override():
-            raise UsageError(
-                f"{source}: expected key=value (a list is [1,2]); keys cannot be deleted"
-            )
-        old = OmegaConf.select(cfg, key, default=MISSING)
-        if old is MISSING and not (override.is_add() or override.is_force_add()):
-            known = cast(dict, OmegaConf.to_container(cfg, resolve=False))
-            reason = explain_unknown_key(known, key)
-            raise UsageError(f"{source}: {reason}; to add it, write +{key}=value")
-        wanted, value = _kind(old), override.value()
-        if wanted not in (None, _kind(value)) and not isinstance(value, list | None):
-            raise UsageError(f"{source}: expected {wanted}, got {value!r}")
-    try:
-        LazyConfig.apply_overrides(cfg, list(opts))
-    except KeyError as error:  # a key below a plain value
-        raise UsageError(f"overrides: {error.args[0]}") from error
-    return {override.key_or_group for override in overrides}
-
-
-def _kind(value: Any) -> str | None:
-    return next((name for name, types in KINDS.items() if isinstance(value, types)), None)
-
-
-def _data_sets(cfg: DictConfig, part: str) -> tuple[str, ...]:
-    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names", default=())
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def describe_run(cfg: DictConfig) -> Run:
     """Return the run that a config describes, with defaults for sections that it lacks."""
 
     def train(key: str) -> Any:
-        default = OmegaConf.select(_train_defaults(), key)
+        default = OmegaConf.select(train_defaults(), key)
         return OmegaConf.select(cfg, f"train.{key}", default=default)
 
     device = choose_device(train("device"), False, KEYS["device"])
@@ -194,8 +69,8 @@ def describe_run(cfg: DictConfig) -> Run:
         max_bad_samples=train("max_bad_samples"),
         checkpoints=train("checkpointer"),
         ddp=train("ddp"),
-        train_sets=_data_sets(cfg, "train"),
-        test_sets=(_data_sets(cfg, "test") or ("",)) if evaluated else (),
+        train_sets=data_sets(cfg, "train"),
+        test_sets=(data_sets(cfg, "test") or ("",)) if evaluated else (),
         resize=_test_size(cfg),
         num_classes=next(filter(None, classes), None),
         visualize=Visualize(*(train(f"visualize.{field}") for field in Visualize._fields)),
@@ -279,8 +154,8 @@ def _check(cfg: DictConfig, training: bool) -> None:
         raise UsageError("--eval-only, but the config's dataloader has no evaluator: add one")
     if not isinstance(OmegaConf.select(cfg, "dataloader.evaluator.dataset_name", default=""), str):
         raise UsageError("dataloader.test.dataset.names: expected one data set, not a list")
-    tested = _data_sets(cfg, "test") if "evaluator" in cfg.dataloader else ()
-    for name in dict.fromkeys((*(_data_sets(cfg, "train") if training else ()), *tested)):
+    tested = data_sets(cfg, "test") if "evaluator" in cfg.dataloader else ()
+    for name in dict.fromkeys((*(data_sets(cfg, "train") if training else ()), *tested)):
         if info := MetadataCatalog.get(name).get("dataset_info"):
             _check_own(cfg, name, info, name in tested)
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
 
+from ..data.registration import register_on_demand
 from .files import cache_folder, write_dataset
 from .spec import COLOURS, KEYPOINTS, SPLITS, Relay
 
@@ -26,8 +26,6 @@ def register_relay() -> None:
 
 def register_split(name: str, relay: Relay, split: str) -> None:
     """Register one split of a relay data set with Detectron2 under ``name``."""
-    if name in DatasetCatalog.list():
-        return
     folder = cache_folder(relay)
     json_file, image_root = str(folder / f"{split}.json"), str(folder / split)
 
@@ -35,12 +33,12 @@ def register_split(name: str, relay: Relay, split: str) -> None:
         write_dataset(relay, folder)  # registered, even if NL_DETECTRON_CACHE has changed since
         return load_coco_json(json_file, image_root, name)
 
-    DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(
+    register_on_demand(
+        name,
+        load,
         json_file=json_file,
         image_root=image_root,
         evaluator_type="coco",
-        made_on_demand=True,
         thing_classes=list(relay.classes),
         thing_colors=[COLOURS.get(name, (255, 160, 0)) for name in relay.classes],
         keypoint_names=list(KEYPOINTS),

@@ -1,7 +1,6 @@
 """The spacetime relay data sets by name in Detectron2's catalogs."""
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
+from ..data.registration import register_on_demand
 from ..data.video.dataset import VideoDataset
 from .files import cache_folder, write_videos
 from .spec import CLASSES, SPLITS, VideoRelay
@@ -21,8 +20,6 @@ def register_video_relay() -> None:
 
 def register_split(name: str, relay: VideoRelay, split: str) -> None:
     """Register one split of a data set with Detectron2 under ``name``."""
-    if name in DatasetCatalog.list():
-        return
     folder = cache_folder(relay)
     files = VideoDataset(name, str(folder / f"{split}.txt"), str(folder))
 
@@ -30,11 +27,11 @@ def register_split(name: str, relay: VideoRelay, split: str) -> None:
         write_videos(relay, folder)  # registered, even if NL_DETECTRON_CACHE has changed since
         return files.load()
 
-    DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(
+    register_on_demand(
+        name,
+        load,
         evaluator_type="video",
         multi_label=False,
-        made_on_demand=True,
         video_list=files.files,
         video_root=files.videos,
         classes=list(CLASSES),

@@ -146,6 +146,7 @@ def test_colours_of_the_image_are_seen_through_a_map(channel, weights):
     assert patch[channel] > 40 + np.delete(patch, channel).max()
 
 
+@pytest.mark.slow
 def test_a_panel_has_a_pair_of_pictures_for_each_block_and_tells_what_is_missing():
     boxes = [[[0, 0, 30, 30]]]
     records = [record_rgb(ColourModel(boxes), [IMAGE], (0, 0))[0] for _ in range(2)]
@@ -194,6 +195,7 @@ def test_a_model_that_finds_no_instances_has_no_objects_box():
     draw.panel([{"a.b": record.attention(5, 5, record.blocks[0])}], [record], ["x"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(96, 288), (300, 100), (64, 64)])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_no_part_of_a_panel_is_blank_but_titles_and_scales(shape, rows):
@@ -207,6 +209,7 @@ def test_no_part_of_a_panel_is_blank_but_titles_and_scales(shape, rows):
         assert max(map(len, runs)) / 100 <= most
 
 
+@pytest.mark.slow
 def test_a_summary_is_drawn_for_every_block():
     [record] = record_rgb(ColourModel([[[0, 0, 30, 30]]]), [IMAGE], (0, 0))
     figure = draw.summary(record, record.blocks)

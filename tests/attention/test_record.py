@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from colour_model import BINS, STRIDE, ColourModel, record_rgb
+from fast_part import combinations
 from helpers import randomise
 
 from nl_detectron.attention import capture_attention, is_untrained
@@ -105,8 +106,7 @@ def thin_model(*words):
     return model
 
 
-@pytest.mark.parametrize("subsample", SUBSAMPLES)
-@pytest.mark.parametrize("form", PAIRWISE)
+@combinations(form=PAIRWISE, subsample=SUBSAMPLES)
 def test_rows_are_those_of_the_blocks_own_weights(form, subsample):
     model = thin_model("MODEL.NONLOCAL.PAIRWISE", form, "MODEL.NONLOCAL.SUBSAMPLE", subsample)
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
@@ -153,6 +153,7 @@ def test_values_count_a_norm_that_has_learnt_its_statistics():
     assert record.attention(1, 1, name).values.ravel() == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", PAIRWISE)
 def test_a_summary_is_of_all_rows(form):
     words = ("MODEL.NONLOCAL.PAIRWISE", form, "MODEL.NONLOCAL.SUBSAMPLE", "none", *PLACES)

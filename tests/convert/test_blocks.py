@@ -22,6 +22,7 @@ def test_a_block_gives_what_it_gave(case):
     assert different < EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*mmcv_cases(), *pytorchvideo_cases()], ids=of_case)
 def test_another_projects_own_module_gives_the_same(case):
     pytest.importorskip(case[0], reason="make setup-peers installs it")

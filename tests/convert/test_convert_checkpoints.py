@@ -11,6 +11,7 @@ from block_equations import DOT, EMBEDDED, compute_block, make_weights, rename_t
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
+from fast_part import first_cases
 from helpers import detections, make_batch, tiny_cfg
 from source_checkpoints import SLOWFAST, caffe2_blobs, make_checkpoint, slowfast_block
 from torchvision.models import resnet18, resnet50
@@ -35,7 +36,7 @@ def their_resnet():
     return resnet
 
 
-@pytest.mark.parametrize("source", ["slowfast", "mmcv"])
+@first_cases(1, "source", ["slowfast", "mmcv"])
 def test_a_backbone_gives_what_it_gave(source, their_resnet, tmp_path, capsys):
     theirs = copy.deepcopy(their_resnet)
     kind = {"slowfast": ("before", "divided", "BN"), "mmcv": ("after", "none", "BN")}[source]
@@ -78,7 +79,7 @@ def test_a_backbone_gives_what_it_gave(source, their_resnet, tmp_path, capsys):
     assert torch.allclose(ours, features["res5"], rtol=1e-4, atol=1e-5 * ours.abs().max())
 
 
-@pytest.mark.parametrize("source", ["slowfast", "mmcv"])
+@first_cases(1, "source", ["slowfast", "mmcv"])
 def test_all_of_a_resnet50_has_its_place(source):
     with torch.device("meta"):
         theirs = resnet50(weights=None).state_dict()
@@ -111,6 +112,7 @@ def test_all_of_a_resnet50_has_its_place(source):
     assert set(found.left.values()) == {COUNTERS}
 
 
+@pytest.mark.slow
 def test_caffe2s_pickle_goes_into_a_baselines_checkpoint(tmp_path, capsys):
     content = {"blobs": caffe2_blobs(lr=np.float32(0.01), model_iter=400000)}
     (tmp_path / "theirs.pkl").write_bytes(pickle.dumps(content, protocol=2))

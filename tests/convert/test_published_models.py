@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fast_part import first_cases
 from video_networks import FIVE, Network
 
 from nl_detectron import model_zoo
@@ -67,7 +68,7 @@ def test_the_models_of_four_projects_are_there():
     assert len(set(urls)) == len(urls) and all(url.startswith("https://") for url in urls)
 
 
-@pytest.mark.parametrize("name", CONVERTED)
+@first_cases(1, "name", CONVERTED)
 def test_an_entrys_config_is_that_of_its_weights(name):
     """With tensors of the published model's names and shapes, which have no values."""
     network, source = network_of(name), CONVERTED[name]["source"]
@@ -122,6 +123,7 @@ def write_caffe2(network, file):
     return tensors
 
 
+@pytest.mark.slow
 def test_a_published_model_is_fetched_converted_and_kept(tmp_path, own_index, caplog):
     network = network_of(NLN)
     tensors = write_caffe2(network, tmp_path / "I3D_NLN_8x8_R50.pkl")

@@ -28,6 +28,7 @@ def plot(here, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_both_formats_are_written_by_default(plot, here):
     for seed, loss in ((1, 1), (2, 2)):
         write_run(here / f"plain/seed{seed}", 100, loss=loss)
@@ -138,6 +139,7 @@ def test_runs_that_never_meet_are_reported(plot, here):
         plot("a")
 
 
+@pytest.mark.slow
 def test_an_error_is_one_line_without_a_traceback(here):
     done = subprocess.run(
         [sys.executable, ROOT / "tools/plot_curves.py", "nowhere"], capture_output=True, text=True

@@ -6,6 +6,7 @@ import pytest
 from config_kinds import KINDS
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
+from fast_part import first_cases
 from PIL import Image
 
 from nl_detectron.engine import Trainer
@@ -28,6 +29,7 @@ def torn(tmp_path, monkeypatch):
     MetadataCatalog.remove("torn_train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_truncated_image_stops_a_training_by_its_name(
     kind, torn, tiny_of_kind, train, tmp_path, capfd
@@ -64,7 +66,7 @@ def test_a_resumed_run_still_counts_the_images_that_were_replaced_before(
     assert json.loads((tmp_path / "summary.json").read_text())["bad_samples"] >= before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@first_cases(1, "kind", KINDS)
 def test_a_truncated_image_stops_an_evaluation_by_its_name(kind, torn, tiny_of_kind, tmp_path):
     cfg = tiny_of_kind(kind, tmp_path / "run")
     loader = Trainer.build_test_loader(cfg, "tiny_val")

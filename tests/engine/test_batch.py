@@ -116,6 +116,7 @@ def test_a_batch_that_gpus_cannot_share_is_reported(refusal, birds, monkeypatch)
     assert "a multiple of 5, SOLVER.REFERENCE_WORLD_SIZE" in refusal(MASK, *birds(), opts=reference)
 
 
+@pytest.mark.slow
 def test_the_reference_world_size_of_detectron2_is_kept_to(tiny_config, train, tmp_path):
     solver = ("SOLVER.IMS_PER_BATCH", 4, "SOLVER.REFERENCE_WORLD_SIZE", 2, "SOLVER.BASE_LR", 0.002)
     cfg = tiny_config(tmp_path, *solver, "SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()")

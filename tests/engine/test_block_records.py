@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 import torch
+from fast_part import first_cases
 from helpers import tiny_cfg, with_blocks
 
 from nl_detectron.engine import Checkpointer, load_model, preflight
@@ -86,7 +87,8 @@ def suggested(message: str) -> list[str]:
     return shlex.split(message.rsplit("To fit it: ", 1)[1])
 
 
-@pytest.mark.parametrize("name", MISMATCHES)
+@pytest.mark.slow
+@first_cases(2, "name", MISMATCHES)
 def test_a_mismatch_is_an_error_with_the_overrides_that_fit(
     name, save, tiny_config, arguments, tmp_path
 ):
@@ -135,6 +137,7 @@ def test_what_computes_the_same_is_no_mismatch(trained, used, save, tiny_config,
     load_model(tiny_config(tmp_path, *used, "MODEL.WEIGHTS", save(trained)))
 
 
+@pytest.mark.slow
 def test_a_training_warns_loudly_and_starts(save, tiny_config, train, tmp_path, caplog):
     weights = save([])
     used = [*MISMATCHES["none"][1], "MODEL.WEIGHTS", weights, "SOLVER.MAX_ITER", 1]
@@ -166,6 +169,7 @@ def test_blocks_of_heads_are_described_too():
     }
 
 
+@pytest.mark.slow
 def test_a_lazy_config_gets_overrides_of_its_kind(tiny_of_kind, tmp_path):
     cfg = tiny_of_kind("yaml", tmp_path / "yaml")
     Checkpointer(build_model(cfg), str(tmp_path)).save("wide")

@@ -49,6 +49,7 @@ def equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> boo
 # --- runs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_they_leave_the_same_files_weights_and_results(trained):
     assert files(trained["lazy"]) == files(trained["yaml"]) >= {"model_best.pth", "summary.json"}
     assert equal(weights(trained["lazy"]), weights(trained["yaml"]))
@@ -58,6 +59,7 @@ def test_they_leave_the_same_files_weights_and_results(trained):
         assert ours[key] == theirs[key]
 
 
+@pytest.mark.slow
 def test_a_lazy_configs_saved_config_describes_the_model_that_ran(trained):
     text = (trained["lazy"] / "config.yaml").read_text()
     assert text == read_summary(trained["lazy"])["config"]
@@ -67,6 +69,7 @@ def test_a_lazy_configs_saved_config_describes_the_model_that_ran(trained):
     assert model.state_dict().keys() == weights(trained["lazy"]).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "other"), [KINDS, KINDS[::-1]])
 def test_either_evaluates_the_weights_of_the_other(trained, tiny_of_kind, kind, other, tmp_path):
     evaluate(tiny_of_kind(kind, tmp_path, weights=trained[other] / "model_final.pth"))
@@ -77,6 +80,7 @@ def test_either_evaluates_the_weights_of_the_other(trained, tiny_of_kind, kind, 
     assert not list(tmp_path.glob("*.pth"))
 
 
+@pytest.mark.slow
 def test_either_goes_on_with_a_run_of_the_other(trained, tiny_of_kind, train, tmp_path):
     for kind, other in (KINDS, KINDS[::-1]):
         shutil.copytree(trained[other], tmp_path / kind)
@@ -90,6 +94,7 @@ def test_either_goes_on_with_a_run_of_the_other(trained, tiny_of_kind, train, tm
     assert not equal(weights(tmp_path / "lazy"), weights(trained["lazy"]))
 
 
+@pytest.mark.slow
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_in_mixed_precision_leaves_its_files(kind, tiny_of_kind, train, tmp_path):

@@ -109,6 +109,7 @@ def test_a_load_is_a_few_lines_and_no_page(load, file):
         assert "Following weights matched" not in record.message
 
 
+@pytest.mark.slow
 def test_loading_leaves_other_loggers_as_they_were(load):
     renaming = logging.getLogger("detectron2.checkpoint.c2_model_loading")
     before = renaming.level

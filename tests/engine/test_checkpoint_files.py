@@ -110,6 +110,7 @@ def warnings_of(caplog):
     return [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model_0000007", "model_final"])
 def test_a_kill_at_any_moment_of_a_save_leaves_a_run_to_resume(run, tmp_path_factory, name, caplog):
     save(run, "model_final", 5)  # which the second case overwrites

@@ -114,6 +114,7 @@ def test_a_lazy_config_names_own_data_itself(refusal, load_args, birds):
     preflight(*load_args(LAZY, *birds(), opts=("dataloader.train.dataset.names=birds_train",)))
 
 
+@pytest.mark.slow
 def test_a_lazy_config_refuses_broken_annotations_too(refusal, load_args, birds):
     def change(content):
         content["annotations"][0]["segmentation"] = [[1e300, 1, 5, 5, 1, 5]]
@@ -132,6 +133,7 @@ def test_a_lazy_config_refuses_broken_annotations_too(refusal, load_args, birds)
     preflight(*load_args(LAZY, *birds("rle_train", rle), opts=opts))
 
 
+@pytest.mark.slow
 def test_images_outside_their_folder_are_refused_unless_allowed(
     refusal, load_args, birds, tmp_path
 ):

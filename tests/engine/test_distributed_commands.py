@@ -24,6 +24,15 @@ def line(tmp_path_factory):
     return ["train_net.py", *(word for one in sets for word in ("--dataset", one))]
 
 
+def count_evaluations(words, folder) -> int:
+    """Run a command line to its end, which leaves all files of a run; returns its evaluations."""
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    left = {path.name for path in folder.iterdir()}
+    assert left >= {"model_final.pth", "model_best.pth", "summary.json", "log.txt.rank1"}
+    return done.stdout.count("Evaluation results for segm")
+
+
 def test_two_processes_train_and_evaluate_by_num_gpus(environment, line, tmp_path):
     thin = [
         *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
@@ -33,12 +42,7 @@ def test_two_processes_train_and_evaluate_by_num_gpus(environment, line, tmp_pat
     ]
     config = ["--config-file", "configs/Demo/relay_mask_rcnn_nl.yaml"]
     words = [*line, *config, "--num-gpus", "2", "--dist-url", "auto", *thin, "OUTPUT_DIR"]
-    command = [sys.executable, *words, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left >= {"model_final.pth", "model_best.pth", "summary.json", "log.txt.rank1"}
-    assert done.stdout.count("Evaluation results for segm") == 2
+    assert count_evaluations([sys.executable, *words, str(tmp_path)], tmp_path) == 2
 
 
 def test_two_processes_train_and_evaluate_by_torchrun(environment, line, tmp_path):
@@ -50,12 +54,7 @@ def test_two_processes_train_and_evaluate_by_torchrun(environment, line, tmp_pat
         *("train.device=cpu", "train.max_iter=2", f"train.output_dir={tmp_path}"),
     ]
     config = ["--config-file", "configs/Demo/relay_mask_rcnn_nl.py"]
-    words = [*TORCHRUN, *line, *config, *thin]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left >= {"model_final.pth", "model_best.pth", "summary.json", "log.txt.rank1"}
-    assert done.stdout.count("Evaluation results for segm") == 1
+    assert count_evaluations([*TORCHRUN, *line, *config, *thin], tmp_path) == 1
 
 
 def test_sigterm_stops_both_processes_at_the_same_iteration(environment, line, tmp_path):

@@ -158,6 +158,7 @@ def test_the_hardest_task_of_the_first_set_decides_the_best(config, test, expect
 # --- whole runs ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_semantic_model_is_judged_by_miou(
     things_and_stuff, tiny_config, arguments, train, tmp_path
 ):
@@ -187,6 +188,7 @@ def test_a_panoptic_model_is_judged_by_all_that_the_set_tells(
     assert (tmp_path / "model_best.pth").exists()
 
 
+@pytest.mark.slow
 def test_a_retinanet_is_judged_by_boxes_and_pictured(tiny_config, train, tmp_path):
     unsure = ("MODEL.RETINANET.SCORE_THRESH_TEST", 0.0, "SOLVER.MAX_ITER", 1)
     anchors = ("MODEL.ANCHOR_GENERATOR.SIZES", "[[16], [32], [64], [128], [256]]")

@@ -12,6 +12,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Boxes, Instances
+from fast_part import combinations, first_cases
 from pycocotools.cocoeval import COCOeval
 
 from benchmarks.bench_evaluation import compare, load, make_synthetic_data, run
@@ -28,14 +29,12 @@ def detectron2_without_operators(monkeypatch):
     monkeypatch.setattr(coco_evaluation, "COCOeval_opt", COCOeval)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("sizes", [PLAIN, CROWDED, FEW])
-@pytest.mark.parametrize("task", ["bbox", "segm"])
+@combinations(task=["bbox", "segm"], sizes=[PLAIN, CROWDED, FEW], seed=range(3))
 def test_boxes_and_masks_have_the_numbers_of_pycocotools(task, sizes, seed):
     assert compare(*make_synthetic_data(**sizes, seed=seed), task)["difference"] <= 1e-10
 
 
-@pytest.mark.parametrize("seed", range(3))
+@first_cases(1, "seed", range(3))
 @pytest.mark.parametrize("sigmas", [None, SIGMAS])
 def test_keypoints_have_the_numbers_of_pycocotools(sigmas, seed):
     made = make_synthetic_data(**PLAIN, keypoints=len(sigmas or 17 * [0]), seed=seed)

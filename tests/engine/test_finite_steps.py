@@ -54,6 +54,7 @@ def values(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gradient_that_is_not_finite_is_not_applied(kind, load, tmp_path, caplog):
     trainer = load(kind)
@@ -101,6 +102,7 @@ def test_boxes_that_are_not_finite_are_the_same_error(load):
         trainer.train()
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_in_bfloat16_is_an_error(load):
     trainer = load("thin", "SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16")
     next(trainer.model.roi_heads.mask_head.deconv.parameters()).register_hook(At(1))
@@ -108,6 +110,7 @@ def test_a_gradient_that_is_not_finite_in_bfloat16_is_an_error(load):
         trainer.train()
 
 
+@pytest.mark.slow
 def test_a_diverged_rate_is_one_message_and_exit_code_1(
     tiny_relay, restore_loggers, tmp_path, monkeypatch, capfd
 ):

@@ -170,6 +170,7 @@ def test_a_log_that_cannot_be_written_prints_nothing(capfd):
         assert "TypeError" in capfd.readouterr().err  # a mistake in a call is still printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 def test_a_run_stops_where_a_checkpoint_cannot_be_written(
     tiny_config, train, tmp_path, monkeypatch
@@ -204,6 +205,7 @@ def test_an_evaluation_on_a_full_disk_prints_one_message(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 def test_an_evaluation_that_cannot_be_written_leaves_no_part_of_it(
     tiny_config, tmp_path, monkeypatch

@@ -37,6 +37,7 @@ def test_an_override_reaches_the_model(override, blocks):
     assert set(find_blocks(model)) == {f"backbone.bottom_up.{name}" for name in blocks}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override, in_head",
     [

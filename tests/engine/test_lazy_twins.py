@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetMapper
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
+from fast_part import first_cases
 from helpers import detections, make_batch, randomise
 from omegaconf import DictConfig, ListConfig
 from torch import nn
@@ -78,7 +79,7 @@ def test_there_are_twins_of_every_kind():
     }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@first_cases(1, "name", TWINS)
 def test_models_are_equal_in_every_value(name):
     cfg, yaml = twins(name)
     model, twin = build_on_meta(cfg), build_on_meta(yaml)
@@ -91,7 +92,7 @@ def test_models_are_equal_in_every_value(name):
     assert len(found) > 5000
 
 
-@pytest.mark.parametrize("name", TWINS)
+@first_cases(1, "name", TWINS)
 def test_anchors_and_pixels_are_equal(name):
     cfg, yaml = twins(name)
     generator = instantiate(cfg.model.proposal_generator.anchor_generator)
@@ -105,7 +106,7 @@ def test_anchors_and_pixels_are_equal(name):
     )
 
 
-@pytest.mark.parametrize("name", TWINS)
+@first_cases(1, "name", TWINS)
 def test_data_is_equal(name):
     cfg, yaml = twins(name)
     data, heads = cfg.dataloader, yaml.MODEL.ROI_KEYPOINT_HEAD
@@ -135,7 +136,7 @@ def gradient_stepped(optimizer: torch.optim.Optimizer, model: nn.Module) -> floa
     return weight.grad.norm().item()
 
 
-@pytest.mark.parametrize("name", TWINS)
+@first_cases(1, "name", TWINS)
 def test_steps_are_equal(name):
     cfg, yaml = twins(name)
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
@@ -163,7 +164,7 @@ def assert_same_rates(
         assert scheduler.get_lr() == pytest.approx(twins_scheduler.get_lr(), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@first_cases(1, "name", TWINS)
 @pytest.mark.parametrize("factor", [0.25, 2])
 def test_another_batch_scales_them_alike(name, factor):
     batch = int(factor * describe_run(twins(name)[0]).batch_size)
@@ -187,7 +188,7 @@ def test_blocks_have_the_same_rate():
     assert sorted(set(rates[0].values())) == pytest.approx([0.00012, 0.0012])
 
 
-@pytest.mark.parametrize("name", TWINS)
+@first_cases(1, "name", TWINS)
 def test_runs_are_equal(name):
     cfg, yaml = twins(name)
     run, other = describe_run(cfg), describe_run(yaml)

@@ -66,6 +66,7 @@ def test_what_a_baselines_weights_lack_are_identities(kind, checkpoints):
     loaded.check_trained("an evaluation")
 
 
+@pytest.mark.slow
 def test_a_block_whose_name_begins_like_anothers_is_not_taken_for_it(tmp_path):
     after = ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res4.1', 'res4.10']", "MODEL.DEVICE", "cpu"]
     opts = [*after, "MODEL.RESNETS.DEPTH", "101"]
@@ -94,6 +95,7 @@ def test_without_weights_everything_is_fresh():
     assert loaded.untrained_blocks == [BLOCK] and loaded.checkpoint == ""
 
 
+@pytest.mark.slow
 def test_a_runs_last_checkpoint_is_resumed(trained):
     loaded = load_model(trained.cfg, weights="nope.pth", resume=True)
     last = (trained.folder / "last_checkpoint").read_text()

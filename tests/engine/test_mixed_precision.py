@@ -3,6 +3,7 @@
 import pytest
 import torch
 from config_kinds import KINDS
+from fast_part import combinations
 
 from nl_detectron.engine import Trainer
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
@@ -20,8 +21,8 @@ def enabled(dtype, *words):
     return ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", dtype, *words)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", PAIRWISE)
+@pytest.mark.slow
+@combinations(form=PAIRWISE, dtype=DTYPES)
 def test_every_form_trains_and_keeps_the_streams_dtype(form, dtype, tiny_config, tmp_path):
     words = ("MODEL.NONLOCAL.PAIRWISE", form, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()")
     trainer = Trainer(tiny_config(tmp_path, *enabled(dtype, *words)))
@@ -36,6 +37,7 @@ def test_every_form_trains_and_keeps_the_streams_dtype(form, dtype, tiny_config,
     assert not torch.equal(before["w_z.weight"], block.w_z.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, scaled", [("float16", True), ("bfloat16", False)])
 def test_only_float16_scales_its_losses_and_a_resumed_run_goes_on_with_the_scale(
     dtype, scaled, tiny_config, tmp_path
@@ -65,6 +67,7 @@ def test_features_near_the_end_of_float16_overflow_in_no_sum_or_norm(form, norm,
     assert x.grad.isfinite().all() and all(p.grad.isfinite().all() for p in block.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_config_of_either_kind_chooses_the_precision(kind, tiny_of_kind, tmp_path):
     for options, expected in (({}, torch.float16), ({"amp_dtype": "bfloat16"}, torch.bfloat16)):

@@ -25,6 +25,7 @@ THIN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_keypoint_model_is_trained_and_evaluated_on_own_data(
     load_args, birds, train_on, tmp_path
 ):

@@ -10,6 +10,7 @@ from config_kinds import KINDS
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from fast_part import first_cases
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -113,8 +114,8 @@ def test_there_are_no_more_pictures_than_images(tiny_config):
 # --- what is in them -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "overrides", [SURE_OF_ALL, SURE_OF_NONE, FOUND_NOTHING], ids=["sure", "unsure", "nothing"]
+@first_cases(
+    1, "overrides", [SURE_OF_ALL, SURE_OF_NONE, FOUND_NOTHING], ids=["sure", "unsure", "nothing"]
 )
 @pytest.mark.parametrize("head", [(), HEAD], ids=["backbone", "and head"])
 def test_keypoints_and_blocks_in_heads_are_drawn_too(tiny_config, overrides, head):
@@ -144,6 +145,7 @@ def _enlarged(image, shape):
     return np.array(Image.fromarray(image).resize(shape[::-1]))
 
 
+@pytest.mark.slow
 def test_colours_are_the_same_every_time(tiny_config):
     cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
     hook, storage = hooked(cfg, build_model(cfg))
@@ -194,6 +196,7 @@ def test_losses_and_weights_are_those_of_a_run_without(tiny_config, train, tmp_p
     assert {len(steps) for steps in written(tmp_path / "1").values()} == {4}
 
 
+@pytest.mark.slow
 def test_modes_and_random_numbers_are_left_as_they_were(tiny_config):
     cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
     model = build_model(cfg)
@@ -219,6 +222,7 @@ def alone():
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_distributed_models_pictures_are_the_models(tiny_config, alone):
     cfg = tiny_config("", "VISUALIZE.PERIOD", 1, "VISUALIZE.IMAGES", 1, *SURE_OF_ALL)
     model = build_model(cfg)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.config import LazyConfig
+from fast_part import first_cases
 from omegaconf import OmegaConf
 
 from nl_detectron.engine import preflight
@@ -92,8 +93,10 @@ def test_resuming_checks_the_last_checkpoint_of_the_run(override_refusal, tmp_pa
 OTHERS = {"CONV_DIM": 32, "FC_DIM": 33, "POOLER_RESOLUTION": 5, "POOLER_SAMPLING_RATIO": 2}
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
+@pytest.mark.slow
+@first_cases(
+    3,
+    "changes, message",
     [
         (["SOLVER.OPTIMIZER", "SGD"], "is of another optimizer: AdamW there and SGD here"),
         (["SOLVER.NONLOCAL_LR_FACTOR", 2.0], "is of an optimizer with other parameter groups"),
@@ -144,6 +147,7 @@ def test_losses_samples_and_tests_of_a_resumed_model_may_change(trained, tiny_co
     preflight(tiny_config(trained.folder, *words), arguments("--resume"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -173,6 +177,7 @@ def lazy_cfg(tiny_of_kind, train, tmp_path_factory):
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -208,6 +213,7 @@ def test_a_class_of_a_configs_own_file_is_the_same_when_it_is_loaded_again(tmp_p
     assert values[0]["_target_"].endswith("Net")
 
 
+@pytest.mark.slow
 def test_resuming_weights_alone_is_reported(trained, tiny_config, arguments, tmp_path):
     content = torch.load(trained.folder / "model_final.pth")
     torch.save({"model": content["model"]}, tmp_path / "model_final.pth")

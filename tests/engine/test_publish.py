@@ -16,20 +16,19 @@ import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode
+from fast_part import first_cases
 
 from nl_detectron import model_zoo
-from nl_detectron.engine import evaluate, load_config
+from nl_detectron.engine import evaluate
 from nl_detectron.engine.checkpoint_files import digest
 from nl_detectron.engine.config_values import flatten_config
 from nl_detectron.engine.hooks import commit
 from nl_detectron.errors import UsageError
 from nl_detectron.model_zoo import publishing
-from nl_detectron.model_zoo.run_record import find_overrides, select_metrics, strip_config
 from tools.publish_checkpoint import main
 
 ROOT = Path(__file__).parents[2]
 NAME = "tiny/relay_nl"
-DEMO = "Demo/relay_mask_rcnn_nl"
 
 
 def publish(run, output, name=NAME) -> str:
@@ -136,6 +135,7 @@ def test_its_row_and_how_to_use_it_are_reported(published):
     assert f"model_zoo.get('{NAME}', trained=True)" in published.said
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_file_and_others_stay_in_the_index(
     published, trained, tmp_path
 ):
@@ -163,6 +163,7 @@ def test_a_checkpoint_of_the_run_has_the_results_of_its_own_evaluation(
     assert "WEIGHTS: model_0000001.pth\n" in torch.load(found)["config"]
 
 
+@pytest.mark.slow
 def test_what_was_evaluated_anew_is_published(trained, copied, tmp_path):
     folder = copied(lambda model: None)
     summary = json.loads((folder / "summary.json").read_text())
@@ -178,8 +179,9 @@ def test_what_was_evaluated_anew_is_published(trained, copied, tmp_path):
 THETA = "backbone.bottom_up.res4.nonlocal4.theta.weight"
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
+@first_cases(
+    2,
+    "change, said",
     [
         (lambda model: model[THETA].view(-1)[3].fill_(torch.nan), f"infinite values in {THETA}"),
         (lambda model: model[THETA].view(-1)[3].fill_(torch.inf), f"infinite values in {THETA}"),
@@ -224,34 +226,7 @@ def test_a_name_that_is_none_is_refused(name, tmp_path, capsys):
     assert "expected words as in birds/mask_rcnn_nl" in capsys.readouterr().err
 
 
-# --- under the name of one of the package's configs -------------------------------------------
-
-
-def demo(*words) -> CfgNode:
-    return load_config(str(ROOT / f"configs/{DEMO}.yaml"), list(map(str, words)))
-
-
-def test_a_run_at_another_scale_tells_how_it_differed():
-    half = ("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 1400, "SEED", 5)
-    expected = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_ITER": 1400, "SEED": 5}
-    assert find_overrides(DEMO, demo(*half), 1400) == expected
-    assert find_overrides(DEMO, demo(), 700) == {}
-
-
-@pytest.mark.parametrize(
-    ("words", "iterations", "said"),
-    [
-        (("INPUT.MIN_SIZE_TEST", 64), 700, "INPUT.MIN_SIZE_TEST 64, not 96"),
-        (("MODEL.NONLOCAL.PAIRWISE", "gaussian"), 700, "PAIRWISE gaussian, not embedded_gaussian"),
-        (("DATASETS.TEST", "('mine',)"), 700, r"DATASETS.TEST \['mine'\], not \['relay_val'\]"),
-        ((), 600, r"4,800 images \(iterations times batch\), not 5,600"),
-    ],
-)
-def test_a_run_that_is_not_of_the_config_is_refused_its_name(words, iterations, said):
-    with pytest.raises(
-        UsageError, match=f"this run is not one of {DEMO}: .*{said}. Give it a --name"
-    ):
-        find_overrides(DEMO, demo(*words), iterations)
+# --- the parts -------------------------------------------------------------------------------
 
 
 def test_an_entry_of_the_packages_name_is_reported_as_a_row_of_its_table():
@@ -261,33 +236,6 @@ def test_an_entry_of_the_packages_name_is_reported_as_a_row_of_its_table():
     assert f"| [faster_rcnn_R_50_FPN_nl_1x](configs/{name}.yaml) | – | [1x](https://" in said
     assert "| 38.2 ([model](x-12345678.pth)) |\n" in said
     assert "python -m nl_detectron.model_zoo.page" in said
-
-
-# --- the parts -------------------------------------------------------------------------------
-
-
-def test_results_on_the_first_of_several_test_sets_are_published():
-    cfg = demo("DATASETS.TEST", "('one', 'two')")
-    results = {"one/bbox/AP": 1.0, "one/bbox/AP-cat": 2.0, "two/bbox/AP": 3.0}
-    assert select_metrics({"results": results}, cfg) == {"bbox/AP": 1.0}
-
-
-def test_folders_are_left_out_of_a_config():
-    config = {
-        "OUTPUT_DIR": "/home/someone/run",
-        "MODEL": {"DEVICE": "cuda", "WEIGHTS": "runs/of/mine/model_final.pth"},
-        "DATASETS": {"PROPOSAL_FILES_TEST": ["~/proposals/val.pkl", "val"], "TEST": ["birds_val"]},
-    }
-    clean, changed = strip_config(config)
-    assert clean == {
-        "MODEL": {"WEIGHTS": "model_final.pth"},
-        "DATASETS": {"PROPOSAL_FILES_TEST": ["val.pkl", "val"], "TEST": ["birds_val"]},
-    }
-    assert changed == [
-        *("OUTPUT_DIR", "MODEL.DEVICE", "MODEL.WEIGHTS", "DATASETS.PROPOSAL_FILES_TEST"),
-    ]
-    config["MODEL"]["WEIGHTS"] = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
-    assert strip_config(config)[0]["MODEL"]["WEIGHTS"] == config["MODEL"]["WEIGHTS"]
 
 
 def test_without_git_there_is_no_commit(monkeypatch):

@@ -157,6 +157,7 @@ def test_a_refused_run_writes_nothing_and_an_evaluation_is_not_refused(
     assert called
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_config_and_log_of_a_running_training(
     tiny_of_kind, tmp_path, restore_loggers
 ):

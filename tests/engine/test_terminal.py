@@ -12,6 +12,7 @@ from nl_detectron.engine import terminal
 from nl_detectron.engine.terminal import ProgressBar, TimelyWriter
 
 
+@pytest.mark.slow
 def test_the_terminal_gets_a_line_for_the_config_and_losses_at_once(
     tiny_config, train, tmp_path, capfd
 ):

@@ -12,6 +12,7 @@ from detectron2.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
+from fast_part import combinations
 from torch.utils.data import IterableDataset
 
 from nl_detectron.engine.random_states import (
@@ -70,9 +71,7 @@ def test_a_fresh_run_has_the_images_and_random_numbers_of_detectron2(name, group
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("grouped", [False, True])
-@pytest.mark.parametrize("name", SAMPLERS)
+@combinations(name=SAMPLERS, grouped=[False, True], workers=[0, 2])
 def test_a_resumed_loader_continues_batches_and_random_numbers(name, grouped, workers):
     whole = make_resumable(detectron2_loader(SAMPLERS[name](), workers, grouped))
     batches = iter(whole)
@@ -88,6 +87,7 @@ def test_a_resumed_loader_continues_batches_and_random_numbers(name, grouped, wo
     assert place["images"] == 10 and resumed.batches == 13
 
 
+@pytest.mark.slow
 def test_batches_do_not_depend_on_the_number_of_workers():
     found = []
     for workers in (1, 2):

@@ -97,6 +97,7 @@ def test_a_checkpoint_without_its_sha256_is_refused(zoo, sha256):
         model_zoo.get_checkpoint_url("theirs/model")
 
 
+@pytest.mark.slow
 def test_weights_of_a_zoo_run_nothing(zoo, marker, tmp_path):
     folder = tmp_path / "zoo"
     file = write_marked_file(folder / "model.pkl", marker)

@@ -61,6 +61,7 @@ def test_a_resumed_run_has_the_weights_of_one_that_was_not_stopped(
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_run_reports_accuracy_of_one_view_on_the_way_and_of_all_at_its_end(
     config, train, tmp_path
 ):
@@ -81,6 +82,7 @@ def kept(tmp_path) -> dict[str, VideoScores]:
     return ScoreFiles(folder, json.loads(head)["fingerprint"], 0).start()
 
 
+@pytest.mark.slow
 def test_one_view_is_the_same_alone_and_among_all(config, train, tmp_path):
     trainer = train(config("TEST.VIDEO.CLIPS", 3))
     every = kept(tmp_path)
@@ -147,6 +149,7 @@ def test_precise_batch_norm_takes_clips_of_training(config, train, tmp_path):
     assert (ratio > 0.2).all() and (ratio < 0.5).all()
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_checkpoint_is_that_of_training(config, train, tmp_path, restore_loggers):
     trainer = train(config())
     cfg = config("MODEL.WEIGHTS", tmp_path / "run/model_final.pth", folder="again")
@@ -189,6 +192,7 @@ def own(tmp_path):
         yield make
 
 
+@pytest.mark.slow
 def test_own_lists_set_the_classes_and_train(own, load_args, train, tmp_path):
     words = [*own(), *own("a.mp4 run\n", "own_val")]
     output = ("OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.MAX_ITER", "1")
@@ -223,6 +227,7 @@ def test_bad_videos_are_named_replaced_and_counted(own, load_args, train, tmp_pa
     assert re.search(r"video .*(s|broken)\.mp4 \(id .*: another one replaces it", caplog.text)
 
 
+@pytest.mark.slow
 def test_images_and_videos_are_not_mixed(refusal, own, tiny_videos, birds):
     said = refusal(MASK, *own())
     assert said.startswith("--dataset own_train has videos, but this model (GeneralizedRCNN) takes")

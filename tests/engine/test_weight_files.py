@@ -164,6 +164,7 @@ def test_files_of_torch_save_load_as_in_detectron2(resnet, tmp_path):
         read_checkpoint(f"{tmp_path}/run.pth?heuristics=1")
 
 
+@pytest.mark.slow
 def test_the_real_imagenet_weights_load_as_pth_and_as_pkl(shared, tmp_path):
     content = torch.load(shared / "weights/R-50.pth", weights_only=True)
     tensors = content.get("model", content)

@@ -40,6 +40,7 @@ def test_keypoint_twins_do_too(name, monkeypatch, tiny):
     assert shared_are_equal(start(f"keypoints_far_{name}"), start("keypoints_far_baseline"))
 
 
+@pytest.mark.slow
 def test_twins_see_equal_images_in_an_equal_order_with_equal_flips(tiny):
     def batches(name, seed=1):
         run = tiny(name)

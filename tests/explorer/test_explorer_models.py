@@ -13,6 +13,7 @@ from nl_detectron.explorer.images import list_dataset_images
 from nl_detectron.explorer.models import load_explorer_model
 
 
+@pytest.mark.slow
 def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
     file, tmp_path, monkeypatch
 ):
@@ -33,6 +34,7 @@ def test_a_model_is_run_once_for_an_image_and_the_latest_images_are_kept(
     assert ours.get_records(file) is not first
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_does_not_give_is_said(tmp_path):
     model = load_explorer_model(CONFIG, THIN)
     assert "backbone.bottom_up.res4.nonlocal4;" in model.untrained

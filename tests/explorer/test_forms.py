@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fast_part import first_cases
 from thin_models import CONFIG, IN_HEAD, KEYPOINTS, thin_model
 
 from nl_detectron.attention import forms_of, record_attention
@@ -26,8 +27,9 @@ def test_a_block_can_be_shown_in_its_own_form_and_those_that_need_no_more_weight
 
 @pytest.mark.parametrize("subsample", SUBSAMPLES)
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(
-    ("own", "other"),
+@first_cases(
+    1,
+    "own, other",
     [
         ("embedded_gaussian", "dot_product"),
         ("dot_product", "embedded_gaussian"),

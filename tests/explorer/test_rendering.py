@@ -21,6 +21,7 @@ from nl_detectron.explorer.rendering import (
 from nl_detectron.modeling import find_blocks
 
 
+@pytest.mark.slow
 def test_a_point_is_reported_in_pictures_and_words(file):
     [record] = make_explorer().get_records(file)
     [block] = record.blocks
@@ -44,6 +45,7 @@ def test_a_head_that_did_not_look_says_so(image):
     assert result == (None, None, NO_ROI)
 
 
+@pytest.mark.slow
 def test_detections_are_those_above_the_slider_on_a_picture_large_enough_to_click(image):
     words = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
     [record] = record_attention(
@@ -82,6 +84,7 @@ def test_a_class_has_its_own_colour(image):
         assert inside.argmax() == kind and inside.max() > 180
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(288, 96), (600, 60), (100, 300)])
 def test_most_of_a_picture_is_the_image(size, tmp_path):
     noise = np.random.default_rng(0).integers(0, 200, (*size[::-1], 3), dtype=np.uint8)
@@ -92,6 +95,7 @@ def test_most_of_a_picture_is_the_image(size, tmp_path):
     assert blank[0] < (0.6 if size == (600, 60) else 0.3) and blank[1] < 0.1
 
 
+@pytest.mark.slow
 def test_words_tell_what_is_nearly_even_and_untrained(file):
     [record] = make_explorer().get_records(file)
     [block] = record.blocks
@@ -100,6 +104,7 @@ def test_words_tell_what_is_nearly_even_and_untrained(file):
     assert "no arrows" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (1, 1)])
 def test_an_image_of_any_shape_is_drawn(size, tmp_path):
     Image.new("RGB", size).save(tmp_path / "line.png")

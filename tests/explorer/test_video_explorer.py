@@ -47,6 +47,7 @@ def file(tmp_path_factory):
     return str(write_video(folder / "film.mp4", 20, draw=lambda n: picture(n, 96, 128)))
 
 
+@pytest.mark.slow
 def test_a_point_is_reported_in_a_picture_and_words(explorer, file):
     look = explorer.look(file)
     [block] = look[1].blocks
@@ -106,6 +107,7 @@ def test_two_models_are_compared_on_images_alone(monkeypatch):
         load_tool("explore").main([*words, "--opts", *THIN])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="needs gradio: make explore")
 def test_the_page_has_the_videos_and_the_blocks(explorer, file, tmp_path, monkeypatch):
     from nl_detectron.explorer.video_page import build_video_page

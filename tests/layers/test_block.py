@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import ImageList
+from fast_part import combinations
 from helpers import randomise
 from reference import naive_block
 from torch import nn
@@ -23,10 +24,7 @@ def assert_like_reference(block, x):
     torch.testing.assert_close(block(x), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("use_scale", [True, False])
-@pytest.mark.parametrize("ndim", SPACES)
-@pytest.mark.parametrize("subsample", SUBSAMPLES)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, subsample=SUBSAMPLES, ndim=SPACES, use_scale=[True, False])
 def test_block_is_the_papers(form, subsample, ndim, use_scale):
     # D is not C / 2, so that a scale by the wrong channels shows
     block = NonLocalBlock(
@@ -36,9 +34,7 @@ def test_block_is_the_papers(form, subsample, ndim, use_scale):
     assert_like_reference(randomise(block).double(), x)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("ndim", SPACES)
-@pytest.mark.parametrize("norm", NORMS)
+@combinations(norm=NORMS, ndim=SPACES, training=[True, False])
 def test_norm_stands_between_w_z_and_the_sum(norm, ndim, training):
     # two channels a group of GN
     block = NonLocalBlock(64, inner_channels=5, norm=norm, ndim=ndim).train(training)
@@ -87,9 +83,7 @@ def test_smallest_maps(form, ndim, subsample, space):
     assert_like_reference(randomise(block).double(), x)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, norm=NORMS, training=[True, False])
 def test_empty_batch(form, norm, training):
     # an image without proposals gives the keypoint head no RoIs
     block = randomise(NonLocalBlock(C, pairwise=form, norm=norm)).train(training)
@@ -119,6 +113,7 @@ def test_memory_layout_changes_nothing(form, subsample):
     assert block(last).is_contiguous(memory_format=torch.channels_last)  # no copy for the next conv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("form", FORMS)
 def test_autocast_stays_finite_and_near(form, dtype):
@@ -153,8 +148,7 @@ def test_freeze_stops_learning_and_keeps_the_output():
     torch.testing.assert_close(block.train()(x), expected)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, norm=NORMS)
 def test_copies_and_state_dicts_carry_the_whole_block(form, norm):
     block = randomise(NonLocalBlock(C, pairwise=form, norm=norm)).eval()
     x = torch.randn(2, C, 4, 4)

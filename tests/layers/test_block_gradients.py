@@ -8,8 +8,9 @@ from itertools import product
 
 import pytest
 import torch
+from fast_part import combinations
 from formula import block_by_formula
-from helpers import randomise
+from helpers import randomise, z_and_gradients
 from layouts import LAYOUTS, channels_last, contiguous, expanded, transposed
 from torch import nn
 
@@ -20,25 +21,16 @@ SPACES = {1: (7,), 2: (4, 5), 3: (2, 4, 3)}
 CHANNELS = {"GN": 64}  # two in each of 32 groups
 
 
-def run(function, block, x, dz):
-    """z, and the gradients of x and of every parameter."""
-    x = x.detach().requires_grad_()
-    z = function(x)
-    parameters = dict(block.named_parameters())
-    grads = torch.autograd.grad(z, [x, *parameters.values()], dz, materialize_grads=True)
-    return {"z": z.detach(), **dict(zip(("x", *parameters), grads, strict=True))}
-
-
 def assert_block_is_the_formula(block, space):
     x = torch.randn(2, block.in_channels, *space, dtype=torch.float64)
     dz = torch.randn_like(x)
     for training, incoming in product((True, False), (dz, expanded(dz))):
         block.train(training)
-        expected = run(lambda x: block_by_formula(block, x), block, x, incoming)
+        expected = z_and_gradients(lambda x: block_by_formula(block, x), block, x, incoming)
         layouts = (contiguous, channels_last, transposed) if incoming is dz else (lambda t: t,)
         for of_x, of_dz in product(LAYOUTS, layouts):
             buffers = {name: buffer.clone() for name, buffer in block.named_buffers()}
-            found = run(block, block, of_x(x), of_dz(incoming))
+            found = z_and_gradients(block, block, of_x(x), of_dz(incoming))
             block.load_state_dict(buffers, strict=False)
             for name, value in expected.items():
                 if not torch.allclose(found[name], value, rtol=1e-8, atol=1e-10):
@@ -47,10 +39,7 @@ def assert_block_is_the_formula(block, space):
                     pytest.fail(f"{name} with {case}: off by up to {largest:.1e}")
 
 
-@pytest.mark.parametrize("ndim", SPACES)
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("subsample", SUBSAMPLES)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, subsample=SUBSAMPLES, norm=NORMS, ndim=SPACES)
 def test_block_and_gradients_are_the_formula_in_every_layout(form, subsample, norm, ndim):
     block = NonLocalBlock(
         CHANNELS.get(norm, 6),
@@ -70,9 +59,7 @@ def test_maps_of_one_row_or_column_have_no_other_layout(norm, space):
     assert_block_is_the_formula(randomise(block).double(), space)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, norm=NORMS, layout=LAYOUTS)
 def test_gradcheck(form, norm, layout):
     block = NonLocalBlock(CHANNELS.get(norm, 3), inner_channels=2, pairwise=form, norm=norm)
     randomise(block).double()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fast_part import combinations
 from torch import nn
 
 from nl_detectron.layers import NORMS, PAIRWISE, SUBSAMPLES, NonLocalBlock
@@ -11,10 +12,7 @@ SPACES = {1: (7,), 2: (5, 6), 3: (3, 5, 4)}
 C = 32  # GN wants 32 groups
 
 
-@pytest.mark.parametrize("ndim", SPACES)
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("subsample", SUBSAMPLES)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, subsample=SUBSAMPLES, norm=NORMS, ndim=SPACES)
 def test_block_starts_as_the_identity(form, subsample, norm, ndim):
     block = NonLocalBlock(C, pairwise=form, subsample=subsample, norm=norm, ndim=ndim)
     x = torch.randn(2, C, *SPACES[ndim])
@@ -23,8 +21,7 @@ def test_block_starts_as_the_identity(form, subsample, norm, ndim):
     assert block.g.weight.abs().min() > 0  # the identity by its last layer alone
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, norm=NORMS)
 def test_gradient_reaches_the_whole_block_after_one_step(form, norm):
     block = NonLocalBlock(C, pairwise=form, norm=norm)
     x, target = torch.randn(2, 2, C, 6, 6)

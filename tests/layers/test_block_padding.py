@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fast_part import combinations
 from helpers import randomise
 from reference import naive_block
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -47,9 +48,7 @@ def implementation(request, monkeypatch):
     return choose
 
 
-@pytest.mark.parametrize("ndim", SIZES)
-@pytest.mark.parametrize("subsample", SUBSAMPLES)
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, subsample=SUBSAMPLES, ndim=SIZES)
 def test_each_image_has_the_papers_result(form, subsample, ndim, implementation):
     block = NonLocalBlock(8, inner_channels=5, pairwise=form, subsample=subsample, ndim=ndim)
     randomise(block).double()
@@ -103,9 +102,7 @@ def test_the_padding_depends_on_its_image_only(norm):
     torch.testing.assert_close(alone[0], batch[0, :, : alone.shape[2], : alone.shape[3]])
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm])
-@pytest.mark.parametrize("ndim", SIZES)
+@combinations(ndim=SIZES, norm=[norm for norm in NORMS if norm], training=[True, False])
 def test_norms_see_no_padding(ndim, norm, training):
     block = randomise(NonLocalBlock(C, inner_channels=5, norm=norm, ndim=ndim))
     block.double().train(training)

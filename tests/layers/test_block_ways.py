@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fast_part import combinations
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nl_detectron.layers import PAIRWISE, NonLocalBlock
@@ -44,8 +45,7 @@ def test_block_compiles_whole(form, subsample, fused, monkeypatch):
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("norm", ["", "BN", "GN"])
-@pytest.mark.parametrize("form", FORMS)
+@combinations(form=FORMS, norm=["", "BN", "GN"])
 def test_checkpointing_keeps_numbers_and_less_memory(form, norm):
     results = []
     for checkpoint in (False, True):

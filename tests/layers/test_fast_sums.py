@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fast_part import first_cases
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -47,7 +48,7 @@ def gradients(y, tensors):
 
 
 @pytest.mark.usefixtures("pieces")
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@first_cases(1, "sizes", SIZES, ids=str)
 @pytest.mark.parametrize("form", FORMS)
 def test_both_ways_are_one_function(form, sizes):
     theta, phi, g = tensors = inputs(form, *sizes)

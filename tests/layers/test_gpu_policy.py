@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from fast_part import first_cases
 from helpers import needs_fake_cuda
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -59,7 +60,7 @@ def half_products(monkeypatch):
 
 @needs_fake_cuda
 @pytest.mark.usefixtures("half_products")
-@pytest.mark.parametrize("shape", [RES4, RES3, ROIS], ids=["res4", "res3", "RoIs"])
+@first_cases(1, "shape", [RES4, RES3, ROIS], ids=["res4", "res3", "RoIs"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_only_large_copy_is_that_of_x_into_channels_last_for_fused_attention(

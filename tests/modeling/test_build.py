@@ -18,6 +18,7 @@ def log(caplog, monkeypatch):
     return caplog
 
 
+@pytest.mark.slow
 def test_empty_lists_of_nonlocal_parts_are_refused():
     backbone = tiny_cfg()
     backbone.MODEL.BACKBONE.NAME = "build_nonlocal_resnet_fpn_backbone"

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import detectron2.modeling
 import pytest
 import torch
+from fast_part import first_cases
 from helpers import (
     build,
     detections,
@@ -63,7 +64,7 @@ class Recorded:
             torch.testing.assert_close(z[:, :height, :width], alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@first_cases(1, "name", ARCHITECTURES)
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_in_every_architecture_a_block_sees_each_image_alone(name, mode):
     cfg = masked(thin_cfg(name))
@@ -89,6 +90,7 @@ def test_sizes_in_a_map_are_rounded_up(padded, stride):
     assert sizes_in_map(PaddedSizes(padded, images), shape) == expected
 
 
+@pytest.mark.slow
 def test_a_step_under_autocast_trains_the_block():
     model = small_model(NORM="BN", CHECKPOINT=True).train()
     seen = Recorded(model)
@@ -99,6 +101,7 @@ def test_a_step_under_autocast_trains_the_block():
     assert all(p.grad.isfinite().all() and p.grad.any() for p in seen.block.w_z.parameters())
 
 
+@pytest.mark.slow
 def test_a_batch_without_padding_and_a_model_with_the_key_off_run_as_before():
     model, without = small_model(), small_model(on=False)
     assert "preprocess_image" not in vars(without)
@@ -128,6 +131,7 @@ def test_an_image_thinner_than_two_positions_takes_a_padded_one_along():
     assert seen.sizes == [[4, 4], [4, 2]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [False, True], ids=["model", "deepcopy"])
 def test_threads_do_not_mix_their_batches(copied):
     model = small_model().eval()

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
+from fast_part import first_cases
 from helpers import randomise, tiny_cfg
 from torch import nn
 
@@ -48,8 +49,9 @@ def run(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return model(x)
 
 
-@pytest.mark.parametrize(
-    ("library", "name"),
+@first_cases(
+    1,
+    "library, name",
     [("torchvision", name) for name in TORCHVISION] + [("timm", name) for name in TIMM],
 )
 def test_a_model_keeps_weights_and_outputs_until_a_block_is_trained(library, name):
@@ -82,6 +84,7 @@ def test_a_model_keeps_weights_and_outputs_until_a_block_is_trained(library, nam
     assert torch.equal(run(again, x), trained)
 
 
+@pytest.mark.slow
 def test_a_block_is_trained_with_its_model():
     model = insert_nonlocal(make_model("torchvision", "resnet18").train(), ["layer3.-2"])
     block = find_blocks(model)["layer3.nonlocal0"]
@@ -130,6 +133,7 @@ def test_a_layer_that_is_used_twice_keeps_its_places():
     assert torch.equal(run(model, x), before)
 
 
+@pytest.mark.slow
 def test_dtype_and_modes_are_the_models():
     model = make_model("torchvision", "resnet18").double().train()
     model.layer1.eval()  # as of a frozen stage

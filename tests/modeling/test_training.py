@@ -3,6 +3,7 @@
 import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
+from fast_part import first_cases
 from helpers import losses, make_batch, randomise, tiny_cfg, with_blocks
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -61,7 +62,9 @@ def process_group(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(
+@pytest.mark.slow
+@first_cases(
+    1,
     "task, head, keys",
     [
         ("mask", (), {"PAIRWISE": "concatenation", "NORM": "BN"}),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
+from fast_part import combinations
 from torch.nn import functional as F
 from video_models import build_video_model, make_clips, tiny_video_cfg
 
@@ -148,8 +149,8 @@ def test_classifier_starts_small():
     assert not model.linear.bias.any()
 
 
-@pytest.mark.parametrize("axes", ["spacetime", "space", "time"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.slow
+@combinations(dtype=[torch.float16, torch.bfloat16], axes=["spacetime", "space", "time"])
 def test_training_under_autocast_is_finite(axes, dtype):
     cfg = tiny_video_cfg("i3d_3x1x1")
     cfg.MODEL.NONLOCAL.update({"NORM": "BN", "AXES": axes})

@@ -130,6 +130,7 @@ def test_each_class_has_its_first_image_and_then_come_the_others():
     assert choose_images([record(0)]) == []
 
 
+@pytest.mark.slow
 def test_an_overview_has_truth_predictions_and_attention(tiny_cfg, tmp_path, opts):
     assert save_overview(tiny_cfg, build_model(tiny_cfg), tmp_path / "all.png")
     picture = np.asarray(Image.open(tmp_path / "all.png").convert("RGB"))

@@ -15,6 +15,7 @@ from nl_detectron.prediction.predictor import load_prediction_config
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_weights_that_are_lacking_are_reported(opts, tmp_path, capsys):
     path = save_image(tmp_path / "image.png")
     baseline = opts("relay_mask_rcnn")[-1]
@@ -86,6 +87,7 @@ def test_the_threshold_reaches_a_retinanet():
     assert cfg.MODEL.RETINANET.SCORE_THRESH_TEST == 0.3
 
 
+@pytest.mark.slow
 def test_an_error_is_one_line_without_a_traceback(tmp_path):
     words = ["--config-file", "nowhere.yaml", "--input", "a.png", "--output", tmp_path / "out"]
     done = subprocess.run(

@@ -34,6 +34,7 @@ def test_json_is_what_the_model_predicts(run, opts, tmp_path):
         assert "keypoints" not in row
 
 
+@pytest.mark.slow
 def test_keypoints_are_written_and_blocks_of_a_head_shown(run, tmp_path):
     path = save_image(tmp_path / "image.png")
     words = ("--input", path, "--attention", "auto")
@@ -47,6 +48,7 @@ def test_keypoints_are_written_and_blocks_of_a_head_shown(run, tmp_path):
         assert panel.width > 2000  # two blocks in a row
 
 
+@pytest.mark.slow
 def test_only_sure_detections_are_kept(run, tmp_path):
     path = save_image(tmp_path / "image.png")
     _, [many] = run("--input", path, least="0")
@@ -60,6 +62,7 @@ def test_only_sure_detections_are_kept(run, tmp_path):
     assert not is_blank(tmp_path / "out/image.attention1.png")  # from the centre
 
 
+@pytest.mark.slow
 def test_a_batch_finds_what_single_images_have(run, tmp_path):
     paths = [save_image(tmp_path / f"{seed}.png", seed=seed) for seed in range(3)]
     _, single = run("--input", *paths, output="single", least="0")
@@ -73,6 +76,7 @@ def test_a_batch_finds_what_single_images_have(run, tmp_path):
             assert a["box"] == pytest.approx(b["box"], abs=1e-2)
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_may_differ_in_size(run, tmp_path):
     paths = [save_image(tmp_path / "a.png", 64, 96), save_image(tmp_path / "b.png", 80, 64)]
     code, lines = run("--input", *paths, "--batch-size", 2, "--attention", "10,70")
@@ -91,6 +95,7 @@ def test_the_narrowest_images_are_drawn(run, tmp_path):
     assert code == 0 and line["detections"]
 
 
+@pytest.mark.slow
 def test_classes_without_names_have_numbers(run, tmp_path, capsys):
     path = save_image(tmp_path / "image.png")
     code, [line] = run("--input", path, more=("DATASETS.TEST", "('birds_val',)"))

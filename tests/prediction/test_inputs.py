@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import cv2
+import pytest
 from media import is_blank, list_names, make_pixels, save_image
 from PIL import Image
 
 from nl_detectron.prediction.inputs import SkipReporter, Source, find_sources, read_batches
 
 
+@pytest.mark.slow
 def test_files_folders_and_patterns_are_drawn_and_equal_names_kept_apart(run, tmp_path):
     for name in ("a/one.png", "a/two.jpg", "b/one.jpg", "b/x/three.bmp", "c/ONE.png"):
         save_image(tmp_path / name)
@@ -31,6 +33,7 @@ def test_files_folders_and_patterns_are_drawn_and_equal_names_kept_apart(run, tm
     assert {line["frame"] for line in lines} == {None}
 
 
+@pytest.mark.slow
 def test_grey_and_transparent_images_and_turned_photographs(run, tmp_path):
     image = Image.fromarray(make_pixels(64, 96))
     image.convert("L").save(tmp_path / "grey.png")
@@ -68,6 +71,7 @@ def test_what_cannot_be_read_is_reported_and_skipped(run, tmp_path, capsys):
         assert sum(f"skipped {path}: " in line for line in warnings) == 1
 
 
+@pytest.mark.slow
 def test_what_a_model_cannot_take_is_skipped_and_its_batch_is_not(run, tmp_path, capsys):
     paths = [
         save_image(tmp_path / "a.png"),

@@ -1,10 +1,12 @@
 """The demo's panels of attention, from a point or from what was found."""
 
+import pytest
 from media import is_blank, list_names, save_image, save_video
 
 from nl_detectron.prediction.drawing import PredictionDrawer
 
 
+@pytest.mark.slow
 def test_attention_from_a_point_and_from_what_is_found(run, tmp_path):
     path = save_image(tmp_path / "image.png")
     run("--input", path, "--attention", "30.5,20", output="point")
@@ -27,6 +29,7 @@ def test_attention_from_a_point_and_from_what_is_found(run, tmp_path):
         assert not is_blank(panel)
 
 
+@pytest.mark.slow
 def test_a_point_outside_an_image_is_reported_and_its_detections_drawn(run, tmp_path, capsys):
     paths = [save_image(tmp_path / "image.png"), save_video(tmp_path / "film.mp4")]
     code, lines = run("--input", *paths, "--attention", "200,20")
@@ -47,6 +50,7 @@ def test_a_model_without_blocks_shows_detections_alone(run, tmp_path, capsys):
     assert len(warnings) == 1 and "no non-local blocks" in warnings[0]
 
 
+@pytest.mark.slow
 def test_the_attention_of_a_very_high_image_is_drawn_and_its_batch_too(run, tmp_path):
     paths = [save_image(tmp_path / "high.png", 6000, 4), save_image(tmp_path / "image.png")]
     code, lines = run("--input", *paths, "--attention", "2,40", "--batch-size", 2)
@@ -56,6 +60,7 @@ def test_the_attention_of_a_very_high_image_is_drawn_and_its_batch_too(run, tmp_
     assert {"high.attention1.png", "image.attention1.png"} <= set(names)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_drawn_is_skipped_alone(run, tmp_path, capsys, monkeypatch):
     draw = PredictionDrawer.draw
 

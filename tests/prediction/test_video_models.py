@@ -61,6 +61,7 @@ def run(opts, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_a_video_gets_its_classes_as_in_an_evaluation(run, opts, tmp_path, capsys):
     file = write_video(tmp_path / "film.mp4", 21)
     code, [line] = run("--input", file)
@@ -88,6 +89,7 @@ def test_a_video_gets_its_classes_as_in_an_evaluation(run, opts, tmp_path, capsy
     assert line["classes"][0]["score"] == pytest.approx(most, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_attention_is_drawn_and_its_arrows_written(run, tmp_path):
     file = write_video(tmp_path / "film.mp4", 21)
     code, [line] = run("--input", file, "--attention", "12,60,10")
@@ -180,6 +182,7 @@ def test_views_that_do_not_fit_into_memory_are_reported(opts, tmp_path):
         classify_video(cfg, Full(), str(file))
 
 
+@pytest.mark.slow
 def test_videos_of_one_name_get_two(run, tmp_path):
     files = [write_video(tmp_path / f"a.{ending}", 5) for ending in ("mp4", "mkv")]
     _, lines = run("--input", *files, "--attention", "auto")

@@ -8,6 +8,7 @@ from nl_detectron.errors import UsageError
 from nl_detectron.prediction.outputs import Mp4Writer, OutputWriter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
 def test_a_video_becomes_a_video(run, tmp_path, name):
     code, lines = run("--input", save_video(tmp_path / name), "--batch-size", 2)
@@ -20,6 +21,7 @@ def test_a_video_becomes_a_video(run, tmp_path, name):
     assert cv2.VideoCapture(str(tmp_path / "out/film.mp4")).get(cv2.CAP_PROP_FPS) == 12
 
 
+@pytest.mark.slow
 def test_attention_stands_below_the_frames_at_one_size(run, tmp_path):
     paths = [save_video(tmp_path / "film.mp4"), save_image(tmp_path / "image.png")]
     code, lines = run("--input", *paths, "--attention", "auto", least="0.66")
@@ -72,6 +74,7 @@ class Camera:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [None, KeyboardInterrupt()])
 def test_a_camera_runs_until_it_ends_or_is_stopped(run, tmp_path, monkeypatch, after):
     with monkeypatch.context() as patch:
@@ -113,6 +116,7 @@ def test_a_camera_without_a_frame_is_reported(run, monkeypatch, capsys):
     assert "skipped webcam0: no frame of it can be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_written_when_stopped_is_whole(run, tmp_path, monkeypatch):
     write, count = OutputWriter.write, []
 

@@ -51,6 +51,7 @@ def test_images_stay_those_that_results_were_trained_on():
     np.testing.assert_allclose(annotation["keypoints"][:2], [80.75, 89.85])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relay", DEMOS, ids=list(RELAY_DATASETS))
 def test_only_a_share_of_training_images_has_its_signal_beside_the_object(relay):
     def gap(split, number):
@@ -165,6 +166,7 @@ def test_a_stout_object_is_wider_for_its_length(stout, low, high):
     assert low - 0.02 < np.percentile(shapes, 5) and np.percentile(shapes, 95) < high + 0.1
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_place_is_clear_of_the_object_and_at_every_distance():
     distances = []
     for _, annotation in drawn(ANY, 400):

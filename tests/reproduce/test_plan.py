@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.engine import default_argument_parser
+from fast_part import first_cases
 
 from nl_detectron.engine import load_config
 from nl_detectron.errors import UsageError
@@ -36,7 +37,8 @@ def planned(capsys, *words):
         yield SimpleNamespace(gpus=args.num_gpus, cfg=load_config(args.config_file, args.opts))
 
 
-@pytest.mark.parametrize(("table", "schedule"), COCO)
+@pytest.mark.slow
+@first_cases(1, "table, schedule", COCO)
 def test_a_dry_run_plans_every_row_and_seed(table, schedule, capsys, tmp_path):
     words = ("--num-gpus", 8, "--schedule", schedule, "--seeds", 4, 5, "--output", tmp_path / "out")
     runs = list(planned(capsys, table, *words))
@@ -62,7 +64,8 @@ def test_a_twin_is_the_same_config_without_blocks(table):
         assert twin == plain.replace("Ablations", "COCO-InstanceSegmentation")
 
 
-@pytest.mark.parametrize("table", VIDEO)
+@pytest.mark.slow
+@first_cases(1, "table", VIDEO)
 def test_a_dry_run_plans_the_video_models(table, capsys, tmp_path):
     words = ("--num-gpus", 8, "--seeds", 1, "--output", tmp_path)
     runs = list(planned(capsys, table, *words))
@@ -79,6 +82,7 @@ def test_a_dry_run_plans_the_video_models(table, capsys, tmp_path):
             assert start.startswith("detectron2://ImageNetPretrained/torchvision/R-")
 
 
+@pytest.mark.slow
 def test_long_clips_start_from_what_the_table_of_short_ones_trains(capsys, tmp_path):
     words = ("--num-gpus", 8, "--seeds", 1, "--output", tmp_path)
     made = set()
@@ -100,6 +104,7 @@ def test_rows_of_video_models_are_those_of_the_index():
             assert shipped()[row["config"]]["paper"]
 
 
+@pytest.mark.slow
 def test_fewer_gpus_take_a_smaller_batch_at_a_lower_rate_for_longer(capsys):
     run = next(planned(capsys, "table5", "--num-gpus", 2, "--seeds", 1))
     solver = run.cfg.SOLVER
@@ -116,6 +121,7 @@ def test_the_relay_configs_are_trained_as_they_are(capsys):
     assert run.cfg.SOLVER == config.SOLVER
 
 
+@pytest.mark.slow
 def test_tables_share_the_runs_of_their_common_models(capsys):
     folders = [
         {run.cfg.OUTPUT_DIR for run in planned(capsys, table, "--num-gpus", 8, "--seeds", 1)}
@@ -152,6 +158,7 @@ def test_a_wrong_command_line_is_refused(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -2,25 +2,22 @@
 
 import os
 from collections.abc import Iterator
-from math import ceil
 
 import numpy as np
 from detectron2.data import Metadata
 from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import ColorMode, Visualizer
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..coco_dataset import describe, names_and_colours
 from ..images import read_image
 from .checks import check_annotation, whole_images
 from .issues import ISSUE_TYPES
+from .sheet import MOST, arrange
 from .values import is_polygon
 
-MOST = 12  # largest number of images
 COLUMNS = 4
 WIDTH, HEIGHT = 480, 360  # largest size of an image in pixels
-DPI = 100
 # Issues that stop all training, but here concern a part of an annotation.
 PARTS = {"malformed mask": "masks", "malformed RLE": "masks", "malformed keypoints": "keypoints"}
 
@@ -57,7 +54,7 @@ def contact_sheet(content: dict, folder: str | os.PathLike) -> Figure:
         unseen -= classes[best]
     if not drawn:
         raise ValueError("no annotated image can be read, so there is nothing to draw")
-    return _arrange(drawn)
+    return arrange(drawn, COLUMNS, WIDTH, HEIGHT, fontsize=9)
 
 
 def _records(content: dict, keypoints: int) -> Iterator[tuple[object, dict]]:
@@ -102,18 +99,3 @@ def _draw_image(pixels: np.ndarray, records: list[dict], metadata: Metadata) -> 
 
 def _parts(record: dict) -> tuple[str, ...]:
     return tuple(key for key in ("segmentation", "keypoints") if key in record)
-
-
-def _arrange(drawn: dict[str, np.ndarray]) -> Figure:
-    columns = min(COLUMNS, len(drawn))
-    rows = ceil(len(drawn) / columns)
-    size = columns * (WIDTH + 20) / DPI, rows * (HEIGHT + 40) / DPI
-    figure = Figure(size, dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
-    for cell in cells:
-        cell.axis("off")
-    for cell, (name, picture) in zip(cells, drawn.items(), strict=False):
-        cell.imshow(picture)
-        cell.set_title(name, fontsize=9, parse_math=False)
-    return figure

@@ -1,21 +1,18 @@
 """A contact sheet: frames of some videos of a list with the names of their classes."""
 
 import os
-from math import ceil
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..video.lists import VideoList, class_names, class_numbers, find_files
 from ..video.reader import VideoError, VideoReader
+from .sheet import MOST, arrange
 from .video_checks import some_of_each_class
 
-MOST = 12  # largest number of videos
 COLUMNS = 2  # videos side by side
 FRAMES = 4  # of a video, at equal distances in time
 SIDE = 120  # shorter side of a frame in pixels
-DPI = 100
 
 
 def video_sheet(found: VideoList, folder: str | os.PathLike) -> Figure:
@@ -41,15 +38,4 @@ def video_sheet(found: VideoList, folder: str | os.PathLike) -> Figure:
         drawn[title if len(title) < 80 else f"{title[:77]}..."] = np.hstack(list(frames))
     if not drawn:
         raise ValueError("no video can be read, so there is nothing to draw")
-    columns = min(COLUMNS, len(drawn))
-    rows = ceil(len(drawn) / columns)
-    size = columns * (FRAMES * SIDE * 4 / 3 + 20) / DPI, rows * (SIDE + 40) / DPI
-    figure = Figure(size, dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
-    for cell in cells:
-        cell.axis("off")
-    for cell, (title, picture) in zip(cells, drawn.items(), strict=False):
-        cell.imshow(picture)
-        cell.set_title(title, fontsize=8, parse_math=False)
-    return figure
+    return arrange(drawn, COLUMNS, FRAMES * SIDE * 4 / 3, SIDE, fontsize=8)

@@ -9,6 +9,7 @@ from functools import cached_property
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import UsageError
+from ..registration import is_registered, parse_argument
 from ..validation.values import leaves_folder
 from .lists import ENDINGS, VideoList, class_names, class_numbers, find_files, read_list
 
@@ -60,13 +61,7 @@ class VideoDataset:
         Raises:
             ValueError: the text has another form.
         """
-        match = ARGUMENT.fullmatch(text)
-        if not match:
-            raise ValueError(
-                f"expected {FORM} (or .csv), with letters, digits, '_', '-' and '.' in NAME, got "
-                f"{text!r}"
-            )
-        return cls(match["name"], match["files"], match["videos"])
+        return cls(**parse_argument(text, ARGUMENT, f"{FORM} (or .csv)"))
 
     @cached_property
     def lists(self) -> tuple[VideoList, ...]:
@@ -105,13 +100,9 @@ class VideoDataset:
         Raises:
             ValueError: as in :attr:`info`, or the name is taken.
         """
-        metadata = MetadataCatalog.get(self.name)
-        files = {"video_list": self.files, "video_root": self.videos}
-        if self.name in DatasetCatalog.list():
-            if all(metadata.get(key) == path for key, path in files.items()):
-                return
-            raise ValueError(f"data set name {self.name!r} is taken; give another one")
-        info = self.info
+        if is_registered(self.name, {"video_list": self.files, "video_root": self.videos}):
+            return
+        info, metadata = self.info, MetadataCatalog.get(self.name)
         metadata.set(multi_label=info.multi_label, classes=list(info.classes), video_info=info)
         self.register_unread()
 
