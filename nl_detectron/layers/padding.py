@@ -1,7 +1,6 @@
 """The images of a padded batch without their padding."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -31,13 +30,16 @@ class OwnPositions:
 
     def __init__(self, sizes: Sequence[Sequence[int]], space: Sequence[int], device: torch.device):
         self.sizes, self.space, self.device = sizes, space, device
+        self._padding: Tensor | None = None
 
-    @cached_property
+    @property
     def padding(self) -> Tensor:
         """Whether a position is padding, (B,N)."""
-        return self._sent(~self._own)
+        if self._padding is None:  # torch.compile takes no functools.cached_property
+            self._padding = self._sent(~self._own)
+        return self._padding
 
-    @cached_property
+    @property
     def _own(self) -> Tensor:
         """The opposite, on the CPU."""
         own = torch.ones(len(self.sizes), 1, dtype=torch.bool, device="cpu")
