@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from . import bench_gpu
+from . import bench_gpu, bench_padding
 from .attention_kernels import attention_backend
 from .tables import NOTHING, conditions, duration, markdown_table, memory, ratio, times
 
@@ -87,6 +87,11 @@ RELAY: Columns = {
     "mask AP": lambda r: f"{r['results']['mask']:.1f}",
     "minutes": lambda r: f"{r['results']['minutes']:.1f}",
 }
+PADDING: Columns = {
+    "off": lambda r: times(r, "off")[0],
+    "on": lambda r: times(r, "on")[0],
+    "on / off": lambda r: ratio(r, "off"),
+}
 CHANGING: Columns = {
     "dense, first": lambda r: duration(r["first_seconds"]["tiled"]),
     "dense, again": lambda r: _later_calls(r, "tiled"),
@@ -110,6 +115,8 @@ def tables(quick: bool) -> Iterator[tuple[str, str, list[dict], Columns]]:
         block_cases("changing", quick),
         CHANGING,
     )
+    padding = bench_padding.cases(quick)
+    yield "The block, MODEL.NONLOCAL.MASK_PADDING off and on", "padding", padding, PADDING
     yield "Several processes", "processes", [{}], TESTS
 
 
@@ -136,7 +143,7 @@ def skipped(parts: dict[str, dict]) -> Iterator[str]:
 
 def label(case: dict) -> str:
     """Label of a case's row."""
-    return ", ".join(case[key] for key in ("shape", "model", "mode") if key in case)
+    return ", ".join(case[key] for key in ("shape", "model", "form", "mode") if key in case)
 
 
 def name(case: dict) -> str:

@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 
 import torch
 
-from . import bench_gpu, fresh, gpu_page
+from . import bench_gpu, bench_padding, fresh, gpu_page
 from .machine import follow_train_net, machine
 from .run import ROOT, write
 
@@ -179,6 +179,7 @@ PARTS = {
     "models": Part(bench_gpu.model_records, 180),
     "relay": Part(relay_records, 150),
     "blocks": Part(bench_gpu.block_records, 200),
+    "padding": Part(bench_padding.records, 60),
     "processes": Part(process_records, 60),
 }
 

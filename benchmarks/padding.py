@@ -3,32 +3,27 @@
 An image is computed alone and in a batch with a larger one, by blocks and by the demo's detector,
 all with random weights. The table of blocks has the largest difference between the two results over
 the largest |z - x|, and the time of a training step of a block with the key on over that with it
-off, on the same padded batch.
+off, on the same padded batch. A second table counts the kernels of a block on a GPU.
 """
 
 import argparse
 import time
+from itertools import product
 
 import torch
 from detectron2.structures import ImageList
 from torch import nn
 
 from nl_detectron.engine import load_config
-from nl_detectron.layers import PAIRWISE, NonLocalBlock
+from nl_detectron.layers import PAIRWISE
 from nl_detectron.modeling import build_model, find_blocks
 
+from .bench_padding import CHANNELS, HEIGHT, WAYS, WIDTH, build, kernels, random_block
 from .timing import Budget, spread, take_turns
 
 # Maps of res4: of an image of 800 x 1000 pixels, in a batch with one of 800 x 1333.
-CHANNELS, IMAGE, MATE = 1024, (50, 63), (50, 84)
+IMAGE, MATE = (HEIGHT, 63), (HEIGHT, WIDTH)
 DEMO = "configs/Demo/relay_mask_rcnn_nl.yaml"
-
-
-def random_block(form: str) -> NonLocalBlock:
-    torch.manual_seed(0)
-    block = NonLocalBlock(CHANNELS, pairwise=form)
-    nn.init.normal_(block.w_z.weight, std=0.01)
-    return block
 
 
 def block_row(form: str, seconds: float, device: str) -> str:
@@ -46,15 +41,7 @@ def block_row(form: str, seconds: float, device: str) -> str:
             )
             for on in (None, True)
         }
-    leaf = x.requires_grad_()
-
-    def step(on: bool | None):
-        z = block(leaf, on and sizes)
-        return torch.autograd.grad(
-            z, [leaf, *block.parameters()], torch.ones_like(z), allow_unused=True
-        )
-
-    calls = {"on": lambda: step(True), "off": lambda: step(None)}
+    calls = {way: build(way, form=form, mode="train", device=device) for way in WAYS}
     clock = time.process_time if device == "cpu" else time.perf_counter
     turns, _ = take_turns(calls, Budget(seconds, at_least=5), clock)
     ratio = spread([turn["on"] / turn["off"] for turn in turns])
@@ -62,6 +49,11 @@ def block_row(form: str, seconds: float, device: str) -> str:
         f"| {changes[None]:.2g} | {changes[True]:.1g} | {ratio['median']:.3f} "
         f"({ratio['q1']:.3f} to {ratio['q3']:.3f}) |"
     )
+
+
+def kernels_row(form: str) -> str:
+    counts = (kernels(form, mode, n) for mode, n in product(("forward", "train"), (2, 8)))
+    return "| " + " | ".join(f"{off} / {on}" for off, on in counts) + " |"
 
 
 def detector_changes() -> dict[str, float]:
@@ -91,7 +83,7 @@ PLACES = "MODEL.NONLOCAL.BACKBONE.AFTER"
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--device", default="cpu", help="device of the blocks (cpu)")
     parser.add_argument("--seconds", type=float, default=30.0, help="for each function (30)")
@@ -101,7 +93,11 @@ def main() -> None:
     print("|---|---|---|---|")
     for form in PAIRWISE:
         print(f"| `{form}`", block_row(form, args.seconds, args.device), flush=True)
-    print(f"p4 of {DEMO} at random weights, far from the padding:")
+    print("\nKernels with the key off / on, by mode and number of images:\n")
+    print("| function | forward, 2 | forward, 8 | train, 2 | train, 8 |\n|---|---|---|---|---|")
+    for form in PAIRWISE:
+        print(f"| `{form}`", kernels_row(form), flush=True)
+    print(f"\np4 of {DEMO} at random weights, far from the padding:")
     for name, change in detector_changes().items():
         print(f"  {name}: {change:.2g}")
 

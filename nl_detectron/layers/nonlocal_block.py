@@ -15,8 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from .choice import Sizes
+from .graphs import is_exporting
 from .layout import to_channels_last, to_float32, to_image, to_rows
-from .padding import crop, join_images, split_images
+from .padding import OwnPositions, join_images, split_images
 from .pairwise import build_pairwise
 from .pointwise_conv import POINTWISE_CONVS
 from .window_max import WindowMax
@@ -149,31 +150,21 @@ class NonLocalBlock(CNNBlockBase):
         """W_z y, (B,C,S), or (B,C,1,...) if all positions of an image share one y."""
         rows = self.pairwise.prefers_rows(self._sizes(x))
         theta, phi, g = self._embeddings(to_channels_last(x) if rows else x)
-        if sizes is None:
-            y = self._sum(theta, phi, g)
-        else:
+        own_i = own_j = None
+        if sizes is not None:
             # padded positions j are left out; what padded positions i get does no harm
             pooled = [self._pooled(size) for size in sizes]
-            images = theta.split(1), split_images(phi, pooled), split_images(g, pooled), sizes
-            y = torch.cat([self._sum(*image) for image in zip(*images, strict=True)])
+            own_i = OwnPositions(sizes, theta.shape[2:], x.device)
+            own_j = OwnPositions(pooled, phi.shape[2:], x.device)
+        space = theta.shape[2:]
+        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi), own_i)
+        if self.pairwise.query_independent:
+            theta, space = phi[:, :1], [1] * self.ndim
+        y = to_image(self.pairwise(theta, phi, to_rows(g), own_j), space)
         # under autocast, a sum in float32 may exceed the range of half precision
         halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_have_fixed_sum
         with torch.autocast(x.device.type, enabled=halves):
             return self.w_z(y)
-
-    def _sum(
-        self, theta: Tensor, phi: Tensor, g: Tensor, size: Sequence[int] | None = None
-    ) -> Tensor:
-        """y as images, (B,D,S) or (B,D,1,...), of theta, phi and g as images.
-
-        ``size`` is that of the single image that theta is, without padding.
-        """
-        space = theta.shape[2:]
-        own = None if size is None else crop(theta, size)
-        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi), own)
-        if self.pairwise.query_independent:
-            theta, space = phi[:, :1], [1] * self.ndim
-        return to_image(self.pairwise(theta, phi, to_rows(g)), space)
 
     def _pooled(self, space: Sequence[int]) -> Sequence[int]:
         """Size of phi and g for a size of x."""
@@ -225,8 +216,23 @@ class NonLocalBlock(CNNBlockBase):
                 f"expected at least 2 positions per side for the 2x2 pool, got {tuple(x.shape)}; "
                 "use subsample='none' or larger inputs"
             )
-        if sizes is not None and len(sizes) != len(x):
+        if sizes is not None:
+            self._check_sizes(x, sizes)
+
+    def _check_sizes(self, x: Tensor, sizes: Sequence[Sequence[int]]) -> None:
+        if len(sizes) != len(x):
             raise ValueError(f"expected the sizes of {len(x)} images, got {len(sizes)}")
+        if is_exporting():
+            return  # sizes are not known yet
+        most = tuple(x.shape[2:])
+        least = tuple(1 if pooled else 2 for pooled in self._pooled([1] * self.ndim))
+        for size in sizes:
+            fits = [a <= b <= c for a, b, c in zip(least, size, most, strict=False)]
+            if len(size) != self.ndim or not all(fits):
+                raise ValueError(
+                    f"sizes: expected {self.ndim} sides of {least} to {most} positions, got "
+                    f"{tuple(size)}"
+                )
 
     def extra_repr(self) -> str:
         return f"subsample={self.subsample}, ndim={self.ndim}"

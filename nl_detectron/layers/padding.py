@@ -6,7 +6,73 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .layout import CHANNELS_LAST, to_channels_last
+from .layout import (
+    CHANNELS_LAST,
+    has_channels_first,
+    to_channels_last,
+    to_float32,
+    to_image,
+    to_rows,
+)
+
+
+class OwnPositions:
+    """The positions of a batch of padded images that are no padding.
+
+    Masks are made on the CPU and sent to a GPU without waiting for it. Axes: B images, N positions
+    with the padding, n those of an image itself.
+
+    Args:
+        sizes: the size of each image in positions, which lie before those of its padding.
+        space: the size that the images are padded to.
+        device: device of the masks.
+    """
+
+    def __init__(self, sizes: Sequence[Sequence[int]], space: Sequence[int], device: torch.device):
+        self.sizes, self.space, self.device = sizes, space, device
+        self._padding: Tensor | None = None
+
+    @property
+    def padding(self) -> Tensor:
+        """Whether a position is padding, (B,N)."""
+        if self._padding is None:  # torch.compile takes no functools.cached_property
+            self._padding = self._sent(~self._own)
+        return self._padding
+
+    @property
+    def _own(self) -> Tensor:
+        """The opposite, on the CPU."""
+        own = torch.ones(len(self.sizes), 1, dtype=torch.bool, device="cpu")
+        for side, lengths in zip(self.space, zip(*self.sizes, strict=True), strict=True):
+            places = torch.arange(side, device="cpu")
+            along = torch.stack([places < length for length in lengths])
+            own = (own[:, :, None] & along[:, None]).flatten(1)
+        return own
+
+    def factors(self, like: Tensor) -> Tensor:
+        """N / n at the image's own positions, 0 in the padding, (B,N,1): a mean over N positions
+        of rows times these is one over the n."""
+        own = self._own.double()
+        factors = own * (own.shape[1] / own.sum(dim=1, keepdim=True))
+        return self._sent(factors[..., None].to(like.dtype))
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """Mean over the image's own positions of rows (B,N,C), (B,1,C)."""
+        with torch.autocast(rows.device.type, enabled=False):
+            wide = to_float32(rows)
+            own = self._sent(self._own[:, None].to(wide.dtype))
+            return (own @ wide / own.sum(dim=2, keepdim=True)).to(rows.dtype)
+
+    def split(self, rows: Tensor) -> list[Tensor]:
+        """The image's own of rows (B,N,C), for each image (1,n,C) in the layout of rows."""
+        images = zip(to_image(rows, self.space).split(1), self.sizes, strict=True)
+        cropped = (crop(image, size) for image, size in images)
+        if has_channels_first(rows):
+            return [to_rows(image) for image in cropped]
+        return [image.movedim(1, -1).flatten(1, -2) for image in cropped]
+
+    def _sent(self, mask: Tensor) -> Tensor:
+        return mask.to(self.device, non_blocking=True)
 
 
 def crop(image: Tensor, size: Sequence[int]) -> Tensor:

@@ -24,7 +24,12 @@ Tile = tuple[slice, slice]  # images, and positions i
 
 
 def softmax_sum(
-    theta: Tensor, phi: Tensor, g: Tensor, scale: float = 1.0, keep_weights: bool = True
+    theta: Tensor,
+    phi: Tensor,
+    g: Tensor,
+    scale: float = 1.0,
+    keep_weights: bool = True,
+    padding: Tensor | None = None,
 ) -> Tensor:
     """sum_j softmax_j(scale theta_i . phi_j) g_j, differentiable in theta, phi and g.
 
@@ -39,17 +44,24 @@ def softmax_sum(
         scale: factor of the scores.
         keep_weights: keep up to ``KEPT_PAIRS`` weights for the backward pass; otherwise it computes
             all of them again.
+        padding: (B,M), true at the positions j that are left out; by default none is.
 
     Returns:
         (B,N,E).
     """
-    return _SoftmaxSum.apply(theta, phi, g, scale, keep_weights)
+    return _SoftmaxSum.apply(theta, phi, g, scale, keep_weights, padding)
 
 
 class _SoftmaxSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, theta: Tensor, phi: Tensor, g: Tensor, scale: float, keep_weights: bool
+        ctx,
+        theta: Tensor,
+        phi: Tensor,
+        g: Tensor,
+        scale: float,
+        keep_weights: bool,
+        padding: Tensor | None,
     ) -> Tensor:
         ctx.scale, kept = scale, []
         to_keep = KEPT_PAIRS if keep_weights and any(ctx.needs_input_grad) else 0
@@ -58,20 +70,20 @@ class _SoftmaxSum(torch.autograd.Function):
         y = empty_like(theta, theta.shape[1], g)
         buffer = _buffer(theta, phi)
         for tile in _tiles(theta, phi):
-            weights = _weights(theta[tile], phi[tile[0]], scale, buffer, ctx.m)
+            weights = _weights(theta, phi, padding, tile, scale, buffer, ctx.m)
             _multiply(weights, g[tile[0]], y[tile])
             to_keep -= weights.numel()
             if to_keep >= 0:
                 kept.append(weights)
                 buffer = torch.empty_like(buffer)
-        ctx.save_for_backward(*tensors, *kept)
+        ctx.save_for_backward(*tensors, padding, *kept)
         return y.to(dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # read once: checkpointing allows no second access
-        tensors, kept = saved[:3], saved[3:]
+        tensors, padding, kept = saved[:3], saved[3], saved[4:]
         theta, phi, g, dy = map(_operand, (*tensors, dy))
         phi, g = _pad(phi), _pad(g)
         dtheta = torch.empty_like(theta)
@@ -82,7 +94,7 @@ class _SoftmaxSum(torch.autograd.Function):
             if number < len(kept):
                 weights = kept[number]
             else:
-                weights = _weights(theta[tile], phi[images], ctx.scale, buffer, ctx.m)
+                weights = _weights(theta, phi, padding, tile, ctx.scale, buffer, ctx.m)
             _multiply(weights.transpose(1, 2), dy[tile], dg[images], add=True)
             d = _view(second_buffer, weights.shape)
             _multiply(dy[tile], g[images].transpose(1, 2), d)
@@ -92,7 +104,7 @@ class _SoftmaxSum(torch.autograd.Function):
             _multiply(d.transpose(1, 2), theta[tile], dphi[images], scale=ctx.scale, add=True)
         dphi, dg = dphi[:, : ctx.m], dg[:, : ctx.m]
         grads = (d.to(t.dtype) for d, t in zip((dtheta, dphi, dg), tensors, strict=True))
-        return (*grads, None, None)
+        return (*grads, None, None, None)
 
 
 def _multiply(a: Tensor, b: Tensor, out: Tensor, scale: float = 1.0, add: bool = False) -> None:
@@ -150,10 +162,21 @@ def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
     return buffer[: shape[0] * shape[1] * shape[2]].view(shape)
 
 
-def _weights(theta: Tensor, phi: Tensor, scale: float, buffer: Tensor, m: int) -> Tensor:
+def _weights(
+    theta: Tensor,
+    phi: Tensor,
+    padding: Tensor | None,
+    tile: Tile,
+    scale: float,
+    buffer: Tensor,
+    m: int,
+) -> Tensor:
+    theta, phi = theta[tile], phi[tile[0]]
     weights = _view(buffer, (*theta.shape[:2], phi.shape[1]))
     _multiply(theta, phi.transpose(1, 2), weights, scale)
     weights[..., m:] = -math.inf  # there are only m positions j
+    if padding is not None:
+        weights[..., :m].masked_fill_(padding[tile[0], None], -math.inf)
     torch.softmax(weights, dim=-1, out=weights)
     if can_read(weights):
         _remove_subnormal(weights)

@@ -114,8 +114,11 @@ class VideoNonLocalBlock(NonLocalBlock):
                 f"expected a multiple of {self._frames} frames, the block's frames_per_group, got "
                 f"x of shape {tuple(x.shape)}"
             )
-        if sizes is not None and self.axes != "spacetime":
-            raise ValueError(f"sizes: expected None with the axes {self.axes}, got {sizes}")
+        if sizes is not None and (self.axes != "spacetime" or self._frames):
+            raise ValueError(
+                "sizes: expected None unless axes is spacetime and frames_per_group 0, got "
+                f"{sizes} with {self.axes} and {self.frames_per_group}"
+            )
 
     def extra_repr(self) -> str:
         groups = f", frames_per_group={self.frames_per_group}" if self.frames_per_group else ""

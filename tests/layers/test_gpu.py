@@ -111,6 +111,34 @@ def test_block_and_gradients_are_near_float64(device, channels, sum_, subsample,
             assert found[layout][name].dtype == (dtype if half else torch.float32)
 
 
+@pytest.mark.usefixtures("without_tf32")
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("sum_", SUMS)
+@pytest.mark.parametrize("device, channels", DEVICES_AND_CHANNELS)
+def test_padded_images_and_gradients_are_near_those_alone(device, channels, sum_, dtype):
+    block, sizes = build_block(device, channels, sum_), [(8, 6), (5, 10)]
+    x, dz = (draw(block, 2, 8, 10, dtype=dtype) for _ in range(2))
+    own = torch.zeros_like(x)
+    for image, (h, w) in zip(own, sizes, strict=True):
+        image[:, :h, :w] = 1
+    dz *= own
+    found = run(lambda x: block(x, sizes), block, x, dz, dtype)
+    found["z"] *= own  # z in the padding may be anything
+    exact = block.double()
+    names = ("z", "x", "g.weight")
+    expected = {name: torch.zeros_like(found[name], dtype=torch.float64) for name in names}
+    for n, (h, w) in enumerate(sizes):
+        here = (slice(n, n + 1), slice(None), slice(h), slice(w))
+        alone = run(
+            lambda x: block_by_formula(exact, x), exact, x[here].double(), dz[here].double()
+        )
+        expected["z"][here], expected["x"][here] = alone["z"], alone["x"]
+        expected["g.weight"] += alone["g.weight"]
+    for name in names:
+        error = (found[name].double() - expected[name]).norm() / expected[name].norm()
+        assert error < TOLERANCES[dtype], name
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("form", SOFTMAX)
 @pytest.mark.parametrize(
@@ -168,15 +196,16 @@ def test_deterministic_mode_gives_the_same_bits_twice(device, channels, sum_, su
 
 
 @on_cuda
+@pytest.mark.parametrize("sizes", [None, [(16, 20), (13, 17)]], ids=["equal", "padded"])
 @pytest.mark.parametrize("norm", ["", "BN", "GN", "LN"])
 @pytest.mark.parametrize("form", FORMS)
-def test_training_step_never_waits_for_the_device(form, norm):
+def test_training_step_never_waits_for_the_device(form, norm, sizes):
     block = randomise(NonLocalBlock(64, pairwise=form, norm=norm)).cuda()
     x = torch.randn(2, 64, 16, 20, device="cuda", requires_grad=True)
 
     def step():
         with torch.autocast("cuda", torch.float16):
-            z = block(x)
+            z = block(x, sizes)
         z.float().square().mean().backward()
 
     step()  # libraries may wait when they start

@@ -88,12 +88,13 @@ def test_the_only_large_copy_is_that_of_x_into_channels_last_for_fused_attention
 def test_fused_attention_gets_rows_and_never_cudnn(form, monkeypatch):
     calls = []
 
-    def attention(*tensors, scale):
+    def attention(*tensors, scale, attn_mask):
+        assert attn_mask is None
         calls.append([t.is_contiguous() for t in tensors])
         assert not torch.backends.cuda.cudnn_sdp_enabled()  # it plans anew for each new shape
         assert torch.backends.cuda.flash_sdp_enabled()
         assert torch.backends.cuda.mem_efficient_sdp_enabled()
-        return original(*tensors, scale=scale)
+        return original(*tensors, scale=scale, attn_mask=attn_mask)
 
     original = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
