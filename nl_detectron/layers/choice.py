@@ -146,17 +146,6 @@ RULES = (
 # end: rules
 
 
-def masks_batch(s: Sizes) -> bool:
-    """Whether a softmax sum of padded images is one of the whole batch, with a mask.
-
-    Otherwise it is computed image by image without the padding. On a CPU this takes less time, as
-    there are fewer pairs. On a GPU it takes more, because one image after another starts many small
-    kernels; but FlashAttention, the fastest where it runs, takes no mask.
-    """
-    flash = prefers_sdpa(s) and s.dtype in HALF and s.d == s.e <= 256
-    return s.device != "cpu" and not flash
-
-
 def prefers_sdpa(s: Sizes) -> bool:
     """Whether a softmax sum uses fused attention: on a GPU, by the first rule that applies."""
     if s.device != "cuda":

@@ -44,13 +44,6 @@ def matmul_like(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
     return a @ b
 
 
-def join_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Join (b,N,E) of several images to (B,N,E), in the layout of the first."""
-    if has_channels_first(parts[0]):
-        return torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2)
-    return torch.cat(list(parts))
-
-
 def empty_like(rows: Tensor, n: int, like: Tensor) -> Tensor:
     """Uninitialised (B,n,E) with the dtype, channels and layout of ``like`` (B,...,E)."""
     b, e = rows.shape[0], like.shape[2]

@@ -6,14 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .layout import (
-    CHANNELS_LAST,
-    has_channels_first,
-    to_channels_last,
-    to_float32,
-    to_image,
-    to_rows,
-)
+from .layout import CHANNELS_LAST, to_channels_last, to_float32
 
 
 class OwnPositions:
@@ -62,14 +55,6 @@ class OwnPositions:
             wide = to_float32(rows)
             own = self._sent(self._own[:, None].to(wide.dtype))
             return (own @ wide / own.sum(dim=2, keepdim=True)).to(rows.dtype)
-
-    def split(self, rows: Tensor) -> list[Tensor]:
-        """The image's own of rows (B,N,C), for each image (1,n,C) in the layout of rows."""
-        images = zip(to_image(rows, self.space).split(1), self.sizes, strict=True)
-        cropped = (crop(image, size) for image, size in images)
-        if has_channels_first(rows):
-            return [to_rows(image) for image in cropped]
-        return [image.movedim(1, -1).flatten(1, -2) for image in cropped]
 
     def _sent(self, mask: Tensor) -> Tensor:
         return mask.to(self.device, non_blocking=True)

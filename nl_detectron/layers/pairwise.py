@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .choice import MOST_PAIRS, REMADE_MACS, ROWS_PAIRS, Cost, Sizes, masks_batch, prefers_sdpa
+from .choice import MOST_PAIRS, REMADE_MACS, ROWS_PAIRS, Cost, Sizes, prefers_sdpa
 from .graphs import is_exporting
-from .layout import join_rows, matmul_like, to_float32
+from .layout import matmul_like, to_float32
 from .padding import OwnPositions
 from .softmax_sum import softmax_sum
 from .sorted_sum import sorted_relu_sum
@@ -150,7 +150,7 @@ class Pairwise(nn.Module):
         if self.weights_have_fixed_sum:
             return impl(theta, phi, g, own)
         with torch.autocast(device, enabled=False):
-            y = impl(*map(to_float32, (theta, phi, g)), own)
+            y = impl(to_float32(theta), to_float32(phi), to_float32(g), own)
         return y if torch.is_autocast_enabled(device) else y.to(g.dtype)
 
     def _check(self, theta: Tensor, phi: Tensor, g: Tensor) -> None:
@@ -196,12 +196,8 @@ class Gaussian(Pairwise):
         # The number of tiles depends on the sizes, so a graph uses the dense sum instead.
         if is_exporting():
             return self.dense(theta, phi, g, own)
-        sizes = Sizes.of(theta, g)
-        compute = self.sdpa if prefers_sdpa(sizes) else self.tiled
-        if own is None or masks_batch(sizes):
-            return compute(theta, phi, g, own)
-        images = zip(theta.split(1), own.split(phi), own.split(g), strict=True)
-        return join_rows([compute(*image) for image in images])
+        compute = self.sdpa if prefers_sdpa(Sizes.of(theta, g)) else self.tiled
+        return compute(theta, phi, g, own)
 
     def prefers_fused(self, s: Sizes) -> bool:
         """Always true: one tile may hold all weights."""

@@ -108,16 +108,16 @@ class VideoNonLocalBlock(NonLocalBlock):
         return self.join(super()._w_z_y(self.split(x), sizes), x.shape[2:])
 
     def _check_input(self, x: Tensor, sizes: Sequence[Sequence[int]] | None) -> None:
+        if sizes is not None and (self.axes != "spacetime" or self._frames):
+            raise ValueError(
+                "sizes: expected None unless axes is spacetime and frames_per_group 0, got "
+                f"{sizes} with {self.axes} and {self.frames_per_group}"
+            )
         super()._check_input(x, sizes)
         if self._frames and x.shape[2] % self._frames:
             raise ValueError(
                 f"expected a multiple of {self._frames} frames, the block's frames_per_group, got "
                 f"x of shape {tuple(x.shape)}"
-            )
-        if sizes is not None and (self.axes != "spacetime" or self._frames):
-            raise ValueError(
-                "sizes: expected None unless axes is spacetime and frames_per_group 0, got "
-                f"{sizes} with {self.axes} and {self.frames_per_group}"
             )
 
     def extra_repr(self) -> str:

@@ -11,7 +11,6 @@ from benchmarks.bench_padding import kernels
 from nl_detectron.layers import NORMS, PAIRWISE, SUBSAMPLES, NonLocalBlock, VideoNonLocalBlock
 from nl_detectron.layers import pairwise as pairwise_module
 from nl_detectron.layers import softmax_sum as softmax_module
-from nl_detectron.layers.choice import Sizes, masks_batch
 
 FORMS = tuple(PAIRWISE)
 # odd and even sides, of images in maps of two positions more
@@ -37,23 +36,17 @@ def inner(padded: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     return padded[(slice(None), *(slice(side) for side in size))]
 
 
-# the sum is fused; softmax sums mask the batch, as on a GPU; they use PyTorch's fused attention
-IMPLEMENTATIONS = {
-    "dense": (False, False, False),
-    "image by image": (True, False, False),
-    "masked tiles": (True, True, False),
-    "masked attention": (True, True, True),
-}
+# whether the sum is fused, and whether softmax sums use PyTorch's fused attention, as on a GPU
+IMPLEMENTATIONS = {"dense": (False, False), "tiles": (True, False), "attention": (True, True)}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(request, monkeypatch):
     """A function that makes a block use one implementation; tiles are small."""
-    fused, masked, attention = IMPLEMENTATIONS[request.param]
+    fused, attention = IMPLEMENTATIONS[request.param]
     monkeypatch.setattr(softmax_module, "TILE_PAIRS", 100)
     monkeypatch.setattr(softmax_module, "KEPT_PAIRS", 200)
-    monkeypatch.setattr(softmax_module, "ALIGNMENT", {"cpu": 8 if masked else 1})
-    monkeypatch.setattr(pairwise_module, "masks_batch", lambda sizes: masked)
+    monkeypatch.setattr(softmax_module, "ALIGNMENT", {"cpu": 8})
     monkeypatch.setattr(pairwise_module, "prefers_sdpa", lambda sizes: attention)
 
     def choose(block: NonLocalBlock) -> NonLocalBlock:
@@ -210,7 +203,7 @@ def test_no_size_means_no_operation_more(form):
     def read_back(operations: Operations) -> int:
         return sum("_local_scalar_dense" in n or "nonzero" in n for n in operations.names)
 
-    assert read_back(padded) == 2 * read_back(plain)  # one sum for each of the two images
+    assert read_back(padded) == read_back(plain)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -220,21 +213,6 @@ def test_kernels_of_a_gpu_do_not_grow_with_the_images(form):
         (off, on), (off_of_8, on_of_8) = (kernels(form, mode, images) for images in (2, 8))
         assert on_of_8 - off_of_8 == on - off
         assert 0 < on - off <= most
-
-
-@pytest.mark.parametrize(
-    ("device", "d", "e", "dtype", "masks"),
-    [
-        ("cpu", 512, 512, torch.float32, False),
-        ("cuda", 512, 512, torch.float32, True),
-        ("cuda", 512, 512, torch.float16, True),
-        ("cuda", 256, 256, torch.float32, True),
-        ("cuda", 256, 256, torch.bfloat16, False),  # FlashAttention
-        ("cuda", 256, 128, torch.bfloat16, True),  # which needs D = E
-    ],
-)
-def test_a_gpu_masks_the_batch_unless_flash_attention_runs(device, d, e, dtype, masks):
-    assert masks_batch(Sizes(2, 4200, d, 1050, e, device, dtype)) == masks
 
 
 SEVERAL = "expected the sizes of 2 images, got 1"
