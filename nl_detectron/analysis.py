@@ -201,7 +201,8 @@ class FusedAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.active and func is F.scaled_dot_product_attention:
             attend = torch.ops.aten._scaled_dot_product_efficient_attention
-            return attend(*args, None, compute_log_sumexp=torch.is_grad_enabled(), **kwargs)[0]
+            saves, bias = torch.is_grad_enabled(), kwargs.pop("attn_mask", None)
+            return attend(*args, bias, compute_log_sumexp=saves, **kwargs)[0]
         return func(*args, **kwargs)
 
 
@@ -252,7 +253,7 @@ def _watch_impls(model: nn.Module) -> dict[str, str]:
     for name, block in find_blocks(model).items():
 
         def note(pairwise, args, name=name):
-            theta, _, g = args
+            theta, _, g, _ = args
             fused = pairwise.prefers_fused(Sizes.of(theta, g))
             impls[name] = "fused" if fused else "dense"
 

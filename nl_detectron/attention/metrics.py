@@ -78,17 +78,24 @@ def mask_positions(block: NonLocalBlock, left_out: np.ndarray | Tensor) -> Itera
     """Context in which a block sums over the other positions only, with C(x) computed from them.
 
     Args:
-        left_out: bool (M,), or in the shape of a map.
+        left_out: bool (M,), or in the shape of a map. As in a map, the padding of an image is not
+            among the M positions if the block gets the sizes of its images.
 
     Raises:
-        ValueError: every position is left out, or the number of positions differs.
+        ValueError: every position is left out, the number of positions differs, or the images of a
+            batch have different sizes.
     """
     keep = ~torch.as_tensor(left_out, dtype=torch.bool).flatten()
     if not keep.any():
         raise ValueError(f"expected some positions to be left of {keep.numel()}, got all left out")
 
-    def fewer(_, args: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        theta, phi, g = args
+    def fewer(_, args: tuple) -> tuple[Tensor, Tensor, Tensor]:
+        theta, phi, g, own = args
+        if own is not None:
+            counted = ~own.padding
+            if (counted != counted[:1]).any():
+                raise ValueError("expected images of one size, got several: give one at a time")
+            phi, g = phi[:, counted[0]], g[:, counted[0]]
         if phi.shape[1] != keep.numel():
             raise ValueError(
                 f"expected one value for each of {phi.shape[1]} positions, got {keep.numel()}"

@@ -161,3 +161,23 @@ def test_positions_that_do_not_fit_are_refused(left_out, message):
     block = NonLocalBlock(6, subsample="none")
     with pytest.raises(ValueError, match=message), mask_positions(block, left_out):
         block(torch.rand(1, 6, 4, 6))
+
+
+@pytest.mark.parametrize("form", PAIRWISE)
+def test_padding_is_not_among_the_positions(form):
+    block = randomise(NonLocalBlock(6, pairwise=form), std=0.5).double()
+    x = torch.rand(1, 6, 4, 6, dtype=torch.double)
+    left_out = torch.arange(6) % 3 == 0
+    padded = torch.nn.functional.pad(x, (0, 2, 0, 4), value=3.0)
+    with mask_positions(block, left_out):
+        expected, found = block(x), block(padded, sizes=[(4, 6)])
+    assert torch.allclose(found[..., :4, :6], expected)
+
+
+def test_positions_of_images_of_several_sizes_are_refused():
+    block, x = NonLocalBlock(6), torch.rand(2, 6, 4, 6)
+    with (
+        pytest.raises(ValueError, match="images of one size"),
+        mask_positions(block, np.zeros(6, bool)),
+    ):
+        block(x, sizes=[(4, 6), (4, 4)])
