@@ -225,7 +225,7 @@ FIRST = ["MODEL.NONLOCAL.BACKBONE.AFTER", "['res2.0']"]
 @pytest.mark.slow
 def test_a_form_that_cannot_be_written_down_says_why(words, tmp_path, monkeypatch):
     form = PAIRWISE["embedded_gaussian"]
-    monkeypatch.setattr(form, "weights", lambda self, a, b, own: a @ b.mT if a.sum() > 0 else b)
+    monkeypatch.setattr(form, "weights", lambda self, a, b, valid: a @ b.mT if a.sum() > 0 else b)
     with pytest.raises(UsageError, match="this model cannot be exported as torch_export: "):
         export(tmp_path, words(MASK, *FIRST), "torch_export")
     assert not list(tmp_path.iterdir())

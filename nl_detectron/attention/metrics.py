@@ -90,9 +90,9 @@ def mask_positions(block: NonLocalBlock, left_out: np.ndarray | Tensor) -> Itera
         raise ValueError(f"expected some positions to be left of {keep.numel()}, got all left out")
 
     def fewer(_, args: tuple) -> tuple[Tensor, Tensor, Tensor]:
-        theta, phi, g, own = args
-        if own is not None:
-            counted = ~own.padding
+        theta, phi, g, valid = args
+        if valid is not None:
+            counted = ~valid.padding
             if (counted != counted[:1]).any():
                 raise ValueError("expected images of one size, got several: give one at a time")
             phi, g = phi[:, counted[0]], g[:, counted[0]]

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from .choice import Sizes
 from .graphs import is_exporting
 from .layout import to_channels_last, to_float32, to_image, to_rows
-from .padding import OwnPositions, join_images, split_images
+from .padding import ValidPositions, join_images, split_images
 from .pairwise import build_pairwise
 from .pointwise_conv import POINTWISE_CONVS
 from .window_max import WindowMax
@@ -150,17 +150,17 @@ class NonLocalBlock(CNNBlockBase):
         """W_z y, (B,C,S), or (B,C,1,...) if all positions of an image share one y."""
         rows = self.pairwise.prefers_rows(self._sizes(x))
         theta, phi, g = self._embeddings(to_channels_last(x) if rows else x)
-        own_i = own_j = None
+        valid_i = valid_j = None
         if sizes is not None:
             # padded positions j are left out; what padded positions i get does no harm
             pooled = [self._pooled(size) for size in sizes]
-            own_i = OwnPositions(sizes, theta.shape[2:], x.device)
-            own_j = OwnPositions(pooled, phi.shape[2:], x.device)
+            valid_i = ValidPositions(sizes, theta.shape[2:], x.device)
+            valid_j = ValidPositions(pooled, phi.shape[2:], x.device)
         space = theta.shape[2:]
-        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi), own_i)
+        theta, phi = self.pairwise.transform_embeddings(to_rows(theta), to_rows(phi), valid_i)
         if self.pairwise.query_independent:
             theta, space = phi[:, :1], [1] * self.ndim
-        y = to_image(self.pairwise(theta, phi, to_rows(g), own_j), space)
+        y = to_image(self.pairwise(theta, phi, to_rows(g), valid_j), space)
         # under autocast, a sum in float32 may exceed the range of half precision
         halves = torch.is_autocast_enabled(x.device.type) and self.pairwise.weights_have_fixed_sum
         with torch.autocast(x.device.type, enabled=halves):

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from .layout import CHANNELS_LAST, to_channels_last, to_float32
 
 
-class OwnPositions:
+class ValidPositions:
     """The positions of a batch of padded images that are no padding.
 
     Masks are made on the CPU and sent to a GPU without waiting for it. Axes: B images, N positions
-    with the padding, n those of an image itself.
+    with the padding, n those of an image without it.
 
     Args:
         sizes: the size of each image in positions, which lie before those of its padding.
@@ -29,34 +29,34 @@ class OwnPositions:
     def padding(self) -> Tensor:
         """Whether a position is padding, (B,N)."""
         if self._padding is None:  # torch.compile takes no functools.cached_property
-            self._padding = self._sent(~self._own)
+            self._padding = self._to_device(~self._valid)
         return self._padding
 
     @property
-    def _own(self) -> Tensor:
-        """The opposite, on the CPU."""
-        own = torch.ones(len(self.sizes), 1, dtype=torch.bool, device="cpu")
+    def _valid(self) -> Tensor:
+        """Whether a position is not padding, (B,N), on the CPU."""
+        valid = torch.ones(len(self.sizes), 1, dtype=torch.bool, device="cpu")
         for side, lengths in zip(self.space, zip(*self.sizes, strict=True), strict=True):
             places = torch.arange(side, device="cpu")
             along = torch.stack([places < length for length in lengths])
-            own = (own[:, :, None] & along[:, None]).flatten(1)
-        return own
+            valid = (valid[:, :, None] & along[:, None]).flatten(1)
+        return valid
 
     def factors(self, like: Tensor) -> Tensor:
-        """N / n at the image's own positions, 0 in the padding, (B,N,1): a mean over N positions
+        """N / n at the image's valid positions, 0 in the padding, (B,N,1): a mean over N positions
         of rows times these is one over the n."""
-        own = self._own.double()
-        factors = own * (own.shape[1] / own.sum(dim=1, keepdim=True))
-        return self._sent(factors[..., None].to(like.dtype))
+        valid = self._valid.double()
+        factors = valid * (valid.shape[1] / valid.sum(dim=1, keepdim=True))
+        return self._to_device(factors[..., None].to(like.dtype))
 
     def mean(self, rows: Tensor) -> Tensor:
-        """Mean over the image's own positions of rows (B,N,C), (B,1,C)."""
+        """Mean over the image's valid positions of rows (B,N,C), (B,1,C)."""
         with torch.autocast(rows.device.type, enabled=False):
             wide = to_float32(rows)
-            own = self._sent(self._own[:, None].to(wide.dtype))
-            return (own @ wide / own.sum(dim=2, keepdim=True)).to(rows.dtype)
+            valid = self._to_device(self._valid[:, None].to(wide.dtype))
+            return (valid @ wide / valid.sum(dim=2, keepdim=True)).to(rows.dtype)
 
-    def _sent(self, mask: Tensor) -> Tensor:
+    def _to_device(self, mask: Tensor) -> Tensor:
         return mask.to(self.device, non_blocking=True)
 
 

@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .choice import MOST_PAIRS, REMADE_MACS, ROWS_PAIRS, Cost, Sizes, prefers_sdpa
 from .graphs import is_exporting
 from .layout import matmul_like, to_float32
-from .padding import OwnPositions
+from .padding import ValidPositions
 from .softmax_sum import softmax_sum
 from .sorted_sum import sorted_relu_sum
 
@@ -43,8 +43,8 @@ class Pairwise(nn.Module):
     :meth:`fused_cost`. A cheaper sum matters: the weights of res3 take 1.1 GB. torch.export and
     ONNX always call :meth:`fused`, which calls :meth:`dense` where they cannot represent it.
 
-    If images are padded, ``own`` are the positions j that are no padding. Only these count, also in
-    C(x); the weights of the others are zero.
+    If images are padded, ``valid`` are the positions j that are no padding. Only these count, also
+    in C(x); the weights of the others are zero.
 
     Attributes:
         embeddings: those of the block's 1x1 convs theta and phi that it uses; in place of the
@@ -81,16 +81,16 @@ class Pairwise(nn.Module):
         """Change the initial values of the block's convs, if the function needs it."""
 
     def transform_embeddings(
-        self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None
     ) -> tuple[Tensor, Tensor]:
         """Change theta (B,N,D) and phi (B,M,P) where the function needs all positions at once.
 
         The block calls it first. The other methods take what it returns, and compute each position
-        i from its own row of theta. Here, ``own`` are the positions i that are no padding.
+        i from its valid row of theta. Here, ``valid`` are the positions i that are no padding.
         """
         return theta, phi
 
-    def weights(self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None) -> Tensor:
+    def weights(self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None) -> Tensor:
         """f(x_i, x_j) / C(x) for every pair of positions, (B,N,M)."""
         raise NotImplementedError
 
@@ -99,16 +99,16 @@ class Pairwise(nn.Module):
         return None
 
     def dense(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         """The sum by definition, (B,N,E), in the layout of g."""
-        return matmul_like(self.weights(theta, phi, own).to(g.dtype), g, like=g)
+        return matmul_like(self.weights(theta, phi, valid).to(g.dtype), g, like=g)
 
     def fused(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         """The same sum without the (B,N,M) weights, (B,N,E); by default :meth:`dense`."""
-        return self.dense(theta, phi, g, own)
+        return self.dense(theta, phi, g, valid)
 
     def dense_cost(self, s: Sizes) -> Cost:
         """Cost of :meth:`dense`: two matrix products, and writing and reading the weights."""
@@ -131,7 +131,7 @@ class Pairwise(nn.Module):
         return s.device == "cuda"
 
     def forward(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         """y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j) (Eq. 1), (B,N,E).
 
@@ -148,9 +148,9 @@ class Pairwise(nn.Module):
             self.fused if torch.compiler.is_exporting() or self.prefers_fused(sizes) else self.dense
         )
         if self.weights_have_fixed_sum:
-            return impl(theta, phi, g, own)
+            return impl(theta, phi, g, valid)
         with torch.autocast(device, enabled=False):
-            y = impl(to_float32(theta), to_float32(phi), to_float32(g), own)
+            y = impl(to_float32(theta), to_float32(phi), to_float32(g), valid)
         return y if torch.is_autocast_enabled(device) else y.to(g.dtype)
 
     def _check(self, theta: Tensor, phi: Tensor, g: Tensor) -> None:
@@ -179,14 +179,14 @@ class Gaussian(Pairwise):
 
     scale = 1.0
 
-    def weights(self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None) -> Tensor:
-        return _softmax(self._log_f(theta, phi), own)
+    def weights(self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None) -> Tensor:
+        return _softmax(self._log_f(theta, phi), valid)
 
     def scores(self, theta: Tensor, phi: Tensor) -> Tensor | None:
         return self._log_f(theta, phi)
 
     def fused(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         """:meth:`tiled`, or on a GPU :meth:`sdpa`, as choice.py decides.
 
@@ -195,9 +195,9 @@ class Gaussian(Pairwise):
         """
         # The number of tiles depends on the sizes, so a graph uses the dense sum instead.
         if is_exporting():
-            return self.dense(theta, phi, g, own)
+            return self.dense(theta, phi, g, valid)
         compute = self.sdpa if prefers_sdpa(Sizes.of(theta, g)) else self.tiled
-        return compute(theta, phi, g, own)
+        return compute(theta, phi, g, valid)
 
     def prefers_fused(self, s: Sizes) -> bool:
         """Always true: one tile may hold all weights."""
@@ -211,20 +211,20 @@ class Gaussian(Pairwise):
         return prefers_sdpa(s) or (many_tiles and not torch.is_grad_enabled())
 
     def tiled(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         """The sum, one tile of the weights at a time."""
-        padding = None if own is None else own.padding
+        padding = None if valid is None else valid.padding
         sizes = Sizes.of(theta, g)
         keep_weights = not (self.remakes_weights and sizes.pairs_per_image * sizes.d < REMADE_MACS)
         with torch.autocast(sizes.device, enabled=False):
             return softmax_sum(theta, phi, g, self.scale, keep_weights, padding)
 
     def sdpa(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         """The sum by PyTorch's fused attention, which never stores the weights."""
-        counts = None if own is None else ~own.padding[:, None, None]  # the same for all i
+        counts = None if valid is None else ~valid.padding[:, None, None]  # the same for all i
         # The kernels need contiguous channels and otherwise fall back to a slow formula. These
         # are views if the inputs have the block's layout.
         theta, phi, g = (t.to(g.dtype).contiguous()[:, None] for t in (theta, phi, g))
@@ -259,14 +259,14 @@ class DotProduct(Pairwise):
 
     weights_have_fixed_sum = False
 
-    def weights(self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None) -> Tensor:
-        return theta / phi.shape[1] @ _only_own(phi, own).transpose(1, 2)
+    def weights(self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None) -> Tensor:
+        return theta / phi.shape[1] @ _only_valid(phi, valid).transpose(1, 2)
 
     def fused(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         """theta (phi^T g) / M: linear in positions."""
-        g = _only_own(g, own)
+        g = _only_valid(g, valid)
         return matmul_like(theta, phi.transpose(1, 2) @ g / phi.shape[1], like=g)
 
     def fused_cost(self, s: Sizes) -> Cost:
@@ -298,21 +298,21 @@ class Concatenation(Pairwise):
         with torch.no_grad():
             theta.get_parameter("bias").copy_(w_theta / w_theta.square().sum())
 
-    def weights(self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None) -> Tensor:
+    def weights(self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None) -> Tensor:
         a, b = self._terms(theta, phi)
         weights = torch.relu(a[:, :, None] + b[:, None, :]) / phi.shape[1]
-        return weights if own is None else weights * own.factors(weights).transpose(1, 2)
+        return weights if valid is None else weights * valid.factors(weights).transpose(1, 2)
 
     def fused(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         if torch.onnx.is_in_onnx_export():  # ONNX has no searchsorted
-            return self.dense(theta, phi, g, own)
+            return self.dense(theta, phi, g, valid)
         a, b = self._terms(theta, phi)
-        if own is not None:
+        if valid is not None:
             # g is zero in the padding, but far values of b would cost the sum its precision
-            b = torch.where(own.padding, b[:, :1], b)
-        return sorted_relu_sum(a, b, _only_own(g, own) / phi.shape[1])
+            b = torch.where(valid.padding, b[:, :1], b)
+        return sorted_relu_sum(a, b, _only_valid(g, valid) / phi.shape[1])
 
     def fused_cost(self, s: Sizes) -> Cost:
         prefix_sums, gathered = 10 * s.m * s.e, 8 * s.n * s.e
@@ -341,22 +341,22 @@ class GlobalContext(Pairwise):
         self.w = nn.Parameter(torch.empty(channels))
         nn.init.normal_(self.w, std=0.01)
 
-    def weights(self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None) -> Tensor:
-        return self._weights_of_one(phi, own).expand(-1, theta.shape[1], -1)
+    def weights(self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None) -> Tensor:
+        return self._weights_of_one(phi, valid).expand(-1, theta.shape[1], -1)
 
     def fused(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
-        return (self._weights_of_one(phi, own).to(g.dtype) @ g).expand(-1, theta.shape[1], -1)
+        return (self._weights_of_one(phi, valid).to(g.dtype) @ g).expand(-1, theta.shape[1], -1)
 
     def fused_cost(self, s: Sizes) -> Cost:
         return Cost(macs=s.b * s.m * (s.d + s.e), passed=s.b * s.m)
 
-    def _weights_of_one(self, phi: Tensor, own: OwnPositions | None) -> Tensor:
+    def _weights_of_one(self, phi: Tensor, valid: ValidPositions | None) -> Tensor:
         """The weights of one position i, (B,1,M), at least in float32."""
         with torch.autocast(phi.device.type, enabled=False):
             scores = _dot(to_float32(phi), to_float32(self.w))
-        return _softmax(scores[:, None], own)
+        return _softmax(scores[:, None], valid)
 
 
 class Disentangled(EmbeddedGaussian):
@@ -372,44 +372,44 @@ class Disentangled(EmbeddedGaussian):
         return self.channels + 1
 
     def transform_embeddings(
-        self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None
     ) -> tuple[Tensor, Tensor]:
-        mean = theta.mean(dim=1, keepdim=True) if own is None else own.mean(theta)
+        mean = theta.mean(dim=1, keepdim=True) if valid is None else valid.mean(theta)
         return theta - mean, phi
 
-    def weights(self, theta: Tensor, phi: Tensor, own: OwnPositions | None = None) -> Tensor:
-        return super().weights(theta, phi[..., :-1], own) + self._unary_weights(phi, own)
+    def weights(self, theta: Tensor, phi: Tensor, valid: ValidPositions | None = None) -> Tensor:
+        return super().weights(theta, phi[..., :-1], valid) + self._unary_weights(phi, valid)
 
     def scores(self, theta: Tensor, phi: Tensor) -> None:
         """None: a sum of two softmaxes is not a softmax."""
 
     def fused(
-        self, theta: Tensor, phi: Tensor, g: Tensor, own: OwnPositions | None = None
+        self, theta: Tensor, phi: Tensor, g: Tensor, valid: ValidPositions | None = None
     ) -> Tensor:
         if is_exporting():
-            return self.dense(theta, phi, g, own)
-        unary = self._unary_weights(phi, own).to(g.dtype) @ g
-        return super().fused(theta, phi[..., :-1], g, own) + unary
+            return self.dense(theta, phi, g, valid)
+        unary = self._unary_weights(phi, valid).to(g.dtype) @ g
+        return super().fused(theta, phi[..., :-1], g, valid) + unary
 
     def prefers_fused(self, s: Sizes) -> bool:
         """On a CPU, adding the unary term to y costs more than to the weights if M is at most E."""
         return s.device == "cuda" or s.pairs > MOST_PAIRS or s.m > s.e
 
-    def _unary_weights(self, phi: Tensor, own: OwnPositions | None) -> Tensor:
+    def _unary_weights(self, phi: Tensor, valid: ValidPositions | None) -> Tensor:
         """Softmax over j of w . x_j, (B,1,M), at least in float32."""
-        return _softmax(to_float32(phi[..., -1])[:, None], own)
+        return _softmax(to_float32(phi[..., -1])[:, None], valid)
 
 
-def _softmax(scores: Tensor, own: OwnPositions | None) -> Tensor:
+def _softmax(scores: Tensor, valid: ValidPositions | None) -> Tensor:
     """Softmax over the j of scores (B,...,M) that are no padding."""
-    if own is not None:
-        scores = scores.masked_fill(own.padding[:, None], -math.inf)
+    if valid is not None:
+        scores = scores.masked_fill(valid.padding[:, None], -math.inf)
     return torch.softmax(scores, dim=-1)
 
 
-def _only_own(rows: Tensor, own: OwnPositions | None) -> Tensor:
+def _only_valid(rows: Tensor, valid: ValidPositions | None) -> Tensor:
     """rows (B,M,C) such that their sum over j, divided by M, is a mean over the j of no padding."""
-    return rows if own is None else rows * own.factors(rows)
+    return rows if valid is None else rows * valid.factors(rows)
 
 
 def _dot(rows: Tensor, w: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A block with the sizes of its images computes each from its own positions alone."""
+"""A block with the sizes of its images computes each from its valid positions alone."""
 
 import pytest
 import torch
