@@ -11,7 +11,7 @@ from nl_detectron.errors import UsageError
 
 @pytest.fixture
 def tensors():
-    """Of the authors' I3D without non-local blocks."""
+    """The tensors of the authors' I3D without non-local blocks."""
     return Network("caffe2", places=()).make()
 
 

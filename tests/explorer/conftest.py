@@ -1,9 +1,12 @@
-"""A relay image, and its file; a browser."""
+"""A relay image, and its file; gradio; a browser."""
+
+import os
 
 import pytest
 from browsers import CHROMIUM, FLAGS
 from PIL import Image
 
+from nl_detectron.explorer import server
 from nl_detectron.relay import Relay, draw_image
 
 
@@ -16,6 +19,13 @@ def image():
 def file(image, tmp_path):
     Image.fromarray(image).save(tmp_path / "relay.png")
     return str(tmp_path / "relay.png")
+
+
+@pytest.fixture
+def gr(tmp_path, monkeypatch):
+    """Gradio, whose environment variables end with the test."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    return server.import_gradio(str(tmp_path / "gradio"))
 
 
 @pytest.fixture(scope="module")

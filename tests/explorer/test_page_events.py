@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from thin_models import make_explorer
 
-from nl_detectron.explorer import server
 from nl_detectron.explorer.models import Explorer
 from nl_detectron.explorer.page import build_page
 from nl_detectron.explorer.rendering import choose_first_point, picture_scale, render_point
@@ -20,12 +19,6 @@ pytestmark = pytest.mark.skipif(
     not importlib.util.find_spec("gradio"), reason="needs gradio: make explore"
 )
 GONE = "cannot be read as an image"
-
-
-@pytest.fixture
-def gr(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    return server.import_gradio(str(tmp_path / "gradio"))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +135,7 @@ def test_images_of_one_name_are_listed_with_their_folders(gr, explorer, tmp_path
     assert [label for label, _ in image["choices"]] == [*map(str, files[:2]), "two.png"]
     assert image["value"] == str(files[2])
     titles = [str(one["props"].get("value")) for one in parts if one["type"] == "markdown"]
-    assert sum("(compared)" in title for title in titles) == 1  # equal models can be told apart
+    assert sum("(compared)" in title for title in titles) == 1
     alone = build_page(gr, Explorer(explorer.models[:1]), [])
     parts = alone.get_config_file()["components"]
     image = next(one["props"] for one in parts if one["props"].get("elem_id") == "image")

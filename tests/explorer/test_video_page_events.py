@@ -12,7 +12,6 @@ pytest.importorskip("av", reason="needs PyAV: make setup-video")
 
 from video_files import picture, write_video
 
-from nl_detectron.explorer import server
 from nl_detectron.explorer.models import load_explorer_model
 from nl_detectron.explorer.video_page import build_video_page
 from nl_detectron.explorer.videos import Strip, VideoExplorer, render_clip_point
@@ -26,12 +25,6 @@ THIN = [
     *("MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "INPUT.VIDEO.FRAMES", "4"),
     *("TEST.VIDEO.SHORT_SIDE", "48"),
 ]
-
-
-@pytest.fixture
-def gr(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    return server.import_gradio(str(tmp_path / "gradio"))
 
 
 @pytest.fixture(scope="module")

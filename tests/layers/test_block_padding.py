@@ -208,7 +208,7 @@ def test_no_size_means_no_operation_more(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_kernels_of_a_gpu_do_not_grow_with_the_images(form):
-    """Of a sum that one tile holds; a norm still takes image by image."""
+    """The sum fits one tile, and there is no norm, which takes one image after another."""
     for mode, most in (("forward", 6), ("train", 12)):
         (off, on), (off_of_8, on_of_8) = (kernels(form, mode, images) for images in (2, 8))
         assert on_of_8 - off_of_8 == on - off

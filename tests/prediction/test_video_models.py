@@ -144,7 +144,7 @@ def test_nothing_is_left_of_a_video_that_breaks_off_as_it_is_drawn(run, tmp_path
 
 @pytest.mark.parametrize(("step", "rate"), [(1, 30), (45000, 2), (900000, 0.1)])
 def test_a_video_of_any_rate_is_written(run, tmp_path, step, rate):
-    """Of 90000 frames a second, as broken timestamps give, of 2, and of one in ten seconds."""
+    """Rates are 90000 frames a second, as broken timestamps give, 2, and one in ten seconds."""
     file = write_video(tmp_path / "film.mp4", 5, times=lambda n: step * n)
     code, [line] = run("--input", file)
     made = cv2.VideoCapture(str(tmp_path / "out/film.mp4"))
