@@ -39,6 +39,7 @@ def split_cells(text: str) -> Iterator[tuple[str, str]]:
 def run(notebook: Path, folder: Path) -> str:
     """Run a notebook and return its page in Markdown; its pictures are written into a folder."""
     names, parts, pictures = {"__name__": "__main__"}, [NOTE], 0
+    plt.close("all")  # only this notebook's figures are its pictures
     for kind, text in split_cells(notebook.read_text()):
         if kind == "markdown":
             parts.append(text)

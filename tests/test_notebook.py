@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from benchmarks.notebook import NOTE, NOTEBOOK, QUICK, run, split_cells
@@ -53,6 +54,7 @@ def test_a_page_has_what_cells_print_and_draw(tmp_path):
         "import matplotlib.pyplot as plt\nprint(6 * 7)\n"
         "figure, axes = plt.subplots()\naxes.set_title('drawn');\n\n# %%\nx = 1\n"
     )
+    plt.figure()  # left open by something else
     page = run(notebook, tmp_path)
     assert page.startswith(f"{NOTE}\n\n# Title\n\nText\n\n```python\nimport matplotlib")
     assert "```text\n42\n```\n\n![drawn](small_1.png)\n\n```python\nx = 1\n```\n" in page
