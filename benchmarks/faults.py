@@ -28,6 +28,7 @@ RESULTS = Path(__file__).parent / "results" / "faults.json"
 RELAY = Relay(train=16, val=4, height=64, width=128, signal=9)
 SETUPS = [(0, 1), (2, 1), (0, 2), (2, 2)]  # workers and processes
 CLOCK = {"time", "data_time", "rank_data_time", "eta_seconds"}  # metrics that time decides
+FINAL = "model_final.pth"
 TRAINS = "Starting training from iteration"  # in the log
 
 
@@ -117,7 +118,7 @@ def plan(kills: int) -> Iterator[tuple[str, int, int]]:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Everything that must be equal, by name."""
-    final = torch.load(folder / "model_final.pth", weights_only=True)
+    final = torch.load(folder / FINAL, weights_only=True)
     trainer = final["trainer"]
     state = trainer["hooks"]["ResumeState"]
     lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
@@ -153,12 +154,13 @@ def perform(name: str, whole: Training, seconds: float, rng: random.Random) -> d
     for _ in range(20):  # a fault can come too late, or miss a write
         folder = whole.folder.with_name(f"{whole.folder.name}-{rng.getrandbits(32):08x}")
         run = Training(folder, whole.data, whole.workers, whole.processes).start()
-        if strike(run, rng, seconds):
+        in_time = strike(run, rng, seconds)
+        struck, printed = run.wait_for_all(), run.console
+        # a signal in the last iteration or after it stops nothing: the run is finished
+        if in_time and not (name in SIGNALS and FINAL in run.files):
             break
-        run.wait_for_all()
     else:
         raise RuntimeError(f"{name}: none of 20 attempts struck a training while it ran")
-    struck, printed = run.wait_for_all(), run.console
     ended = run.start().wait_for_all()
     ours, theirs = outcome(run.folder), outcome(whole.folder)
     different = {key: count_differences(ours[key], theirs[key]) for key in theirs}
