@@ -128,9 +128,7 @@ def _multiply(a: Tensor, b: Tensor, out: Tensor, scale: float = 1.0, add: bool =
     a = a.to(b.dtype)  # weights are float32
     if has_channels_first(out):  # batched products need contiguous rows
         a, b, out = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
-    if out.dtype == a.dtype and not add and scale == 1:
-        torch.bmm(a, b, out=out)  # starts sooner than baddbmm_
-    elif out.dtype == a.dtype:
+    if out.dtype == a.dtype:
         out.baddbmm_(a, b, beta=int(add), alpha=scale)
     else:
         torch.baddbmm(out, a, b, out.dtype, beta=int(add), alpha=scale, out=out)
