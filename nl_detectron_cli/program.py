@@ -1,5 +1,8 @@
 """Runs a program: one line for a user's mistake or a missing package, and no other's warnings."""
 
+import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -9,22 +12,40 @@ from . import names
 
 # Warnings that packages give for themselves and that no user can act on, by their first words.
 WARNINGS = (
-    r".?torch\.jit\.script",  # Detectron2 and fvcore script functions as they are imported
-    r"pkg_resources is deprecated",
-    r"torch\.meshgrid: in an upcoming release",
-    r".?`?is_fx_tracing",
-    r"`torch\.(cuda\.amp|cpu\.amp)",
-    r"CUDA initialization: ",
-    r"Can't initialize NVML",
-    r"__array__ implementation",
-    r"This DataLoader will create \d+ worker processes",
+    "`torch.jit.script",  # Detectron2 and fvcore script functions as they are imported
+    "torch.jit.script",
+    "pkg_resources is deprecated",
+    "torch.meshgrid",
+    "`torch.cuda.amp",
+    "`torch.cpu.amp",
+    "`broadcast_buffers` is deprecated",  # Detectron2's DistributedDataParallel
+    "CUDA initialization",
+    "Can't initialize NVML",
+    "__array__ implementation",
+    "This DataLoader will create",
 )
+# Lines of their logs, by the logger and their first words.
+LOG_LINES = {
+    "torch.fx._symbolic_trace": "is_fx_tracing",
+    "torch.utils.cpp_extension": "No CUDA runtime is found",
+}
 
 
 def ignore_known_warnings() -> None:
-    """Ignore :data:`WARNINGS` in this process, and in those that it forks."""
+    """Ignore :data:`WARNINGS` and :data:`LOG_LINES` in this process, and the warnings in those that
+    it starts too."""
     for start in WARNINGS:
-        warnings.filterwarnings("ignore", message=start)
+        warnings.filterwarnings("ignore", message=re.escape(start))
+    for name in LOG_LINES:
+        logging.getLogger(name).addFilter(_is_for_users)
+    ours = [f"ignore:{start}" for start in WARNINGS]
+    others = [one for one in os.environ.get("PYTHONWARNINGS", "").split(",") if one not in ours]
+    # processes read it before they import anything; of several that fit, the last one counts
+    os.environ["PYTHONWARNINGS"] = ",".join([*ours, *filter(None, others)])
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(LOG_LINES[record.name])
 
 
 def run(main: Callable[[], int | None], interrupted: str = "stopped") -> None:
