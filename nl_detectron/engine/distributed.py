@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from typing import Any
 
 import torch
@@ -136,7 +136,7 @@ def _launch(main: Callable, arguments: tuple, args: Namespace, signals: tuple) -
                 num_machines=args.num_machines,
                 machine_rank=args.machine_rank,
                 dist_url=args.dist_url,
-                args=(main, arguments, *signals),
+                args=(main, arguments, get_start_method(), *signals),
             ).result()
     except ProcessRaisedException as error:
         if "EADDRINUSE" in error.msg:
@@ -155,7 +155,12 @@ def _launch(main: Callable, arguments: tuple, args: Namespace, signals: tuple) -
         ) from None
 
 
-def _run_spawned(main: Callable, arguments: tuple, outcome: Any, received: Any) -> None:
+def _run_spawned(
+    main: Callable, arguments: tuple, start_method: str, outcome: Any, received: Any
+) -> None:
+    # A spawned process spawns its data loaders' workers too, each of which then imports everything
+    # again, for every evaluation. The launcher's method, on Linux a fork, costs no such time.
+    set_start_method(start_method, force=True)
     with one_message():
         try:
             if received.value:  # before this process could receive it

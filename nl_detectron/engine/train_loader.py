@@ -3,7 +3,6 @@
 import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import count, islice
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data.bad_samples import CheckedLoader
 from .random_states import seed_random_states
-from .workers import init_worker
+from .workers import ProtectedLoader
 
 logger = logging.getLogger(__name__)
 SEEDS = ("_seed", "_seed_subset")  # attributes of Detectron2's samplers
@@ -111,24 +110,25 @@ class TrainLoader:
             self.batches += 1
             yield batch
 
-    def _load(self, plan: Iterator[list[tuple[int, int]]], collate: Callable) -> DataLoader:
+    def _load(self, plan: Iterator[list[tuple[int, int]]], collate: Callable) -> Iterable:
         like = self.loader
         # A DataLoader draws from its generator, or from PyTorch's. The first one of a run has done
         # so, and a resumed run must not do it again.
         generator = torch.Generator() if self.batches else like.generator
-        return DataLoader(
+        loader = DataLoader(
             SeededSamples(self.dataset, self.seed),
             batch_sampler=plan,
             num_workers=like.num_workers,
             collate_fn=collate,
             pin_memory=like.pin_memory,
             timeout=like.timeout,
-            worker_init_fn=partial(init_worker, like.worker_init_fn),
+            worker_init_fn=like.worker_init_fn,
             multiprocessing_context=like.multiprocessing_context,
             generator=generator,
             prefetch_factor=like.prefetch_factor,
             persistent_workers=like.persistent_workers,
         )
+        return ProtectedLoader(loader)
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the data: the number of images taken by all processes together, the seed of

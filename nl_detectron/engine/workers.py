@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from multiprocessing import resource_tracker
 from threading import Thread
 from typing import Any, cast
 
@@ -41,10 +42,36 @@ def _exit_on_sigterm_from(parent: int) -> None:
     os._exit(0)  # as PyTorch's own handler: another code would be reported as a failure
 
 
-def protect_workers(loader: Iterable) -> Iterable:
-    """Give the workers of a ``DataLoader`` the signals of :func:`init_worker`; returns it."""
-    if isinstance(loader, CheckedLoader):
-        protect_workers(loader.loader)
-    if isinstance(loader, DataLoader):
+class ProtectedLoader:
+    """A data loader whose workers have the signals of :func:`init_worker` from their start."""
+
+    def __init__(self, loader: DataLoader):
         loader.worker_init_fn = partial(init_worker, loader.worker_init_fn)
-    return loader
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Starts the workers, which begin with blocked signals: those that a group of processes
+        gets would end them until :func:`init_worker`, for seconds if they import packages first."""
+        if self.loader.num_workers and _start_method(self.loader) != "fork":
+            resource_tracker.ensure_running()  # starting it unblocks signals
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            return iter(self.loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_method(loader: DataLoader) -> str | None:
+    return (loader.multiprocessing_context or multiprocessing).get_start_method()
+
+
+def protect_workers(loader: Iterable) -> Iterable:
+    """Return a :class:`ProtectedLoader` of a ``DataLoader``, also within a ``CheckedLoader``; any
+    other loader as it is."""
+    if isinstance(loader, CheckedLoader):
+        loader.loader = protect_workers(loader.loader)
+        return loader
+    return ProtectedLoader(loader) if isinstance(loader, DataLoader) else loader

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -140,3 +141,19 @@ def test_workers_live_as_long_as_their_parent(killed):
         time.sleep(0.02)
     assert not any(map(_lives, workers))
     assert parent.exitcode == (-signal.SIGKILL if killed else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_end_a_worker_that_is_starting(number):
+    """As a terminal and a batch system send it, while a spawned worker imports its packages."""
+    options = {"batch_size": None, "num_workers": 1, "multiprocessing_context": "spawn"}
+    loader = protect_workers(DataLoader(Pids(), sampler=range(4), **options))
+    before = set(multiprocessing.active_children())
+    batches = iter(loader)
+    [worker] = set(multiprocessing.active_children()) - before
+    kill = f"import os; os.kill({worker.pid}, {int(number)})"  # a parent's own SIGTERM ends it
+    subprocess.run([sys.executable, "-c", kill], check=True)
+    assert [*batches] == [worker.pid] * 4
+    assert len(loader) == 4
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
