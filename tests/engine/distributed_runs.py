@@ -1,5 +1,6 @@
 """Functions that the processes of test_distributed.py import and run."""
 
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -275,6 +276,7 @@ def compare(weights: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     register_data()
     run_and_evaluate(weights, folder)
+    (folder / f"start_method.rank{comm.get_rank()}").write_text(multiprocessing.get_start_method())
     if comm.get_world_size() > 1:
         step_unevenly(folder)
         split_rois(folder)

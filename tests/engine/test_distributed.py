@@ -1,6 +1,7 @@
 """Two processes on a CPU give what one gives."""
 
 import json
+import multiprocessing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,6 +91,12 @@ def test_one_of_two_processes_leaves_the_files(runs, kind):
         for folder in (runs.two, runs.one)
     )
     assert ours == theirs >= {"model_final.pth", "model_best.pth", "summary.json"}
+
+
+def test_workers_are_started_as_in_one_process(runs):
+    """Not spawned, because the process was: each would import everything again."""
+    files = [runs.one / "start_method.rank0", *(runs.two / f"start_method.rank{r}" for r in (0, 1))]
+    assert {file.read_text() for file in files} == {multiprocessing.get_start_method()}
 
 
 @pytest.mark.parametrize("counts", distributed_runs.COUNTS)
