@@ -67,7 +67,7 @@ class Trainer(DefaultTrainer):
         self.cfg, self.run = cfg, describe_run(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        loader = make_resumable(self.build_train_loader(cfg))
+        loader = protect_workers(make_resumable(self.build_train_loader(cfg)))
         model = distribute_model(model, **self.run.ddp)
         if self.run.amp:
             dtype = self.run.amp_dtype
@@ -220,7 +220,7 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATALOADER.NUM_WORKERS = 0  # as in Detectron2
-        loader = make_resumable(self.build_train_loader(cfg))
+        loader = protect_workers(make_resumable(self.build_train_loader(cfg)))
         return hooks.PreciseBN(self.run.eval_period, self.model, loader, options.NUM_ITER)
 
     def _evaluate(self) -> dict[str, Any]:
