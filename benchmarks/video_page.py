@@ -33,11 +33,13 @@ NOT_YET = "not run yet"
 GUESS, SUM_OVER_FRAMES, MOST_OF_A_SUM = 100 / 3, 50.0, 500 / 6
 Results = Mapping[Job, dict]
 
-# REMARKS --------------------------------------------------------------------------------------
-# A sentence below a row's table, by the group and the label of the row as in GROUPS:
-# ("axes", "space"): "Each frame alone ..."
-REMARKS: dict[tuple[str, str], str] = {}
-# ----------------------------------------------------------------------------------------------
+# A sentence below a row's table, by the group and the label of the row as in GROUPS.
+REMARKS: dict[tuple[str, str], str] = {
+    ("axes", "space"): "It relates positions of one frame, and the patch and the shape are in "
+    "different frames. The output is still a sum over frames.",
+    ("axes", "time"): "A position sees itself in all frames. That is enough here, as the convs "
+    "before the block span more than the whole picture.",
+}
 
 COMMANDS = """```bash
 python -m benchmarks.video_seeds                    # trains the missing runs; it may be stopped
