@@ -38,7 +38,7 @@ def test_distances_have_the_accuracy_of_each_architecture(here):
 
 
 def test_a_remark_stands_below_its_table(monkeypatch):
-    monkeypatch.setitem(video_page.REMARKS, ("axes", "space"), "It sees one frame.")
+    monkeypatch.setattr(video_page, "REMARKS", {("axes", "space"): "It sees one frame."})
     text = page({}).partition("## Axes")[2].partition("## Pairwise")[0]
     assert text.rstrip().endswith("- **space**: It sees one frame.")
 
