@@ -37,8 +37,8 @@ Results = Mapping[Job, dict]
 REMARKS: dict[tuple[str, str], str] = {
     ("axes", "space"): "It relates positions of one frame, and the patch and the shape are in "
     "different frames. The output is still a sum over frames.",
-    ("axes", "time"): "A position sees itself in all frames. That is enough here, as the convs "
-    "before the block span more than the whole picture.",
+    ("axes", "time"): "A position sees itself in all frames. That is enough here: before the "
+    "block, a position spans 67 x 67 pixels, and a picture has 48 x 48.",
 }
 
 COMMANDS = """```bash

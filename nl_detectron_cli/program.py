@@ -16,6 +16,8 @@ WARNINGS = (
     "torch.jit.script",
     "pkg_resources is deprecated",
     "torch.meshgrid",
+    "is_fx_tracing",  # a line of the log in newer versions
+    "`is_fx_tracing",
     "`torch.cuda.amp",
     "`torch.cpu.amp",
     "`broadcast_buffers` is deprecated",  # Detectron2's DistributedDataParallel

@@ -220,7 +220,7 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATALOADER.NUM_WORKERS = 0  # as in Detectron2
-        loader = protect_workers(make_resumable(self.build_train_loader(cfg)))
+        loader = make_resumable(self.build_train_loader(cfg))
         return hooks.PreciseBN(self.run.eval_period, self.model, loader, options.NUM_ITER)
 
     def _evaluate(self) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from .layout import empty_like, has_channels_first, to_float32
 # up to a multiple of this, by device.
 ALIGNMENT = {"cuda": 8}
 
-# A CPU's softmax of up to this many scores a row takes up to 1.6 times as long in place, as it
-# reads the end of a row while it still writes there. Longer rows are faster in place.
-SHORT_ROW = 128
+# The softmax of up to this many scores a row is not in place, by device: on a CPU that takes up to
+# 1.6 times as long where the number is no multiple of 16. Longer rows are faster in place.
+SHORT_ROW = {"cpu": 128}
+
 Tile = tuple[slice, slice]  # images, and positions i
 
 
@@ -194,7 +195,8 @@ def _weights(
         scores[..., m:] = -math.inf
     if padding is not None:
         scores[..., :m].masked_fill_(padding[tile[0], None], -math.inf)
-    weights = torch.empty_like(scores) if m <= SHORT_ROW else scores
+    short = m <= SHORT_ROW.get(scores.device.type, 0)
+    weights = torch.empty_like(scores) if short else scores
     torch.softmax(scores, dim=-1, out=weights)
     if can_read(weights):
         _remove_subnormal(weights)

@@ -29,8 +29,8 @@ def count_evaluations(words, folder) -> int:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     printed = done.stdout + done.stderr
-    for start in ("Warning", "is_fx_tracing", "No CUDA runtime"):  # of packages' own warnings
-        assert not [line for line in printed.splitlines() if start in line]
+    for words in ("Warning", "is_fx_tracing", "No CUDA runtime"):  # of packages' own warnings
+        assert not [line for line in printed.splitlines() if words in line]
     left = {path.name for path in folder.iterdir()}
     assert left >= {"model_final.pth", "model_best.pth", "summary.json", "log.txt.rank1"}
     return done.stdout.count("Evaluation results for segm")
